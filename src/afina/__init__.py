@@ -1,0 +1,94 @@
+"""afina fine-tunes a pretrained model on your own data and says whether the result is any good.
+
+    run = afina.fit("path/or/id", "reviews.csv", technique="lora")
+    run.metrics["test/accuracy"]
+    run.predict(["what a film"])
+
+Names are loaded when they are first used: importing afina imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# The Hub's client reads this when it is first imported, and otherwise tells its server what program calls.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+_HOME = {
+    "AfinaError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "Interrupted": "errors",
+    "MissingExtraError": "errors",
+    "ModelError": "errors",
+    "ProofError": "errors",
+    "Run": "api",
+    "RunConfig": "config.run",
+    "RunFolderError": "errors",
+    "TrainingError": "errors",
+    "UserError": "errors",
+    "compare": "api",
+    "evaluate": "api",
+    "fit": "api",
+    "list_runs": "api",
+    "load": "api",
+    "merge": "api",
+    "predict": "api",
+    "predict_file": "api",
+    "resume": "api",
+}
+
+__all__ = [
+    "AfinaError",
+    "ConfigError",
+    "DataError",
+    "Interrupted",
+    "MissingExtraError",
+    "ModelError",
+    "ProofError",
+    "Run",
+    "RunConfig",
+    "RunFolderError",
+    "TrainingError",
+    "UserError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "fit",
+    "list_runs",
+    "load",
+    "merge",
+    "predict",
+    "predict_file",
+    "resume",
+]
+
+if TYPE_CHECKING:
+    from afina.api import Run, compare, evaluate, fit, list_runs, load, merge, predict, predict_file, resume
+    from afina.config.run import RunConfig
+    from afina.errors import (
+        AfinaError,
+        ConfigError,
+        DataError,
+        Interrupted,
+        MissingExtraError,
+        ModelError,
+        ProofError,
+        RunFolderError,
+        TrainingError,
+        UserError,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'afina' has no attribute {name!r}")
+    return getattr(import_module(f"afina.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,284 @@
+"""What a person can do, in Python: the only caller of everything below it, and all that the command line calls."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.config.load import complete_key, load_config
+from afina.config.run import RunConfig
+from afina.errors import ConfigError, Interrupted, Problem, RunFolderError, UserError
+from afina.runs.folder import RunFolder, create_run_folder, open_run
+
+if TYPE_CHECKING:
+    from afina.pipeline.narrator import Narrator
+    from afina.pipeline.predictor import Predictor
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+
+class Run:
+    """A finished run: its scores, and its model for use.
+
+    Args:
+        path: the folder that `fit` or `afina train` made.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        folder = open_run(path)
+        self.path = folder.path
+        self.report: dict[str, Any] = folder.read_json("report.json")
+        self._predictor: Predictor | None = None
+
+    def __repr__(self) -> str:
+        name = self.report["primary_metric"]
+        return f"Run({str(self.path)!r}, technique={self.technique!r}, test/{name}={self.metrics[f'test/{name}']:.4f})"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Scores by name, such as `test/accuracy`."""
+        return dict(self.report["metrics"])
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals of some of the scores."""
+        return {name: (low, high) for name, (low, high) in self.report["intervals"].items()}
+
+    @property
+    def baselines(self) -> dict[str, Any]:
+        """Scores of the plain baselines on the same rows."""
+        return dict(self.report["baselines"])
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """Every automatic choice with its reason."""
+        return list(self.report["reasons"])
+
+    @property
+    def technique(self) -> str:
+        """How it was learned."""
+        return str(self.report["technique"])
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model; report.html says how to load it without afina."""
+        return self.path / "model"
+
+    def predict(self, texts: Texts) -> list[Any]:
+        """The class name, the list of names, or the number for each text (or pair of texts), in their order."""
+        return [row["prediction"] for row in self._load().predict(texts)]
+
+    def predict_proba(self, texts: Texts) -> list[dict[str, float]]:
+        """The probability of each class for each text, in their order.
+
+        Raises:
+            ConfigError: for regression, which has none.
+        """
+        rows = self._load().predict(texts)
+        if rows and "probabilities" not in rows[0]:
+            raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
+        return [row["probabilities"] for row in rows]
+
+    def _load(self) -> Predictor:
+        from afina.pipeline.predictor import Predictor
+
+        if self._predictor is None:
+            self._predictor = Predictor(self.path)
+        return self._predictor
+
+
+def fit(
+    model: str | Path | None = None,
+    data: Any = None,
+    technique: str | None = None,
+    *,
+    config: str | Path | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> Run:
+    """A model adapted to the data by one technique, with its report.
+
+    Args:
+        model: folder, Hub id, or package:NAME/PATH.
+        data: file, folder, Hub id, datasets.Dataset or DatasetDict, pandas frame, or list of dicts.
+        technique: full, feature-extraction, lora or qlora.
+        config: YAML file with the same settings.
+        verbose: whether to say on stderr what is going on.
+        settings: any setting by its name (`learning_rate=2e-5`, `label_column="stars"`, `seed=1`) or, for those
+            of a section, as a mapping (`lora={"r": 8}`).
+
+    Raises:
+        UserError: if the settings, the data or the model can't be used; nothing is left behind.
+        Interrupted: after ^C while training; `resume` goes on.
+    """
+    in_memory = data is not None and not isinstance(data, str | Path)
+    overrides: dict[str, Any] = {}
+    given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
+    overrides.update({key: str(value) for key, value in given.items() if value is not None})
+    problems: list[Problem] = []
+    for name, value in settings.items():
+        try:
+            overrides.update(spell_out(name, value))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems=problems)
+    description = load_config(Path(config) if config else None, overrides)
+    check_complete(description, in_memory)
+    return start(description, data if in_memory else description.data.path, make_narrator(verbose))
+
+
+def spell_out(name: str, value: Any) -> dict[str, Any]:
+    """A Python keyword as full keys: `r=8` becomes `lora.r`, `lora={"r": 8}` as well."""
+    if isinstance(value, Mapping):
+        return {f"{name}.{key}": inner for key, inner in value.items()}
+    return {complete_key(name): value}
+
+
+def check_complete(config: RunConfig, in_memory: bool) -> None:
+    """Refuse a description without data, model or technique, all at once."""
+    from afina.config.techniques import TECHNIQUE_ADVICE
+
+    problems = []
+    if config.data.path is None and not in_memory:
+        problems.append(
+            Problem("no data was given", expected="a file, a folder or a Hub id", remedy="afina train DATA ...")
+        )
+    if config.model.reference is None:
+        problems.append(
+            Problem("no model was given", expected="a folder, a Hub id or package:NAME/PATH", remedy="--model REF")
+        )
+    if config.technique is None:
+        problems.append(Problem("no technique was chosen", expected=TECHNIQUE_ADVICE, remedy="--technique NAME"))
+    if problems:
+        raise ConfigError(problems=problems)
+
+
+def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
+    """A new run from its description; a run that ends before it has learned anything leaves no folder."""
+    data_name = Path(str(config.data.path)).stem if config.data.path else "data"
+    folder = create_run_folder(config, data_name)
+    narrator.say(f"run: {folder.path}")
+    try:
+        return go_through(config, folder, source, narrator)
+    except (UserError, KeyboardInterrupt) as error:
+        if not any(folder.checkpoints.glob("step-*")):
+            shutil.rmtree(folder.path, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(130) from None
+        raise
+
+
+def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Run:
+    """Prepare, learn, finish."""
+    from afina.pipeline.prepare import prepare_run
+
+    prepared = prepare_run(config, folder, source, narrator)
+    from afina.pipeline.finish import finish_run
+    from afina.pipeline.learn import learn
+
+    learned = learn(prepared, narrator)
+    finish_run(prepared, learned, narrator)
+    return Run(folder.path)
+
+
+def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
+    """A run that was stopped, gone on with to its end; a finished run is given as it is.
+
+    Args:
+        data: the rows again, for a run whose data was in memory.
+
+    Raises:
+        RunFolderError: if there is no such run, or its data has changed.
+    """
+    folder = open_run(run)
+    if folder.is_finished:
+        return Run(folder.path)
+    config = load_config(folder.config)
+    source = config.data.path if data is None else data
+    if source is None:
+        raise RunFolderError(
+            f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
+        )
+    return go_through(config, folder, source, make_narrator(verbose))
+
+
+def load(run: str | Path) -> Run:
+    """A finished run, for its scores and predictions."""
+    return Run(run)
+
+
+def predict(run: str | Path, data: Any) -> list[dict[str, Any]]:
+    """Predictions for all rows of `data`, in their order.
+
+    Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
+
+    Raises:
+        DataError: if the data can't be read or has no text column.
+    """
+    from afina.pipeline.predictor import Predictor
+
+    return list(Predictor(open_run(run).path).predict_source(data))
+
+
+def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int]:
+    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; gives the file and its rows.
+
+    Raises:
+        DataError: if the data can't be read or has no text column.
+        RunFolderError: if the output exists already or can't be written.
+    """
+    from afina.runs.table_file import check_output, write_rows
+
+    folder, path = open_run(run), Path(output)
+    check_output(path)
+    from afina.pipeline.predictor import Predictor
+
+    return path, write_rows(Predictor(folder.path).predict_source(data), path)
+
+
+def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
+    """Scores on labelled rows: `metrics`, `intervals` and `rows`.
+
+    Raises:
+        DataError: if rows have no label, or one that the model doesn't know.
+    """
+    from afina.pipeline.predictor import Predictor
+
+    return Predictor(open_run(run).path).evaluate_source(data)
+
+
+def merge(run: str | Path, output: str | Path) -> Path:
+    """The folder `output` with the adapter of a run folded into its base: one ordinary transformers model.
+
+    Raises:
+        ConfigError: if the technique of the run has no adapter.
+        RunFolderError: if the output holds something already.
+        ProofError: if the merged model doesn't give the logits of the unmerged one.
+    """
+    from afina.pipeline.merging import merge_run
+
+    return merge_run(open_run(run), Path(output))
+
+
+def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
+    """The runs under `root`, newest first: path, state, task, technique, model and main score."""
+    from afina.runs.listing import list_runs as list_folder
+
+    return list_folder(Path(root))
+
+
+def compare(*runs: str | Path) -> dict[str, Any]:
+    """Scores of two or more runs side by side, and the settings in which they differ."""
+    from afina.runs.comparison import compare_runs
+
+    return compare_runs([open_run(run) for run in runs])
+
+
+def make_narrator(verbose: bool) -> Narrator:
+    """One that prints, or one that doesn't."""
+    from afina.pipeline.narrator import ConsoleNarrator, Narrator
+
+    return ConsoleNarrator() if verbose else Narrator()

@@ -1,0 +1,100 @@
+"""The verbs in one place, and how any of them ends: exit code, message, no traceback for what a user did."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import typer
+
+from afina import __version__
+from afina.cli import compare, evaluate, merge, predict, resume, runs, train
+from afina.errors import AfinaError
+
+app = typer.Typer(
+    name="afina",
+    help="Fine-tune a pretrained model on your own data, and learn whether the result is any good.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.command(name="train")(train.train)
+app.command(name="resume")(resume.resume)
+app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="predict")(predict.predict)
+app.command(name="compare")(compare.compare)
+app.command(name="runs")(runs.runs)
+app.command(name="merge")(merge.merge)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        print(f"afina {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=show_version, is_eager=True),
+) -> None:
+    """Options of afina itself."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code: 0 done, 2 wrong input, 130/143 interrupted, 1 anything else."""
+    signal.signal(signal.SIGTERM, raise_terminated)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app(standalone_mode=True)
+    except AfinaError as error:
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except Terminated:
+        print_error("interrupted before anything was learned")
+        sys.exit(143)
+    except KeyboardInterrupt:
+        print_error("interrupted before anything was learned")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            report_bug(error)
+        print_error(f"the disk is full: {error}\n  do: free some space, or --output on another disk")
+        sys.exit(2)
+    except Exception as error:
+        report_bug(error)
+
+
+class Terminated(KeyboardInterrupt):
+    """A termination signal outside the training loop, which has its own way to stop."""
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGTERM."""
+    raise Terminated
+
+
+def report_bug(error: Exception) -> None:
+    """Say that the fault is ours, and how to see where; exits with 1."""
+    if os.environ.get("AFINA_TRACEBACK"):
+        traceback.print_exception(error)
+    text = str(error).strip().split("\n")[0]
+    print_error(
+        f"unexpected {type(error).__name__}: {text}\n"
+        "  do: please report it; AFINA_TRACEBACK=1 afina ... shows where it happened"
+    )
+    sys.exit(1)
+
+
+def print_error(text: str) -> None:
+    """One message on stderr."""
+    print(f"afina: {text}", file=sys.stderr)

@@ -1,0 +1,24 @@
+"""afina evaluate"""
+
+from __future__ import annotations
+
+import typer
+
+from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table
+
+
+def evaluate(
+    run: str = typer.Argument(..., help="Folder of a finished run."),
+    data: str = typer.Argument(..., help="Labelled rows: file, folder (its test part) or Hub id."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Score a run's model on labelled rows."""
+    from afina.api import evaluate as score
+
+    result = score(run, data)
+    if as_json:
+        print_json(result)
+        return
+    metrics = choose_metrics(result["metrics"])
+    scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
+    print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])

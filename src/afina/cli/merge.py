@@ -1,0 +1,22 @@
+"""afina merge"""
+
+from __future__ import annotations
+
+import typer
+
+from afina.cli.output import JSON_OPTION, print_json
+
+
+def merge(
+    run: str = typer.Argument(..., help="Folder of a finished lora or qlora run."),
+    output: str = typer.Option(..., help="Folder of the merged model, new or empty."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Fold a run's adapter into its base: one ordinary transformers model."""
+    from afina.api import merge as fold
+
+    path = fold(run, output)
+    if as_json:
+        print_json({"model": str(path)})
+    else:
+        print(f"merged model written to {path}")

@@ -1,0 +1,70 @@
+"""How results are printed: tables for people, one JSON object for programs. Only results go to stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdout, and nothing else there.")
+QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
+
+SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
+MOST_SHOWN = 4
+
+
+def print_json(value: Any) -> None:
+    """One JSON object."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first column is text and whose others are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def print_run(report: Mapping[str, Any]) -> None:
+    """A run's scores beside its baselines, what it cost, and where to go on."""
+    metrics = choose_metrics(report["metrics"])
+    entries = [
+        (name, each["metrics"], each["intervals"], each["seconds"]) for name, each in report["baselines"].items()
+    ]
+    entries.append((report["technique"], report["metrics"], report["intervals"], report["duration_seconds"]))
+    rows = [
+        [name, *(format_score(scores, intervals, f"test/{metric}") for metric in metrics), f"{seconds:.1f}"]
+        for name, scores, intervals, seconds in entries
+    ]
+    print_table(f"held-out scores on {report['rows']['parts']['test']:,} rows", ["", *metrics, "seconds"], rows)
+    print(f"peak memory {report['peak_memory_bytes'] / 2**30:.2f} GiB")
+    print(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
+    print(f"report  {report['run']}/report.html")
+    print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
+
+
+def choose_metrics(scores: Mapping[str, float]) -> list[str]:
+    """The names of the scores worth a column."""
+    return [name for name in SHOWN if f"test/{name}" in scores][:MOST_SHOWN]
+
+
+def format_score(scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str) -> str:
+    """`0.887 [0.865, 0.908]`, or without the interval, or a dash."""
+    if name not in scores:
+        return "-"
+    text = f"{scores[name]:.3f}"
+    if name in intervals:
+        low, high = intervals[name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text

@@ -1,0 +1,25 @@
+"""afina predict"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from afina.cli.output import JSON_OPTION, print_json
+
+
+def predict(
+    run: str = typer.Argument(..., help="Folder of a finished run."),
+    data: str = typer.Argument(..., help="Rows with the run's text columns: file, folder or Hub id."),
+    output: str = typer.Option(..., help="File to write: .csv, .tsv or .jsonl; it must not exist."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Predict all rows of a file: rows in = rows out, in their order."""
+    from afina.api import predict_file
+
+    path, rows = predict_file(run, data, output)
+    if as_json:
+        print_json({"output": str(path), "rows": rows})
+    else:
+        print(f"{rows:,} rows written to {path}", file=sys.stderr)

@@ -1,0 +1,23 @@
+"""afina resume"""
+
+from __future__ import annotations
+
+import typer
+
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json, print_run
+from afina.cli.train import describe_result
+
+
+def resume(
+    run: str = typer.Argument(..., help="Folder of a run that was stopped."),
+    as_json: bool = JSON_OPTION,
+    quiet: bool = QUIET_OPTION,
+) -> None:
+    """Go on with a run after a crash, a kill or ^C, from its newest whole checkpoint."""
+    from afina.api import resume as go_on
+
+    result = go_on(run, verbose=not quiet)
+    if as_json:
+        print_json(describe_result(result.report))
+    else:
+        print_run(result.report)

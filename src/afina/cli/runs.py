@@ -1,0 +1,29 @@
+"""afina runs"""
+
+from __future__ import annotations
+
+import typer
+
+from afina.cli.output import JSON_OPTION, print_json, print_table
+
+
+def runs(
+    root: str = typer.Argument("runs", help="Folder that holds the runs."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List the runs, newest first."""
+    from afina.api import list_runs
+
+    found = list_runs(root)
+    if as_json:
+        print_json({"runs": found})
+        return
+    if not found:
+        print(f"no runs under {root}/")
+        return
+    rows = [
+        [each["run"], each["state"], each.get("technique", "-"), each.get("metric", "-"),
+         f"{each['score']:.3f}" if "score" in each else "-", str(each.get("model", "-"))]
+        for each in found
+    ]  # fmt: skip
+    print_table(f"runs under {root}/", ["run", "state", "technique", "metric", "score", "model"], rows)

@@ -1,0 +1,176 @@
+"""Read a run's description from a YAML file and overrides, and say all that is wrong with it at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from afina.config.run import RunConfig
+from afina.errors import ConfigError, Problem
+
+# Sections that only some techniques read: a setting in one of them under another technique would do nothing.
+READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora"), "quantization": ("qlora",)}
+
+
+def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The description in the YAML file `path`, with `overrides` (keys such as `training.learning_rate`) on top.
+
+    Raises:
+        ConfigError: with one problem for each unknown key and each value that doesn't fit.
+    """
+    tree = read_yaml(path) if path else {}
+    problems: list[Problem] = []
+    for key, value in (overrides or {}).items():
+        try:
+            place_value(tree, complete_key(key), value)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return build_config(tree, problems)
+
+
+def build_config(tree: Mapping[str, Any], problems: Sequence[Problem] = ()) -> RunConfig:
+    """The checked description in `tree`, raising `ConfigError` for `problems` and those found here together."""
+    found = list(problems)
+    config = RunConfig()
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        found.extend(list_problems(error))
+    found.extend(list_unread_sections(config))
+    if found:
+        raise ConfigError(problems=found)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a key given twice is an error, since one of the two would be lost."""
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader: data only
+    except FileNotFoundError:
+        raise ConfigError(f"no such config file: {path}", remedy="--config FILE with an existing YAML file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the config file {path} can't be read", found=" ".join(str(error).split())) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"the config file {path} is not a mapping", found=type(tree).__name__, expected="key: value lines"
+        )
+    return tree
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses the same key twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and value of a `key=value` from the command line; the value is read as YAML (`2e-5`, `true`, `[a, b]`)."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {text!r} is not key=value", remedy="--set training.learning_rate=2e-5")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key.strip(), value
+
+
+def complete_key(key: str) -> str:
+    """The full path of a setting: `learning_rate` becomes `training.learning_rate`.
+
+    Raises:
+        ConfigError: for a name that no setting has, with the nearest one.
+    """
+    paths = list_keys()
+    if key in paths:
+        return key
+    ending = [path for path in paths if path.rsplit(".", 1)[-1] == key]
+    if len(ending) == 1:
+        return ending[0]
+    raise ConfigError(problems=[describe_unknown(key)])
+
+
+def list_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """The paths of all settings, such as `seed` and `training.learning_rate`."""
+    keys: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys.extend(list_keys(inner, f"{prefix}{name}."))
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def place_value(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put `value` at the path `key` of nested mappings."""
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{section} holds settings and can't be a single value", found=repr(inner))
+        tree = inner
+    tree[name] = value
+
+
+def list_problems(error: ValidationError) -> list[Problem]:
+    """One problem for each setting that pydantic refused; the branches of a union count as one."""
+    keys = [*list_keys(), *RunConfig.model_fields]
+    problems: dict[str, Problem] = {}
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems[key] = describe_unknown(key)
+            continue
+        while key not in keys and "." in key:
+            key = key.rpartition(".")[0]
+        expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        known = problems.get(key)
+        if known is not None:
+            expected = f"{known.expected}, or {expected}"
+        problems[key] = Problem(f"the setting {key} doesn't fit", found=repr(item["input"]), expected=expected)
+    return list(problems.values())
+
+
+def describe_unknown(key: str) -> Problem:
+    """The problem of a key that no setting has, with the nearest names."""
+    paths = list_keys()
+    near = difflib.get_close_matches(key, paths, n=1, cutoff=0.6)
+    if not near:
+        leaves = {path.rsplit(".", 1)[-1]: path for path in paths}
+        near = [leaves[leaf] for leaf in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.6)]
+    remedy = f"did you mean {near[0]}?" if near else "afina train --help lists the settings"
+    return Problem(f"unknown setting {key}", remedy=remedy)
+
+
+def list_unread_sections(config: RunConfig) -> list[Problem]:
+    """Problems for sections that were given though the chosen technique doesn't read them."""
+    if config.technique is None:
+        return []
+    return [
+        Problem(
+            f"the technique {config.technique} doesn't read the settings under {section}",
+            found=", ".join(f"{section}.{name}" for name in sorted(getattr(config, section).model_fields_set)),
+            remedy=f"leave them out, or --technique {techniques[0]}",
+        )
+        for section, techniques in READ_BY.items()
+        if getattr(config, section).model_fields_set and config.technique not in techniques
+    ]
+
+
+def dump_config(config: RunConfig) -> str:
+    """The description as YAML, without the sections that its technique doesn't read."""
+    unread = {section for section, techniques in READ_BY.items() if config.technique not in techniques}
+    tree = config.model_dump(mode="json", exclude=unread)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,91 @@
+"""Every `auto` of a run's description becomes a value with its reason; what the user gave stays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from afina.config.reason import Reason
+from afina.config.run import RunConfig
+
+LONGEST_BY_DEFAULT = 512
+# Fewer optimizer steps than this leave a head and its backbone half adapted, however many epochs they are.
+FEWEST_STEPS = 600
+MOST_EPOCHS = 20
+USUAL_EPOCHS = 3
+
+# Peak rate of full fine-tuning for a model as wide as BERT-base; narrower models take (and need) larger steps.
+FULL_RATE = 5e-5
+FULL_WIDTH = 768
+# "LoRA Without Regret" (Thinking Machines, 2025): the best rate of LoRA is about ten times that of full fine-tuning.
+LORA_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choices look at."""
+
+    train_rows: int
+    hidden_size: int
+    max_positions: int | None
+    """Tokens the model can take; None if it has no limit."""
+
+
+def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Reason]]:
+    """The description without any `auto` that depends on data and model, and a reason for each value chosen."""
+    length = choose_max_seq_length(config, facts)
+    rate = choose_learning_rate(config, facts)
+    epochs = choose_epochs(config, facts)
+    values: dict[str, dict[str, Any]] = {
+        "model": {"max_seq_length": length.value},
+        "training": {"learning_rate": rate.value, "num_train_epochs": epochs.value},
+    }
+    update = {section: getattr(config, section).model_copy(update=chosen) for section, chosen in values.items()}
+    learned_by_steps = config.technique != "feature-extraction"
+    return config.model_copy(update=update), [length, *([rate, epochs] if learned_by_steps else [])]
+
+
+def choose_max_seq_length(config: RunConfig, facts: Facts) -> Reason:
+    """Tokens a row may keep: what was asked for within the model's limit, else the limit or 512, the smaller one."""
+    wanted, limit = config.model.max_seq_length, facts.max_positions
+    name = "model.max_seq_length"
+    if wanted != "auto":
+        if limit is not None and wanted > limit:
+            return Reason(name, limit, f"{wanted} was asked for, but the model can't take more than {limit} tokens")
+        return Reason(name, wanted, "as given")
+    if limit is not None and limit <= LONGEST_BY_DEFAULT:
+        return Reason(name, limit, "the model's limit")
+    return Reason(name, LONGEST_BY_DEFAULT, "the usual limit; the time of attention grows with its square")
+
+
+def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
+    """Peak learning rate by technique and width."""
+    name, wanted = "training.learning_rate", config.training.learning_rate
+    if wanted != "auto":
+        return Reason(name, wanted, "as given")
+    full = FULL_RATE * FULL_WIDTH / facts.hidden_size if facts.hidden_size else FULL_RATE
+    full = float(f"{min(max(full, 1e-5), 2e-4):.2g}")
+    if config.technique in ("lora", "qlora"):
+        rate = float(f"{min(full * LORA_FACTOR, 2e-3):.2g}")
+        return Reason(name, rate, f"ten times that of full fine-tuning for a width of {facts.hidden_size} ({full:g})")
+    return Reason(
+        name, full, f"{FULL_RATE:g} at a width of {FULL_WIDTH}, in inverse proportion to the width {facts.hidden_size}"
+    )
+
+
+def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
+    """Three passes, and more where that is fewer than `FEWEST_STEPS` steps."""
+    name, wanted = "training.num_train_epochs", config.training.num_train_epochs
+    if wanted != "auto":
+        return Reason(name, wanted, "as given")
+    rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
+    steps = max(1, math.ceil(facts.train_rows / rows_a_step))
+    epochs = min(MOST_EPOCHS, max(USUAL_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
+    if epochs == USUAL_EPOCHS:
+        return Reason(name, epochs, f"the usual number; {steps} steps each")
+    return Reason(
+        name,
+        epochs,
+        f"{steps} steps an epoch are few, so enough epochs for {FEWEST_STEPS} steps, at most {MOST_EPOCHS}",
+    )

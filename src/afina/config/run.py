@@ -1,0 +1,148 @@
+"""The only description of a run: every flag, every key of a YAML file and every Python keyword is a field here.
+
+Fields keep the names that users of Hugging Face know. The line under a field begins with its unit. `"auto"` is
+resolved from the data, the model and the machine (`config/resolve.py`), and the choice is stored with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+TaskName = Literal["auto", "text-classification", "text-regression"]
+TechniqueName = Literal["full", "feature-extraction", "lora", "qlora"]
+
+
+class Section(BaseModel):
+    """A part of the description: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class DataConfig(Section):
+    path: str | None = None
+    """File (csv, tsv, jsonl, json, parquet), folder with train.*/validation.*/test.*, or data set id on the Hub."""
+    text_column: str | None = None
+    """Name of the column that holds the text. None: guessed, and the reason is printed."""
+    text_pair_column: str | None = None
+    """Name of the column that holds the second text of a pair. None: guessed; "" means that there is none."""
+    label_column: str | None = None
+    """Name of the column that holds the label. None: guessed, and the reason is printed."""
+    label_separator: str | None = None
+    """String between the labels of one row, for several labels in one cell of text, such as "|"."""
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    """Share of the rows kept to choose the best checkpoint, where the data brings no validation part."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.2
+    """Share of the rows that training never sees, where the data brings no test part."""
+    on_bad_rows: Literal["fail", "drop"] = "fail"
+    """`fail` stops and lists every bad row; `drop` leaves them out, counts them and lists them in data.json."""
+
+
+class ModelConfig(Section):
+    reference: str | None = None
+    """Local folder, id on the Hub, or package:NAME/PATH (a folder inside an installed Python package)."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the Hub. None: the main branch."""
+    max_seq_length: PositiveInt | Auto = "auto"
+    """Tokens a row may have, longer ones are cut. auto: the model's limit or 512, the smaller one."""
+
+
+class TrainingConfig(Section):
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | Auto = "auto"
+    """Peak step size of AdamW. auto: by technique and width of the model."""
+    num_train_epochs: PositiveInt | Auto = "auto"
+    """Passes over the training part. auto: 3, and more where that gives only few steps."""
+    per_device_train_batch_size: PositiveInt = 16
+    """Rows of one forward and backward pass."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Passes summed into one optimizer step; the loss is normalised over all their rows at once."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Decay of weight matrices a step, times the learning rate; norms and biases are spared."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after warm-up."""
+    warmup_ratio: Fraction = 0.1
+    """Share of the steps over which the learning rate rises from 0."""
+    max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest L2 norm of the gradient, longer ones are scaled down. 0 means no clipping."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["model"] = 0.0
+    """Share of activations set to 0 inside the model while training. "model" keeps what its config.json says."""
+    head_init: Literal["probe", "random"] = "probe"
+    """`probe` starts the new head from the solution on frozen features, `random` from random numbers."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by rows / (classes * rows of the class)."""
+    early_stopping_patience: Annotated[int, Field(ge=0)] = 3
+    """Evaluations without a better validation loss after which training stops. 0 means never."""
+    save_steps: Annotated[int, Field(ge=0)] = 500
+    """Optimizer steps between checkpoints, besides the one at each evaluation. 0 means only those."""
+    save_total_limit: PositiveInt = 2
+    """Checkpoints kept: the newest ones, and the best one always."""
+    logging_steps: PositiveInt = 10
+    """Optimizer steps between two lines of metrics.jsonl."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the matrix products. auto: bf16 where the hardware computes in it, with fp32 master weights."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model is computed. auto: a GPU if there is one."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass: less memory, about a third more time."""
+
+
+class LoraConfig(Section):
+    r: PositiveInt = 16
+    """Rank of the two matrices beside each adapted weight."""
+    lora_alpha: Annotated[float, Field(gt=0.0)] = 32
+    """Scale of the update, which is multiplied by lora_alpha / r."""
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of the adapter's inputs set to 0 while training."""
+    target_modules: tuple[str, ...] | Literal["auto", "all-linear"] = "auto"
+    """Names of the layers that get an adapter. auto: the query and value projections; all-linear: all but the head."""
+
+
+class QuantizationConfig(Section):
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    """Code book of the 4-bit weights: NormalFloat or plain float."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of the blocks are quantised too: about 0.4 bits a weight less."""
+
+
+class FeatureConfig(Section):
+    pooling: Literal["auto", "own", "mean", "first", "last"] = "auto"
+    """How token vectors become one. auto: by cross-validation; own: what the architecture's own head reads."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 4
+    """Parts of the cross-validation that chooses the pooling and the strength of the head."""
+    cache: bool = True
+    """Whether features are kept on disk (AFINA_CACHE, by default ~/.cache/afina) and used again."""
+
+
+class EvaluationConfig(Section):
+    eval_tokens_per_batch: PositiveInt = 8192
+    """Tokens of one forward pass, padding included, when nothing is trained."""
+    bootstrap_resamples: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Resamples of the test rows behind each 95 % interval. 0 means no intervals."""
+    baselines: bool = True
+    """Whether the plain baselines (majority or mean, TF-IDF + linear) are trained and scored on the same rows."""
+    hardest_errors: Annotated[int, Field(ge=0)] = 20
+    """Wrong test rows shown in the report, the most confident ones first."""
+
+
+class RunConfig(Section):
+    task: TaskName = "auto"
+    """What is learned. auto: from the labels, and the reason is printed."""
+    technique: TechniqueName | None = None
+    """How it is learned: which weights move."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """Seed of the split, of the order of rows, of new weights and of dropout."""
+    output: str | None = None
+    """Folder of the run, new or empty. None: runs/ and a name from the data, the technique and the time."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    lora: LoraConfig = LoraConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    features: FeatureConfig = FeatureConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

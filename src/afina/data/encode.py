@@ -1,0 +1,136 @@
+"""Turn texts into token arrays: one flat int32 file on disk for all rows, memory-mapped, and where each row starts.
+
+Rows are tokenised once, whole, then cut at the limit, so that what was cut can be counted. Letters: N rows, T
+tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Texts = Sequence[str] | Sequence[tuple[str, str]] | Sequence[Any]
+
+
+@dataclass(frozen=True)
+class TokenArrays:
+    """The tokens of N rows, one after the other."""
+
+    ids: npt.NDArray[np.int32]
+    """All rows' tokens in one flat array (memory-mapped)."""
+    offsets: npt.NDArray[np.int64]
+    """Where row i starts; N + 1 numbers, the last one is the end."""
+    type_ids: npt.NDArray[np.uint8] | None
+    """0 for the first text of a pair, 1 for the second; None where the model knows no such thing."""
+    cut_rows: int
+    """Rows that were longer than the limit."""
+    cut_tokens: int
+    """Tokens that were left out of them."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row, shape (N,)."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> npt.NDArray[np.int32]:
+        """The tokens of one row, shape (T,)."""
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, batches: Iterable[Texts], max_seq_length: int, folder: Path
+) -> TokenArrays:
+    """The token arrays of all texts, written to `folder` while they are made.
+
+    Args:
+        tokenizer: of the model; its own special tokens are added.
+        batches: lists of texts, or of pairs of texts.
+        max_seq_length: tokens a row may keep. Longer pairs lose tokens of the longer text first.
+        folder: where `ids.i32` and `type_ids.u8` are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wants_types = "token_type_ids" in tokenizer.model_input_names
+    lengths: list[int] = []
+    cut_rows = cut_tokens = 0
+    with open(folder / "ids.i32", "wb") as ids_file, open(folder / "type_ids.u8", "wb") as types_file:
+        for texts in batches:
+            rows, types, whole_lengths = tokenize_batch(tokenizer, texts, max_seq_length, wants_types)
+            lengths.extend(len(row) for row in rows)
+            lost = [whole - len(row) for whole, row in zip(whole_lengths, rows, strict=True) if whole > len(row)]
+            cut_rows += len(lost)
+            cut_tokens += sum(lost)
+            ids_file.write(np.fromiter((i for row in rows for i in row), np.int32).tobytes())
+            types_file.write(np.fromiter((i for row in types for i in row), np.uint8).tobytes())
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    type_ids = map_file(folder / "type_ids.u8", np.uint8) if wants_types else None
+    return TokenArrays(map_file(folder / "ids.i32", np.int32), offsets, type_ids, cut_rows, cut_tokens)
+
+
+def tokenize_batch(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, max_seq_length: int, wants_types: bool
+) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """Tokens of each text after the cut, their type ids (empty lists if not wanted), and the lengths before the cut."""
+    encoded = call_tokenizer(tokenizer, texts, wants_types)
+    rows, types = encoded["input_ids"], encoded["token_type_ids"] if wants_types else [[] for _ in texts]
+    whole_lengths = [len(row) for row in rows]
+    long = [i for i, length in enumerate(whole_lengths) if length > max_seq_length]
+    if long:
+        again = call_tokenizer(
+            tokenizer,
+            [texts[i] for i in long],
+            wants_types,
+            truncation="longest_first",
+            max_length=max_seq_length,
+        )
+        for place, i in enumerate(long):
+            rows[i] = again["input_ids"][place]
+            types[i] = again["token_type_ids"][place] if wants_types else []
+    for i, row in enumerate(rows):
+        if not row:  # a tokenizer without special tokens can turn a text of odd characters into nothing
+            rows[i] = [filler_token(tokenizer)]
+            types[i] = [0] if wants_types else []
+    return rows, types, whole_lengths
+
+
+def call_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, wants_types: bool, **options: Any
+) -> dict[str, list[list[int]]]:
+    """The tokenizer's lists for texts or pairs, without padding and masks."""
+    first, second = texts, None
+    if texts and not isinstance(texts[0], str):
+        first, second = [pair[0] for pair in texts], [pair[1] for pair in texts]
+    return tokenizer(
+        list(first),
+        second,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=wants_types,
+        verbose=False,
+        **options,
+    )
+
+
+def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for a text without any: unknown, end or padding, the first one there is."""
+    for token in (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def map_file(path: Path, dtype: type[np.generic]) -> Any:
+    """The file as a read-only array; an empty file gives an empty array (it can't be mapped)."""
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, mode="r")

@@ -1,0 +1,97 @@
+"""What the bytes of a file say about its format: encodings other than UTF-8, and files that are not text at
+all.
+"""
+
+from __future__ import annotations
+
+import codecs
+import shlex
+from pathlib import Path
+
+from afina.errors import DataError
+
+CHUNK_BYTES = 2**20
+SNIFFED_BYTES = 4096
+TEXT_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32LE",
+    codecs.BOM_UTF32_BE: "UTF-32BE",
+    codecs.BOM_UTF16_LE: "UTF-16LE",
+    codecs.BOM_UTF16_BE: "UTF-16BE",
+}
+BINARY_MARKS = {
+    b"PK\x03\x04": "a zip archive (an Excel file is one)",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a parquet file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"%PDF": "a PDF",
+    b"SQLite format 3": "an SQLite database",
+}
+
+
+def check_bytes(path: Path) -> None:
+    """DataError when the file is empty, is in UTF-16 or UTF-32, or is no text file."""
+    with path.open("rb") as file:
+        head = file.read(SNIFFED_BYTES)
+    if not head.strip(b"\xef\xbb\xbf \t\r\n") and path.stat().st_size <= SNIFFED_BYTES:
+        raise DataError(f"{path.name} is empty", expected="a file with at least one row of data")
+    for mark, what in BINARY_MARKS.items():
+        if head.startswith(mark):
+            raise DataError(
+                f"{path.name} is not a text file",
+                found=what,
+                expected=f"text in UTF-8, as {path.suffix} says",
+                remedy="unpack it or export it first, or give it the suffix of what it holds",
+            )
+    encoding = _guess_wide(head)
+    if encoding:
+        raise DataError(
+            f"{path.name} is not UTF-8 text",
+            found=f"it looks like {encoding}",
+            expected="text in UTF-8",
+            remedy=convert_command(path, encoding),
+        )
+
+
+def _guess_wide(head: bytes) -> str | None:
+    for mark, encoding in TEXT_MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    half = len(head) // 2
+    if half >= 8 and max(even, odd) > 0.4 * half and min(even, odd) < 0.1 * half:
+        return "UTF-16BE" if even > odd else "UTF-16LE"
+    return None
+
+
+def explain_bytes(path: Path) -> tuple[str, str]:
+    """What is found and what to do, for a file that holds bytes which are not UTF-8."""
+    offset, byte = find_bad_byte(path)
+    # Latin-1 has control characters at 0x80 to 0x9f, where Windows puts its quotes and dashes.
+    encoding = "WINDOWS-1252" if 0x80 <= byte <= 0x9F else "ISO-8859-1"
+    found = f"byte 0x{byte:02x} at offset {offset:,}; it may be Latin-1 ({encoding})"
+    return found, f"if so: {convert_command(path, encoding)}"
+
+
+def find_bad_byte(path: Path) -> tuple[int, int]:
+    """Offset and value of the first byte that can't be UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            held = decoder.getstate()[0]
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                return done - len(held) + error.start, error.object[error.start]
+            done += len(chunk)
+            if not chunk:
+                return done, 0
+
+
+def convert_command(path: Path, encoding: str) -> str:
+    target = path.with_name(f"{path.stem}.utf8{path.suffix}")
+    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(target))}"

@@ -1,0 +1,266 @@
+"""From the user's file to the parts that train, choose and test: read, choose columns, check, split.
+
+Every bad row of every part is named in one error; under `data.on_bad_rows=drop` bad rows are left out and
+counted instead. Parts that the data brings are kept as they are; what is missing is carved out of the
+training part.
+
+Letters: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afina.config.reason import Reason
+from afina.config.run import DataConfig, TaskName
+from afina.data.columns import ColumnChoice, choose_columns
+from afina.data.data_notes import note_absent, note_dropped, note_duplicates, note_parts
+from afina.data.findings import count
+from afina.data.label_profile import profile_labels
+from afina.data.labels import LabelSpace, build_label_space, note_alike
+from afina.data.read import read_parts
+from afina.data.rows import RowTable
+from afina.data.split import Ints, find_rarest_labels, find_strata, split_rows
+from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
+from afina.errors import ConfigError, DataError
+
+ROWS_LEAST = 8
+ROWS_A_CLASS = 2
+ROWS_LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows that train, choose the checkpoint, or test. Texts stay on disk."""
+
+    name: str
+    table: RowTable
+    text_names: tuple[str, ...]
+    indices: Ints
+    """Positions in the table (N,), rising."""
+    labels: Labels
+    """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C)."""
+
+    @property
+    def row_numbers(self) -> Ints:
+        """Numbers of the rows in the user's file (N,)."""
+        return self.table.row_numbers[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def texts(self, batch_size: int = 1000) -> Iterator[list[str] | list[tuple[str, str]]]:
+        """Batches of texts, or of pairs of texts, in the order of `indices`."""
+        for start in range(0, len(self.indices), batch_size):
+            columns = self.table.take(self.indices[start : start + batch_size], self.text_names)
+            if len(self.text_names) == 1:
+                yield columns[self.text_names[0]]
+            else:
+                yield list(zip(*(columns[name] for name in self.text_names), strict=True))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All that training needs to know about the data."""
+
+    parts: dict[str, Part]
+    """`train`, `validation` and `test`."""
+    columns: ColumnChoice
+    labels: LabelSpace
+    reasons: tuple[Reason, ...]
+    """Choices that were made for the user."""
+    notes: tuple[str, ...]
+    """What was skipped, dropped or looks odd."""
+    counts: dict[str, Any]
+    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `count_rows`."""
+    source: str
+    """Name of the source, for messages and records."""
+    data_hash: str
+    """SHA-256 over texts and labels of the rows used, part by part of the source."""
+    class_counts: dict[str, dict[str, int]]
+    """Rows by class, for each part; empty where numbers are predicted."""
+
+
+def load_examples(source: Any, config: DataConfig, task: TaskName, seed: int, spool: Path) -> Examples:
+    """Examples from anything `read_parts` takes. DataError lists all that is wrong with the data at once."""
+    check_fractions(config)
+    tables = read_parts(source, spool)
+    is_strict = config.on_bad_rows == "fail"
+    structural = [problem for table in tables.values() for problem in table.problems] if is_strict else []
+    try:
+        choice = choose_columns(tables, config, task)
+    except DataError as error:
+        raise DataError(problems=[*structural, *error.problems]) from None
+    space, usable = _find_usable(tables, choice, config)
+    problems = [p for name, rows in usable.items() for p in rows.problems(tables[name], choice)] if is_strict else []
+    if structural or problems:
+        raise DataError(problems=[*structural, *problems])
+    for name, table in tables.items():
+        _check_left(table, usable[name], space)
+    parts = _split(tables, usable, choice, space, config, seed)
+    _check_size(parts["train"], space)
+    counts = count_rows(tables, usable)
+    class_counts = {name: count_classes(part.labels, space) for name, part in parts.items()}
+    notes = [note for table in tables.values() for note in table.notes]
+    notes += note_dropped(counts) + note_alike(space.names) + note_duplicates(usable, space)
+    notes += [
+        *note_absent(class_counts),
+        note_parts({name: len(part) for name, part in parts.items()}, tables, seed),
+    ]
+    return Examples(
+        parts,
+        choice,
+        space,
+        choice.reasons,
+        tuple(notes),
+        counts,
+        describe_source(source),
+        _hash(usable),
+        class_counts,
+    )
+
+
+def describe_source(source: Any) -> str:
+    """The path or the id as given, or the type of a Python object."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__} in Python"
+
+
+def check_fractions(config: DataConfig) -> None:
+    """ConfigError when validation and test leave too little to train on."""
+    held_out = config.validation_fraction + config.test_fraction
+    if held_out > 0.95:
+        raise ConfigError(
+            "data.validation_fraction and data.test_fraction leave too little to train on",
+            found=f"{config.validation_fraction:g} + {config.test_fraction:g} = {held_out:g} of the rows",
+            expected="at most 0.95 together",
+            remedy="--set data.test_fraction=0.2",
+        )
+
+
+def _find_usable(
+    tables: dict[str, RowTable], choice: ColumnChoice, config: DataConfig
+) -> tuple[LabelSpace, dict[str, UsableRows]]:
+    """The labels of the training rows that can be used, and the usable rows of each part."""
+    first = next(iter(tables))
+    profile = profile_labels(tables[first], choice.label, config.label_separator)
+    space = build_label_space(choice, profile, config.label_separator)
+    training = find_usable_rows(tables[first], choice, space)
+    used = count_classes(training.labels, space)
+    if training.faults and not all(used.values()):
+        # A class whose rows were all dropped is no class.
+        space = replace(space, names=tuple(name for name in space.names if used[name]))
+        present = training.faults
+        training = find_usable_rows(tables[first], choice, space)
+        training.faults = present
+    rest = {name: find_usable_rows(tables[name], choice, space) for name in tables if name != first}
+    return space, {first: training, **rest}
+
+
+def _check_left(table: RowTable, rows: UsableRows, space: LabelSpace) -> None:
+    if len(rows.indices):
+        if space.kind == "multiclass" and len(space.names) < 2:
+            raise DataError(
+                f"{table.source}: one class only is left once bad rows are dropped",
+                found=f"{space.names[0]!r}",
+                expected="two classes or more",
+            )
+        return
+    total = sum(map(len, rows.faults.values()))
+    reasons = ", ".join(f"{count(len(numbers), 'row')} with {reason}" for reason, numbers in rows.faults.items())
+    is_empty = len(rows.faults.get(NO_TEXT, ())) == total
+    raise DataError(
+        f"{table.source}: {'all texts are empty' if is_empty else 'no row can be used'}",
+        found=reasons,
+        expected="rows with a text and a label",
+        remedy="--text-column NAME or --label-column NAME",
+    )
+
+
+def _split(
+    tables: dict[str, RowTable],
+    usable: dict[str, UsableRows],
+    choice: ColumnChoice,
+    space: LabelSpace,
+    config: DataConfig,
+    seed: int,
+) -> dict[str, Part]:
+    """The three parts: those of the source, and those carved out of its first."""
+    first = next(iter(tables))
+    fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
+    carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
+    rows = usable[first]
+    if len(rows.indices) < ROWS_LEAST:
+        raise _too_few(tables[first].source, len(rows.indices))
+    shares = {"train": 1.0 - sum(carved.values()), **carved}
+    chosen = split_rows(rows.hashes, _stratify(rows, space), shares, seed)
+    parts = {}
+    for name in ("train", "validation", "test"):
+        table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
+        picks_N = chosen[name] if name in chosen else np.arange(len(kept.indices))
+        parts[name] = Part(name, table, choice.text_names, kept.indices[picks_N], kept.labels[picks_N])
+    return parts
+
+
+def _stratify(rows: UsableRows, space: LabelSpace) -> Ints:
+    if space.kind == "regression":
+        return find_strata(rows.labels.astype(np.float32))
+    if space.kind == "multilabel":
+        return find_rarest_labels(rows.labels.astype(np.uint8))
+    return rows.labels.astype(np.int64)
+
+
+def _too_few(source: str, rows: int) -> DataError:
+    return DataError(
+        f"{source}: too few rows to train and to test on",
+        found=count(rows, "row"),
+        expected=f"at least {ROWS_LEAST} rows, and better some hundreds",
+        remedy="add rows",
+    )
+
+
+def _check_size(train: Part, space: LabelSpace) -> None:
+    classes = len(space.names)
+    if len(train) < ROWS_A_CLASS * classes:
+        raise DataError(
+            f"{train.table.source}: too few rows for its classes",
+            found=f"{count(len(train), 'row')} to train on for {classes:,} classes",
+            expected=f"at least {ROWS_A_CLASS} rows a class on average",
+            remedy="add rows, or join classes; --task text-regression where the labels are numbers",
+        )
+
+
+def count_classes(labels_N: Labels, space: LabelSpace) -> dict[str, int]:
+    """Rows by name of the class; empty where numbers are predicted."""
+    if space.kind == "regression":
+        return {}
+    if space.kind == "multilabel":
+        counts = labels_N.sum(axis=0, dtype=np.int64)
+    else:
+        counts = np.bincount(labels_N.astype(np.int64), minlength=len(space.names))
+    return dict(zip(space.names, counts.tolist(), strict=True))
+
+
+def count_rows(tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows]) -> dict[str, Any]:
+    """`read`, `used`, and `dropped`: by reason the count, and by part the first 1,000 row numbers."""
+    dropped: dict[str, Any] = {}
+    for part, table in tables.items():
+        structural = {p.what.removeprefix(f"{table.source}: "): p.rows for p in table.problems}
+        faults = {f"rows with {reason}": rows for reason, rows in usable[part].faults.items()}
+        for reason, rows in {**structural, **faults}.items():
+            entry = dropped.setdefault(reason, {"count": 0, "rows": {}})
+            entry["count"] += len(rows)
+            entry["rows"][part] = list(rows[:ROWS_LISTED])
+    used = sum(len(rows.indices) for rows in usable.values())
+    return {"read": sum(table.read_count for table in tables.values()), "used": used, "dropped": dropped}
+
+
+def _hash(usable: dict[str, UsableRows]) -> str:
+    text = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
+    return hashlib.sha256(text.encode()).hexdigest()

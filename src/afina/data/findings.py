@@ -1,0 +1,123 @@
+"""What a reader finds wrong with rows, gathered by kind so that all of it is said at once.
+
+At most `ROWS_KEPT` row numbers of a kind are kept; the count stays exact, so a file in which every row is bad
+costs no more memory than a good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+from afina.errors import Problem
+
+ROWS_KEPT = 10_000
+DROP = "--set data.on_bad_rows=drop"
+MEND = f"mend these rows, or leave them out with {DROP}"
+
+
+class RowNumbers(Sequence[int]):
+    """Numbers of rows in rising order: the first `ROWS_KEPT` of them, while `len` counts all."""
+
+    def __init__(self, kept: Sequence[int] = (), total: int | None = None) -> None:
+        self.kept = list(kept[:ROWS_KEPT])
+        self.total = len(kept) if total is None else total
+
+    def add(self, row: int) -> None:
+        if self.total < ROWS_KEPT:
+            self.kept.append(row)
+        self.total += 1
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        return self.kept[index]
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and self.kept == list(other[: len(self.kept)])
+
+    def __hash__(self) -> int:
+        return hash((self.total, tuple(self.kept)))
+
+    def __repr__(self) -> str:
+        return f"RowNumbers({self.kept[:10]}, total={self.total})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The words for one kind of bad row."""
+
+    what: str
+    expected: str
+    remedy: str = MEND
+
+
+FAULTS = {
+    "bytes": Fault("rows with bytes that are not UTF-8", "text in UTF-8"),
+    "nul": Fault("rows with NUL characters", "text without NUL characters"),
+    "surrogate": Fault("rows with half of a surrogate pair", "escapes such as \\ud83d\\ude00, in pairs"),
+    "ragged": Fault("rows whose number of fields differs from the header's", "one field for each column"),
+    "quote": Fault(
+        "rows with a stray quote",
+        "quotes around the whole field, and each quote inside it written twice",
+    ),
+    "json": Fault("rows that are not valid JSON", "one JSON object a row"),
+    "object": Fault("rows that are not JSON objects", 'an object such as {"text": "...", "label": "..."}'),
+    "constant": Fault("rows with NaN or Infinity, which JSON doesn't have", "a finite number, or null"),
+    "infinite": Fault("rows with a number that is not finite", "a finite number"),
+    "duplicate": Fault("rows in which a key stands twice", "each key once"),
+    "deep": Fault("rows that are nested too deeply to be read", "an object of plain values"),
+    "number": Fault("rows with a number of too many digits", "numbers of at most 4,300 digits"),
+    "mapping": Fault("rows that are not mappings", 'a mapping such as {"text": "...", "label": "..."}'),
+    "key": Fault("rows with a column whose name is not a str", "names of columns as str"),
+    "type": Fault("rows with a value that can't be stored", "str, int, float, bool, None, or lists and dicts of these"),
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """Bad rows of one source by kind of fault, and notes on what was done without asking."""
+
+    source: str
+    notes: list[str] = field(default_factory=list)
+    rows: dict[str, RowNumbers] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
+    remedies: dict[str, str] = field(default_factory=dict)
+
+    def add(self, code: str, row: int, found: str = "") -> None:
+        """Count a bad row; `found` of the first row of a kind is the one that is shown."""
+        if code not in self.rows:
+            self.rows[code] = RowNumbers()
+            self.found[code] = found
+        self.rows[code].add(row)
+
+    def describe(self, code: str, found: str, remedy: str = "") -> None:
+        """Replace what is shown for a kind, once more is known about it."""
+        self.found[code] = found
+        if remedy:
+            self.remedies[code] = remedy
+
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(
+            Problem(
+                f"{self.source}: {FAULTS[code].what}",
+                self.found[code],
+                FAULTS[code].expected,
+                self.remedies.get(code, FAULTS[code].remedy),
+                RowNumbers(sorted(rows.kept), len(rows)),
+            )
+            for code, rows in self.rows.items()
+        )
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,242 @@
+"""Rows from jsonl and json files, read strictly: standard JSON only, one object a row, each key once.
+
+A json file is one array of objects; it is parsed object by object from a window of text, so that it needs no
+more memory than a jsonl file. A syntax error inside an array ends the reading, since nothing tells where the
+next object begins.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from afina.data.encoding import check_bytes, explain_bytes
+from afina.data.findings import FAULTS, Findings
+from afina.errors import DataError
+
+WINDOW_CHARACTERS = 2**20
+SPACES = " \t\r\n"
+ARRAY_OR_LINES = "one array of objects, or one object a line (then with the suffix .jsonl)"
+
+
+class RowFaultError(ValueError):
+    """A row that is JSON to the letter, or nearly, but can't be taken. `code` names the kind of fault."""
+
+    def __init__(self, code: str, found: str) -> None:
+        super().__init__(found)
+        self.code = code
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RowFaultError("duplicate", f"key {twice!r}")
+    return mapping
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise RowFaultError("constant", name)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_build_object, parse_constant=_refuse_constant)
+
+
+def fault_of(error: Exception) -> RowFaultError:
+    """What the error of the parser means for the row."""
+    if isinstance(error, RowFaultError):
+        return error
+    if isinstance(error, RecursionError):
+        return RowFaultError("deep", "lists or objects within each other, hundreds of times")
+    if isinstance(error, json.JSONDecodeError):
+        return RowFaultError("json", f"{error.msg} at character {error.colno}")
+    return RowFaultError("number", "")
+
+
+class JsonLinesFile:
+    """A file with one JSON object a line."""
+
+    surrogate_fault = "surrogate"
+    refuses_nul = False
+
+    def __init__(self, path: Path, note: str = "") -> None:
+        self.path, self.name, self.note = path, path.name, note
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        check_bytes(self.path)
+        if self.note:
+            findings.notes.append(self.note)
+        row, blank_count = 0, 0
+        with self.path.open("rb") as file:
+            for i, line in enumerate(file):
+                if i == 0:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                    self._check_first(line)
+                if line.isspace() or not line:
+                    blank_count += 1
+                    continue
+                row += 1
+                mapping = self._parse(line, row, findings)
+                if mapping is not None:
+                    yield row, mapping
+        if blank_count:
+            findings.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
+
+    def explain(self, findings: Findings) -> None:
+        if "bytes" in findings.rows:
+            findings.describe("bytes", *explain_bytes(self.path))
+
+    def _check_first(self, line: bytes) -> None:
+        if line.lstrip().startswith(b"["):
+            raise DataError(
+                f"{self.name} is not JSON lines",
+                found="a JSON array",
+                expected="one object a line",
+                remedy="give the file the suffix .json",
+            )
+
+    def _parse(self, line: bytes, row: int, findings: Findings) -> Mapping[str, Any] | None:
+        try:
+            value = DECODER.decode(line.decode())
+        except UnicodeDecodeError:
+            findings.add("bytes", row)
+        except (ValueError, RecursionError) as error:
+            fault = fault_of(error)
+            findings.add(fault.code, row, str(fault))
+        else:
+            if isinstance(value, dict):
+                return value
+            findings.add("object", row, describe_value(value))
+        return None
+
+
+class JsonArrayFile:
+    """A file with one JSON array of objects."""
+
+    surrogate_fault = "surrogate"
+    refuses_nul = False
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        check_bytes(self.path)
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            try:
+                yield from self._read(_Window(file), findings)
+            except UnicodeDecodeError:
+                found, remedy = explain_bytes(self.path)
+                raise DataError(
+                    f"{self.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy
+                ) from None
+
+    def explain(self, findings: Findings) -> None:
+        """Nothing to add: bad bytes end the reading of an array."""
+
+    def _read(self, window: _Window, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        if window.next_character() != "[":
+            self._refuse(0, f"it begins with {window.rest(20)!r}", ARRAY_OR_LINES)
+        window.position += 1
+        row = 0
+        if window.next_character() == "]":
+            window.position += 1
+        else:
+            while True:
+                row += 1
+                try:
+                    value = window.parse()
+                    if isinstance(value, dict):
+                        yield row, value
+                    else:
+                        findings.add("object", row, describe_value(value))
+                except UnicodeDecodeError:
+                    raise
+                except (ValueError, RecursionError) as error:
+                    fault = fault_of(error)
+                    self._refuse(row, str(fault), FAULTS[fault.code].expected)
+                separator = window.next_character()
+                window.position += 1
+                if separator == "]":
+                    break
+                if separator != ",":
+                    found = f"{separator!r} after it" if separator else "the end of the file"
+                    self._refuse(row, found, "a comma before the next object, or ] at the end")
+        if window.next_character():
+            self._refuse(row, f"{window.rest(20)!r} after the array", "nothing after the array")
+
+    def _refuse(self, row: int, found: str, expected: str) -> NoReturn:
+        where = f" at row {row:,}" if row else ""
+        raise DataError(
+            f"{self.name} is not an array of JSON objects{where}",
+            found=found,
+            expected=expected,
+            remedy="mend the file there; nothing after that place can be read",
+        )
+
+
+class _Window:
+    """The part of a text file that is being parsed; it grows until a value fits and moves on after it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.text, self.position = file, "", 0
+        self.is_complete = False
+
+    def next_character(self) -> str:
+        """The next character that is not white space, which `position` then points at; "" at the end."""
+        while True:
+            while self.position < len(self.text) and self.text[self.position] in SPACES:
+                self.position += 1
+            if self.position < len(self.text) or self.is_complete:
+                return self.text[self.position : self.position + 1]
+            self._grow()
+
+    def parse(self) -> Any:
+        """The value at the next character. ValueError or RecursionError when there is none."""
+        self.next_character()
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.text, self.position)
+            except (ValueError, RecursionError) as error:
+                # A RowFaultError is about what was parsed already: more text would not mend it.
+                if self.is_complete or isinstance(error, (RowFaultError, RecursionError)):
+                    raise _relative(error, self.position) from None
+            else:
+                # A number that touches the edge may go on behind it.
+                if end < len(self.text) or self.is_complete:
+                    self.position = end
+                    return value
+            self._grow()
+
+    def rest(self, length: int) -> str:
+        return self.text[self.position : self.position + length]
+
+    def _grow(self) -> None:
+        kept = self.text[self.position :]
+        read = self.file.read(max(WINDOW_CHARACTERS, len(kept)))
+        self.is_complete = not read
+        self.text, self.position = kept + read, 0
+
+
+def _relative(error: Exception, start: int) -> Exception:
+    """The error with a position counted from the beginning of the row."""
+    if isinstance(error, json.JSONDecodeError):
+        return json.JSONDecodeError(error.msg, error.doc[start:], error.pos - start)
+    return error
+
+
+def describe_value(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def open_json(path: Path) -> JsonArrayFile | JsonLinesFile:
+    """The reader of a .json file. JSON lines under that name are read too, with a note."""
+    with path.open("rb") as file:
+        first = file.readline(WINDOW_CHARACTERS).removeprefix(codecs.BOM_UTF8).strip()
+    if first.startswith(b"{") and first.endswith(b"}"):
+        return JsonLinesFile(path, f"{path.name}: read as JSON lines, since it holds one object a line")
+    return JsonArrayFile(path)

@@ -1,0 +1,98 @@
+"""What a model is to learn from a label: the classes and their order, or a number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, cast
+
+from afina.data.columns import ColumnChoice
+from afina.data.label_profile import LabelProfile
+from afina.data.label_values import name_label, parse_list, parse_number
+
+LabelKind = Literal["multiclass", "multilabel", "regression"]
+MISSING = "no label"
+UNKNOWN = "a label that the training part doesn't have"
+NO_NUMBER = "a label that is no number"
+NO_LIST = "a label that is no list of names"
+NO_NAME = "a label that is a list or an object"
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The labels a run knows: names by class number, or none where numbers are predicted."""
+
+    kind: LabelKind
+    names: tuple[str, ...] = ()
+    """Class names, spelled as in the data: numbers by size, words by alphabet."""
+    separator: str | None = None
+    """What stands between the labels of one cell."""
+
+    def encode(self, value: Any) -> int | float | list[int]:
+        """The class number, the rising class numbers of a multi-label row, or the number to predict.
+
+        ValueError with one of this module's reasons when the label can't be used.
+        """
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise ValueError(MISSING)
+        if self.kind == "regression":
+            number = parse_number(value)
+            if number is None:
+                raise ValueError(NO_NUMBER)
+            return number
+        if self.kind == "multilabel":
+            names = parse_list(value, self.separator)
+            if names is None:
+                raise ValueError(NO_LIST)
+            return sorted(self._find(name) for name in names)
+        name = name_label(value)
+        if name is None:
+            raise ValueError(NO_NAME)
+        return self._find(name)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "names": list(self.names), "separator": self.separator}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> LabelSpace:
+        return cls(cast(LabelKind, stored["kind"]), tuple(stored["names"]), stored.get("separator"))
+
+    def _find(self, name: str) -> int:
+        index = self._index.get(name)
+        if index is None:
+            raise ValueError(UNKNOWN)
+        return index
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+
+def build_label_space(choice: ColumnChoice, profile: LabelProfile, separator: str | None) -> LabelSpace:
+    """The labels of the training part."""
+    if choice.task == "text-regression":
+        return LabelSpace("regression")
+    if choice.multi_label:
+        return LabelSpace("multilabel", sort_names(list(profile.list_names)), separator)
+    return LabelSpace("multiclass", sort_names(list(profile.names)))
+
+
+def sort_names(names: list[str]) -> tuple[str, ...]:
+    """Names by number when all of them are numbers, else by alphabet."""
+    numbers = {name: parse_number(name) for name in names}
+    if all(number is not None for number in numbers.values()):
+        return tuple(sorted(names, key=lambda name: (numbers[name] or 0.0, name)))
+    return tuple(sorted(names))
+
+
+def note_alike(names: tuple[str, ...]) -> list[str]:
+    """A note for each group of names that differ only in case or white space."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[" ".join(name.casefold().split())].append(name)
+    return [
+        f"labels that differ only in case or spaces are classes of their own: {', '.join(map(repr, group))}"
+        for group in groups.values()
+        if len(group) > 1
+    ]

@@ -1,0 +1,202 @@
+"""From what the user names to rows on disk: `read_parts` is the only way in.
+
+A source is a file, a folder with train.* (and maybe validation.* and test.*), the id of a data set on the
+Hub, or in Python a `datasets.Dataset`, a pandas DataFrame, a sequence of mappings, or a dict of parts. Rows
+that can't be read are no error here: each table lists them, and the caller decides.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset
+from afina.data.json_formats import JsonLinesFile, open_json
+from afina.data.rows import RowTable
+from afina.data.spool import Source, spool_rows
+from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile
+from afina.data.text_formats import DelimitedFile
+from afina.errors import DataError
+
+__all__ = ["RowTable", "read_parts"]
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+OTHER_SUFFIXES = (
+    ".txt",
+    ".xls",
+    ".xlsx",
+    ".ndjson",
+    ".gz",
+    ".zip",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".arrow",
+    ".pkl",
+    ".ods",
+)
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+def read_parts(source: Any, spool: Path) -> dict[str, RowTable]:
+    """Tables by part: `all` for a single table, else `train` and maybe `validation` and `test`.
+
+    The rows go to Arrow files in the folder `spool`. DataError with all that keeps the source from being read
+    as a table; MissingExtraError for a Hub id without the package `datasets`.
+    """
+    parts = {part: read() for part, read in _find_sources(source).items()}
+    return {part: spool_rows(parts[part], spool / f"{part}.arrow") for part in sorted(parts, key=_order)}
+
+
+def _order(part: str) -> int:
+    return ["all", "train", "validation", "test"].index(part)
+
+
+def _find_sources(source: Any) -> dict[str, Any]:
+    """Openers of sources, by part."""
+    if isinstance(source, (str, os.PathLike)):
+        return _find_named(os.fspath(source))
+    if isinstance(source, Mapping):
+        return _find_in_mapping(source)
+    return {"all": lambda: open_object(source, "the data")}
+
+
+def _find_named(name: str) -> dict[str, Any]:
+    if isinstance(name, bytes) or not name or "\0" in name:
+        raise DataError(f"{name!r} is no path", expected=ACCEPTED)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return {part: (lambda file=file: open_file(file)) for part, file in find_part_files(path).items()}
+    if path.exists():
+        return {"all": lambda: open_file(path)}
+    if _is_path(name) or not is_hub_id(name):
+        raise missing_file(path)
+    return _find_in_mapping(load_hub_dataset(name), f"the data set {name!r}")
+
+
+def _is_path(name: str) -> bool:
+    suffix = Path(name).suffix.lower()
+    return name.startswith((".", "~", "/")) or "\\" in name or suffix in SUFFIXES + OTHER_SUFFIXES
+
+
+def missing_file(path: Path) -> DataError:
+    """The error for a path that leads nowhere, with names nearby that are alike."""
+    similar: list[str] = []
+    if path.parent.is_dir():
+        names = sorted(entry.name for entry in path.parent.iterdir())
+        same_stem = [name for name in names if Path(name).stem.lower() == path.stem.lower()]
+        similar = list(dict.fromkeys([*same_stem, *difflib.get_close_matches(path.name, names, 3, 0.7)]))[:3]
+        found = f"files with a similar name: {', '.join(similar)}" if similar else "no file with a similar name"
+    else:
+        found = f"there is no folder {path.parent} either"
+    remedy = f"write {path.parent / similar[0]}" if similar else "check the path and the folder you are in"
+    return DataError(f"there is no file or folder {path}", found=found, expected=ACCEPTED, remedy=remedy)
+
+
+def find_part_files(folder: Path) -> dict[str, Path]:
+    """Files of a folder by part. DataError without a training file, or with two files for one part."""
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    by_part: dict[str, list[str]] = {}
+    for name in names:
+        part = PART_NAMES.get(Path(name).stem.lower())
+        if part and Path(name).suffix.lower() in SUFFIXES:
+            by_part.setdefault(part, []).append(name)
+    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "no files"
+    for part, found in by_part.items():
+        if len(found) > 1:
+            raise DataError(
+                f"{folder} holds {len(found)} files for the part {part!r}",
+                found=", ".join(found),
+                expected="one file a part",
+                remedy="leave one of them there, or name the file itself",
+            )
+    if "train" not in by_part:
+        raise DataError(
+            f"{folder} holds no training part",
+            found=listed,
+            expected=f"a file train.* ({', '.join(SUFFIXES)}), and maybe validation.* and test.*",
+            remedy="name the file itself, or rename it to train.*",
+        )
+    return {part: folder / found[0] for part, found in by_part.items()}
+
+
+def open_file(path: Path) -> Source:
+    """The reader of a file, by its suffix."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in SUFFIXES:
+        what = f"the suffix {suffix!r}" if suffix else "no suffix"
+        raise DataError(
+            f"{path} is of no format that can be read",
+            found=what if path.is_file() else "not a regular file",
+            expected=f"a file with one of the suffixes {', '.join(SUFFIXES)}",
+            remedy="convert the file, or rename it if it holds one of these formats",
+        )
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise DataError(f"{path} can't be opened", found=str(error.strerror), expected="a file you may read") from None
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.name} is empty", expected="a file with at least one row of data")
+    if suffix == ".csv":
+        return DelimitedFile(path, ",")
+    if suffix == ".tsv":
+        return DelimitedFile(path, "\t")
+    if suffix == ".jsonl":
+        return JsonLinesFile(path)
+    return open_json(path) if suffix == ".json" else ParquetFile(path)
+
+
+def _find_in_mapping(parts: Mapping[Any, Any], what: str = "the data") -> dict[str, Any]:
+    """Openers for a dict of parts, such as a `datasets.DatasetDict`."""
+    by_part: dict[str, Any] = {}
+    for key, value in parts.items():
+        part = PART_NAMES.get(str(key).lower())
+        if part is None and what != "the data":
+            continue  # a data set of the Hub may bring more, such as imdb's "unsupervised"
+        if part is None or part in by_part:
+            raise DataError(
+                f"{what} has a part {key!r}",
+                found=f"parts: {', '.join(map(repr, parts))}",
+                expected="train, and maybe validation and test, each once",
+                remedy='give a dict such as {"train": rows, "test": rows}, or one table alone',
+            )
+        by_part[part] = lambda value=value, part=part: open_object(value, f"{what}, part {part!r}")
+    if "train" not in by_part:
+        raise DataError(
+            f"{what} has no training part",
+            found=f"parts: {', '.join(map(repr, parts)) or 'none'}",
+            expected="a part train, and maybe validation and test",
+        )
+    return by_part
+
+
+def open_object(value: Any, name: str) -> Source:
+    """The reader of a Python object that holds one table."""
+    module, kind = type(value).__module__.split(".")[0], type(value).__name__
+    if isinstance(value, (str, os.PathLike)):
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise missing_file(path)
+        return open_file(path)
+    if module == "datasets" and kind == "Dataset":
+        return DatasetRows(value, name)
+    if module == "pandas" and kind == "DataFrame":
+        return FrameRows(value, name)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return MappingRows(value, name)
+    raise DataError(
+        f"{name} can't be read",
+        found=f"an object of type {type(value).__name__}",
+        expected="a path, a datasets.Dataset, a pandas DataFrame, a sequence of mappings, or a dict of parts",
+    )

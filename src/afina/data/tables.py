@@ -1,0 +1,187 @@
+"""Rows from tables that already have types: parquet files, data sets, data frames, and sequences of mappings.
+
+Values become plain Python ones. NaN is a missing value here, since these formats write it for one; dates
+become text in ISO form; columns of bytes (pictures, sound) are left out, with a note.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from afina.data.findings import Findings
+from afina.data.text_formats import check_header
+from afina.errors import DataError
+
+BATCH_ROWS = 1000
+PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as None, str, int, float, bool, or a list or dict of these; else as it is."""
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return None if value != value else float(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return float(value) if value.is_finite() else None
+    if isinstance(value, (datetime.date, datetime.time)) and value == value:
+        return value.isoformat()
+    if isinstance(value, (datetime.timedelta, uuid.UUID)):
+        return str(value)
+    # pandas writes missing values as these, too.
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
+
+
+class MappingRows:
+    """A sequence of mappings, such as a list of dicts."""
+
+    surrogate_fault = "surrogate"
+    refuses_nul = False
+
+    def __init__(self, mappings: Sequence[Any], name: str) -> None:
+        self.mappings, self.name = mappings, name
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for row, mapping in enumerate(self.mappings, 1):
+            if not isinstance(mapping, Mapping):
+                findings.add("mapping", row, f"a {type(mapping).__name__}")
+            elif not all(type(name) is str for name in mapping):
+                findings.add("key", row, repr(next(name for name in mapping if type(name) is not str)))
+            else:
+                try:
+                    yield row, {name: to_plain(value) for name, value in mapping.items()}
+                except RecursionError:
+                    findings.add("deep", row)
+
+    def explain(self, findings: Findings) -> None:
+        """Nothing to add."""
+
+
+class FrameRows:
+    """A pandas DataFrame, known by its type's module: pandas is never imported here."""
+
+    surrogate_fault = "surrogate"
+    refuses_nul = False
+
+    def __init__(self, frame: Any, name: str) -> None:
+        self.frame, self.name = frame, name
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        names = [str(name) for name in self.frame.columns]
+        check_header(self.name, names)
+        for start in range(0, len(self.frame), BATCH_ROWS):
+            chunk = self.frame.iloc[start : start + BATCH_ROWS]
+            columns = [_list_series(chunk.iloc[:, i]) for i in range(len(names))]
+            for row, values in enumerate(zip(*columns, strict=True), start + 1):
+                yield row, dict(zip(names, values, strict=True))
+
+    def explain(self, findings: Findings) -> None:
+        """Nothing to add."""
+
+
+def _list_series(series: Any) -> list[Any]:
+    is_missing = series.isna().tolist()
+    cells = zip(series.tolist(), is_missing, strict=True)
+    return [None if missing else to_plain(value) for value, missing in cells]
+
+
+class ArrowRows:
+    """Anything that comes in Arrow batches. A subclass says where they come from."""
+
+    surrogate_fault = "surrogate"
+    refuses_nul = False
+    name: str
+
+    def batches(self) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        """Names of the classes whose numbers stand in a column."""
+        return {}
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        row, classes, has_noted = 0, self.class_names(), False
+        for batch in self.batches():
+            names = [field.name for field in batch.schema if not _holds_bytes(field.type)]
+            if not has_noted:
+                has_noted = True
+                check_header(self.name, names)
+                self._note_columns(batch.schema.names, names, classes, findings)
+            columns = [_name_classes(batch.column(name).to_pylist(), classes.get(name)) for name in names]
+            for row, values in enumerate(zip(*columns, strict=True), row + 1):  # noqa: B020 (row goes on counting)
+                yield row, {name: to_plain(value) for name, value in zip(names, values, strict=True)}
+
+    def explain(self, findings: Findings) -> None:
+        """Nothing to add."""
+
+    def _note_columns(
+        self, all_names: list[str], names: list[str], classes: Mapping[str, Sequence[str]], findings: Findings
+    ) -> None:
+        for name in all_names:
+            if name not in names:
+                findings.notes.append(f"{self.name}: column {name!r} left out, since it holds bytes")
+            elif name in classes:
+                shown = ", ".join(classes[name][:5]) + (", ..." if len(classes[name]) > 5 else "")
+                findings.notes.append(f"{self.name}: numbers in {name!r} read as the classes they stand for: {shown}")
+
+
+def _name_classes(values: list[Any], names: Sequence[str] | None) -> list[Any]:
+    """Class names for numbers; -1 stands for a label that is missing."""
+    if names is None:
+        return values
+    return [names[value] if isinstance(value, int) and 0 <= value < len(names) else None for value in values]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return True
+    return any(_holds_bytes(kind.field(i).type) for i in range(kind.num_fields))
+
+
+class ParquetFile(ArrowRows):
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+
+    def batches(self) -> Iterator[Any]:
+        try:
+            with pq.ParquetFile(self.path, memory_map=True, pre_buffer=False) as file:
+                yield from file.iter_batches(batch_size=BATCH_ROWS)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{self.name} can't be read as a parquet file",
+                found=str(error).splitlines()[0],
+                expected="a whole parquet file",
+                remedy="write or download the file again",
+            ) from None
+
+
+class DatasetRows(ArrowRows):
+    """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self.dataset, self.name = dataset, name
+
+    def batches(self) -> Iterator[Any]:
+        if len(self.dataset):
+            yield from self.dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
+
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        features = self.dataset.features.items()
+        return {name: f.names for name, f in features if type(f).__name__ == "ClassLabel" and f.names}

@@ -1,0 +1,168 @@
+"""Rows from csv and tsv files, read strictly.
+
+Decisions: every cell is text, and an empty one is missing. Blank lines are skipped and counted in a note.
+Bytes that are not UTF-8 are decoded to lone surrogates, so that one pass finds them together with the ragged
+rows; only when there are some does a second look at the bytes find the offset. A field may hold
+`FIELD_CHARACTERS`: what is longer is a quote that was never closed, and reading the rest of the file into one
+field would fill the memory.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from afina.data.encoding import check_bytes, explain_bytes
+from afina.data.findings import Findings, count
+from afina.errors import DataError, Problem
+
+FIELD_CHARACTERS = 16 * 2**20
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+COUNTS_SHOWN = 5
+
+
+class DelimitedFile:
+    """A csv or tsv file with a header."""
+
+    surrogate_fault = "bytes"
+    refuses_nul = True
+
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self.path, self.name, self.delimiter = path, path.name, delimiter
+        self._lengths: Counter[int] = Counter()
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        check_bytes(self.path)
+        self._lengths.clear()
+        # The limit belongs to the process: it is put back, so that other readers keep theirs.
+        limit = csv.field_size_limit(FIELD_CHARACTERS)
+        try:
+            with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                delimiter = self._choose_delimiter(file.readline(FIELD_CHARACTERS), findings)
+                file.seek(0)
+                yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), findings)
+        finally:
+            csv.field_size_limit(limit)
+
+    def explain(self, findings: Findings) -> None:
+        if "bytes" in findings.rows:
+            findings.describe("bytes", *explain_bytes(self.path))
+        if "ragged" in findings.rows:
+            shown = self._lengths.most_common(COUNTS_SHOWN)
+            counts = (f"{count(n, 'field')} in {count(rows, 'row')}" for n, rows in shown)
+            findings.describe("ragged", ", ".join(counts))
+
+    def _choose_delimiter(self, header: str, findings: Findings) -> str:
+        if self.delimiter != "," or "," in header:
+            return self.delimiter
+        for delimiter, plural in OTHER_DELIMITERS.items():
+            if delimiter in header:
+                findings.notes.append(
+                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
+                )
+                return delimiter
+        return self.delimiter
+
+    def _read(self, reader: Any, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        header = self._read_header(reader)
+        width = len(header)
+        row, blank_count, line = 0, 0, reader.line_num
+        while True:
+            try:
+                # The inner loop is the hot one; an error leaves it, and the next line starts afresh.
+                for cells in reader:
+                    line = reader.line_num
+                    if not cells:
+                        blank_count += 1
+                        continue
+                    row += 1
+                    if len(cells) == width:
+                        yield row, dict(zip(header, [cell or None for cell in cells], strict=True))
+                    else:
+                        self._lengths[len(cells)] += 1
+                        findings.add("ragged", row)
+                break
+            except csv.Error as error:
+                row += 1
+                self._record_quote(error, row, (line + 1, reader.line_num), findings)
+                line = reader.line_num
+        if blank_count:
+            findings.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
+
+    def _read_header(self, reader: Any) -> list[str]:
+        try:
+            header: list[str] = next(iter(reader), [])
+            while header == []:
+                header = next(reader)
+        except StopIteration:
+            raise DataError(
+                f"{self.name} holds no header", expected="a first line with the names of the columns"
+            ) from None
+        except csv.Error as error:
+            raise DataError(
+                f"{self.name}: the header can't be read",
+                found=str(error),
+                expected="the names of the columns, quoted as in any csv file",
+            ) from None
+        if not all(_is_utf8(name) for name in header):
+            found, remedy = explain_bytes(self.path)
+            raise DataError(
+                f"{self.name}: the header is not UTF-8 text",
+                found=found,
+                expected="text in UTF-8",
+                remedy=remedy,
+            )
+        check_header(self.name, header)
+        return header
+
+    def _record_quote(self, error: csv.Error, row: int, lines: tuple[int, int], findings: Findings) -> None:
+        """A stray quote within one line spoils that row; one that swallowed lines spoils what comes after."""
+        first, last = lines
+        where = f"on line {first:,} of the file" if first == last else f"on lines {first:,} to {last:,} of the file"
+        if first == last and not str(error).startswith(("unexpected end", "field larger")):
+            findings.add("quote", row, f"{where}: {error}")
+            return
+        raise DataError(
+            f"{self.name}: a quote opened in row {row} is not closed as it should be",
+            found=f"{where}: {error}",
+            expected="quotes around the whole field, and each quote inside it written twice",
+            remedy=f"look at row {row}, and close the quote or remove it",
+        )
+
+
+def check_header(source: str, header: list[str]) -> None:
+    """DataError for names that are empty or stand twice."""
+    problems = []
+    empty = [i for i, name in enumerate(header, 1) if not name.strip()]
+    if empty:
+        problems.append(
+            Problem(
+                f"{source}: the header has columns without a name",
+                f"field {', '.join(map(str, empty[:10]))} is empty",
+                "a name for each column",
+                "write the names into the first line (pandas: DataFrame.to_csv(..., index=False))",
+            )
+        )
+    twice = sorted(name for name, count in Counter(header).items() if count > 1 and name.strip())
+    if twice:
+        problems.append(
+            Problem(
+                f"{source}: the header has names that stand twice",
+                ", ".join(map(repr, twice[:10])),
+                "each name once",
+                "rename one of the columns, or remove it",
+            )
+        )
+    if problems:
+        raise DataError(problems=problems)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

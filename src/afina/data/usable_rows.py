@@ -1,0 +1,137 @@
+"""Which rows of a table can be used: those with a text and a label. The others are counted by reason.
+
+Letters: N usable rows, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afina.data import labels as reasons
+from afina.data.columns import ColumnChoice
+from afina.data.findings import MEND, RowNumbers
+from afina.data.labels import LabelSpace
+from afina.data.rows import RowTable
+from afina.data.split import Ints, hash_texts
+from afina.errors import Problem
+
+NO_TEXT = "no text"
+NOT_TEXT = "a text that is a number, a list or an object"
+EXPECTED = {
+    NO_TEXT: "text that is more than white space",
+    NOT_TEXT: "text",
+    reasons.MISSING: "a label in each row",
+    reasons.UNKNOWN: "labels that stand in the training part too",
+    reasons.NO_NUMBER: "a number such as 3 or 0.5",
+    reasons.NO_LIST: 'a list of names such as ["a", "b"]',
+    reasons.NO_NAME: "the name of a class",
+}
+Labels = NDArray[np.int64] | NDArray[np.float32] | NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class UsableRows:
+    """The rows of one table that have a text and a label, and the reasons why others were left out."""
+
+    indices: Ints
+    """Positions in the table (N,), rising."""
+    labels: Labels
+    """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C)."""
+    hashes: Ints
+    """Equal for rows whose texts read the same (N,)."""
+    digest: str
+    """SHA-256 over texts and labels."""
+    faults: dict[str, RowNumbers] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
+    """The value of the first row of each fault."""
+
+    def problems(self, table: RowTable, choice: ColumnChoice) -> list[Problem]:
+        listed = []
+        for reason, rows in self.faults.items():
+            names = choice.text_names if reason in (NO_TEXT, NOT_TEXT) else (choice.label,)
+            where = f"{table.source}: rows with {reason} in {' or '.join(map(repr, names))}"
+            listed.append(Problem(where, self.found[reason], EXPECTED[reason], MEND, rows))
+        return listed
+
+
+def find_usable_rows(table: RowTable, choice: ColumnChoice, space: LabelSpace) -> UsableRows:
+    """The usable rows of `table`, in one pass over its text and label columns."""
+    scan = _Scan(table, choice, space)
+    hashes_N = hash_texts(scan.texts())
+    labels_N = stack_labels(scan.labels, space)
+    indices_N = np.array(scan.indices, dtype=np.int64)
+    return UsableRows(indices_N, labels_N, hashes_N, scan.digest.hexdigest(), scan.faults, scan.found)
+
+
+def stack_labels(labels: list[Any], space: LabelSpace) -> Labels:
+    """Encoded labels as one array."""
+    if space.kind == "regression":
+        return np.array(labels, dtype=np.float32)
+    if space.kind == "multiclass":
+        return np.array(labels, dtype=np.int64)
+    labels_NC = np.zeros((len(labels), len(space.names)), dtype=np.uint8)
+    for row, present in enumerate(labels):
+        labels_NC[row, present] = 1
+    return labels_NC
+
+
+class _Scan:
+    """One pass over a table: yields the texts of usable rows and gathers all else about them."""
+
+    def __init__(self, table: RowTable, choice: ColumnChoice, space: LabelSpace) -> None:
+        self.table, self.choice, self.space = table, choice, space
+        self.indices: list[int] = []
+        self.labels: list[Any] = []
+        self.digest = hashlib.sha256()
+        self.faults: dict[str, RowNumbers] = {}
+        self.found: dict[str, str] = {}
+
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        write = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+        start = 0
+        for columns in self.table.columns(*self.choice.text_names, self.choice.label):
+            used = []
+            for index, (*texts, label) in enumerate(zip(*columns, strict=True), start):
+                fault = find_text_fault(texts)
+                if fault is None:
+                    try:
+                        encoded = self.space.encode(label)
+                    except ValueError as error:
+                        self._add_fault(str(error), index, label)
+                        continue
+                    self.indices.append(index)
+                    self.labels.append(encoded)
+                    used.append((texts, label))
+                    yield tuple(texts)
+                else:
+                    self._add_fault(fault, index, next(t for t in texts if find_text_fault([t])))
+            start += len(columns[0])
+            # Rows are separated by commas within a batch and after it: where batches end makes no difference.
+            if used:
+                self.digest.update(f"{write(used)[1:-1]},".encode())
+
+    def _add_fault(self, reason: str, index: int, value: Any) -> None:
+        if reason not in self.faults:
+            self.faults[reason] = RowNumbers()
+            shown = json.dumps(value, ensure_ascii=False)
+            self.found[reason] = "an empty cell" if value is None else shown[:60]
+        self.faults[reason].add(int(self.table.row_numbers[index]))
+
+
+def find_text_fault(texts: list[Any]) -> str | None:
+    """Why the texts of a row can't be used; None when they can."""
+    for text in texts:
+        if text is None:
+            return NO_TEXT
+        if not isinstance(text, str):
+            return NOT_TEXT
+        if not text.strip():
+            return NO_TEXT
+    return None

@@ -1,0 +1,133 @@
+"""The errors that afina raises, as a tree.
+
+    AfinaError
+    ├── UserError              the input is wrong; the command line exits with 2
+    │   ├── ConfigError        a setting or a flag
+    │   ├── DataError          the file, its rows, its columns, its labels
+    │   ├── ModelError         the model's reference or its folder
+    │   ├── RunFolderError     the folder of a run, read or written
+    │   └── MissingExtraError  a package that only an extra installs
+    ├── TrainingError          the training itself went wrong (a loss that is not a number); exits with 1
+    ├── ProofError             a check of our own result failed; exits with 1 and keeps everything
+    └── Interrupted            a signal stopped the run; exits with 130 or 143, the run can be resumed
+
+An error holds one `Problem` or several: all that is wrong with one input is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROWS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and what to do about it. Every part is a sentence or a piece of one."""
+
+    what: str
+    """What is wrong, naming the setting, the column or the file."""
+    found: str = ""
+    """What stood there."""
+    expected: str = ""
+    """What was expected instead."""
+    remedy: str = ""
+    """What to write or do instead, where the user typed it."""
+    rows: Sequence[int] = field(default=())
+    """Numbers of the rows concerned; the first row of data is row 1."""
+
+    def __str__(self) -> str:
+        what = f"{self.what} ({describe_rows(self.rows)})" if self.rows else self.what
+        parts = [what]
+        for label, text in (("found", self.found), ("expected", self.expected), ("do", self.remedy)):
+            if text:
+                parts.append(f"  {label}: {text}")
+        return "\n".join(parts)
+
+
+def describe_rows(rows: Sequence[int]) -> str:
+    """`row 4`, `rows 4, 9`, or `12 rows: 4, 9, ...` when there are more than ten."""
+    shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
+    if len(rows) == 1:
+        return f"row {shown}"
+    if len(rows) <= ROWS_SHOWN:
+        return f"rows {shown}"
+    return f"{len(rows):,} rows: {shown}, ..."
+
+
+class AfinaError(Exception):
+    """Base of every error raised on purpose. `problems` holds one entry for each thing that is wrong."""
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        found: str = "",
+        expected: str = "",
+        remedy: str = "",
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        self.problems = tuple(problems) or (Problem(what, found, expected, remedy),)
+        self.heading = what if problems else ""
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        if len(self.problems) == 1:
+            return "\n".join(part for part in (self.heading, str(self.problems[0])) if part)
+        heading = self.heading or f"{len(self.problems)} problems"
+        listed = [f"{i}. {problem}".replace("\n", "\n   ") for i, problem in enumerate(self.problems, 1)]
+        return "\n".join([heading, *listed])
+
+
+class UserError(AfinaError):
+    """The input is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A setting is unknown, out of range, or at odds with another."""
+
+
+class DataError(UserError):
+    """The file, its rows, its columns or its labels can't be used as they are."""
+
+
+class ModelError(UserError):
+    """The model's reference can't be resolved, or its folder can't be used."""
+
+
+class RunFolderError(UserError):
+    """The folder of a run can't be written, or doesn't hold what was asked of it."""
+
+
+class MissingExtraError(UserError):
+    """A package is needed that only an extra of afina installs."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed",
+            remedy=f"pip install 'afina[{extra}]'",
+        )
+
+
+class TrainingError(AfinaError):
+    """The training went wrong. The run's folder keeps everything up to the last checkpoint."""
+
+
+class ProofError(AfinaError):
+    """A check of our own result failed. The run's folder keeps everything for a look."""
+
+
+class Interrupted(AfinaError):
+    """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume)."""
+
+    def __init__(self, exit_code: int, run: Path | None = None) -> None:
+        remedy = f"afina resume {run}" if run else ""
+        super().__init__("interrupted", remedy=remedy)
+        self.exit_code = exit_code
+        self.run = run

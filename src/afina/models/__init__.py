@@ -1,0 +1,1 @@
+"""From a reference to a checked folder, and what that folder holds."""

@@ -1,0 +1,125 @@
+"""Features of texts from a frozen model: one pass over each distinct row, every pooling of interest at once.
+
+Rows are sorted by length, so there is no padding to speak of; no gradients are kept; products are bf16 where the
+hardware computes in it. Letters: N rows, B rows of a batch, T tokens, H width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from afina.data.batches import Indices, collate_rows, order_evaluation_batches
+from afina.data.encode import TokenArrays
+from afina.models.heads import POOLINGS, find_head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Floats = npt.NDArray[np.float32]
+
+
+def list_poolings(architecture: str) -> tuple[str, ...]:
+    """The poolings that are worth comparing for an `encoder` or a `decoder`, `own` first.
+
+    `own` is what the architecture's own last layer reads: a pooler's output for BERT, the first token through a dense
+    layer for RoBERTa, the last token for decoders.
+    """
+    return ("own", "mean") if architecture == "decoder" else ("own", "first", "mean")
+
+
+def extract_features(
+    model: PreTrainedModel,
+    tokens: TokenArrays,
+    rows: Indices,
+    poolings: tuple[str, ...],
+    *,
+    pad_id: int,
+    tokens_per_batch: int,
+    device: str,
+    precision: str,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> dict[str, Floats]:
+    """The features of `rows` for each pooling, shape (len(rows), H), in the order of `rows`.
+
+    Args:
+        on_batch: called with the number of rows done after each batch.
+    """
+    model.eval().to(device)
+    found: dict[str, Floats] = {}
+    batches = order_evaluation_batches(tokens.lengths[rows], tokens_per_batch)
+    with torch.inference_mode(), autocast(device, precision), capture_hidden(model) as captured:
+        for places in batches:
+            batch = {k: v.to(device) for k, v in collate_rows(tokens, rows[places], pad_id).items()}
+            model(**batch)
+            for name in poolings:
+                pooled_BH = pool(captured, batch, name, pad_id).float().cpu().numpy()
+                if name not in found:
+                    found[name] = np.empty((len(rows), pooled_BH.shape[1]), np.float32)
+                found[name][places] = pooled_BH
+            on_batch(len(places))
+    return found
+
+
+def pool(captured: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], pooling: str, pad_id: int) -> torch.Tensor:
+    """One pooling of a batch that has just passed, shape (B, H)."""
+    if pooling != "own":
+        return POOLINGS[pooling](captured["hidden"], batch["attention_mask"])
+    own = captured["own"]
+    if own.dim() == 2:
+        return own
+    # Decoders apply their head to every token and take the logits of the last one that isn't padding. They look at the
+    # ids, not at the mask, so where rows end in the very token that pads, it is the one before it.
+    places_T = torch.arange(own.shape[1], device=own.device)
+    last_B = (places_T * (batch["input_ids"] != pad_id)).argmax(dim=1)
+    return own[torch.arange(len(own), device=own.device), last_B]
+
+
+@contextlib.contextmanager
+def capture_hidden(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
+    """A mapping that holds, after each forward, the backbone's `hidden` states and the head's `own` input."""
+    captured: dict[str, torch.Tensor] = {}
+
+    def keep_hidden(module: Any, args: Any, output: Any) -> None:
+        captured["hidden"] = output[0]
+
+    def keep_own(module: Any, args: Any) -> None:
+        captured["own"] = args[0]
+
+    _, head = find_head(model)
+    hooks = [model.base_model.register_forward_hook(keep_hidden), head.register_forward_pre_hook(keep_own)]
+    try:
+        yield captured
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def autocast(device: str, precision: str) -> Any:
+    """The context in which products are computed in `precision`."""
+    if precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def number_distinct_rows(tokens: TokenArrays) -> tuple[Indices, Indices, npt.NDArray[np.void]]:
+    """One row for each distinct sequence of tokens, for each row its place among these, and the sequences' hashes.
+
+    Returns:
+        representatives of shape (D,), places of shape (N,), hashes of shape (D,), 16 bytes each.
+    """
+    import hashlib
+
+    hashes = np.empty(len(tokens), dtype="V16")
+    for i in range(len(tokens)):
+        digest = hashlib.blake2b(tokens.row(i).tobytes(), digest_size=16)
+        if tokens.type_ids is not None:
+            digest.update(tokens.type_ids[tokens.offsets[i] : tokens.offsets[i + 1]].tobytes())
+        hashes[i] = np.void(digest.digest())
+    distinct, representatives, places = np.unique(hashes.view("S16"), return_index=True, return_inverse=True)
+    return representatives.astype(np.int64), places.astype(np.int64), distinct.view("V16")

@@ -1,0 +1,220 @@
+"""Is this folder a model in Hugging Face layout? Each check gives the problems that it finds.
+
+Nothing of the folder is run. Decisions:
+
+- Code in the folder is refused where it would be needed (the type is unknown to transformers) and where it
+  lies beside a config that names it. Where transformers has the class itself and the code is not there, the
+  entry is ignored.
+- A folder of an adapter is refused even if it holds a whole model too: transformers would go and load the
+  adapter's base from wherever the adapter says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from afina.errors import ModelError, Problem
+from afina.models.architectures import find_architecture, list_capable_types, list_model_types
+
+LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
+MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes", "tekken.json")
+TASK_OF_NEED = {
+    "sequence-classification": "classifies or scores texts",
+    "token-classification": "classifies tokens",
+    "causal-lm": "writes text",
+}
+EXAMPLES = ("bert", "roberta", "modernbert", "deberta-v2", "llama", "qwen3")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError where the folder is no model: missing, a file, an adapter, a run."""
+    if not folder.exists():
+        raise ModelError(f"there is no folder {folder}", expected=LAYOUT, remedy="--model with a folder that exists")
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder", expected=LAYOUT, remedy=f"--model {folder.parent}")
+    if (folder / "adapter_config.json").is_file():
+        raise _describe_adapter(folder)
+    if (folder / "config.json").is_file():
+        return
+    if (folder / "config.yaml").is_file() and (folder / "model").is_dir():
+        raise ModelError(
+            f"{folder} is the folder of a run, not a model",
+            expected=LAYOUT,
+            remedy=f"--model {folder / 'model'}",
+        )
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    inner = sorted(path.parent for path in folder.glob("*/config.json"))
+    raise ModelError(
+        f"there is no config.json in {folder}",
+        found=", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "an empty folder",
+        expected=LAYOUT,
+        remedy=f"--model {inner[0]}" if len(inner) == 1 else "--model with the folder that holds config.json",
+    )
+
+
+def _describe_adapter(folder: Path) -> ModelError:
+    """The error for an adapter of peft: from a run of ours it can be merged by us, else by peft."""
+    base = _find_base(folder)
+    if (folder.parent / "config.yaml").is_file():
+        remedy = f"afina merge {folder.parent}, and --model with the folder that it writes"
+    else:
+        code = f"PeftModel.from_pretrained(model, {str(folder)!r}).merge_and_unload().save_pretrained('NEW')"
+        remedy = f"--model {base}, or load that as `model` and merge the two in Python: {code}"
+    return ModelError(
+        f"{folder} holds an adapter, not a whole model",
+        found=f"adapter_config.json, an adapter of the model {base}",
+        expected=LAYOUT,
+        remedy=remedy,
+    )
+
+
+def _find_base(folder: Path) -> str:
+    try:
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    except ModelError:
+        base = None
+    return base if isinstance(base, str) and base else "BASE"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON. Raises ModelError where there is none."""
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        reason = f"{type(found).__name__} at the top"
+    except (ValueError, RecursionError, OSError) as error:
+        found, reason = None, str(error) or type(error).__name__
+    if isinstance(found, dict):
+        return found
+    raise ModelError(
+        f"{path} can't be read",
+        found=reason,
+        expected="a JSON object",
+        remedy="download or save the model again",
+    )
+
+
+def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
+    """The type is one that transformers knows and that has the class which the task needs."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not MODEL_TYPE.fullmatch(model_type):
+        return [
+            Problem(
+                "config.json names no architecture",
+                found=f"model_type: {json.dumps(model_type)[:80]}",
+                expected=f"a name such as {', '.join(EXAMPLES)}",
+                remedy="copy config.json from where the model was published",
+            )
+        ]
+    if model_type not in list_model_types():
+        return [_describe_unknown(model_type, is_remote="auto_map" in config)]
+    if find_architecture(model_type) == "encoder-decoder":
+        return [
+            Problem(
+                "an encoder-decoder model can't be fine-tuned here",
+                found=f"model_type: {model_type}",
+                expected="an encoder or a decoder",
+                remedy=f"--model with a model of another type, such as {', '.join(EXAMPLES)}",
+            )
+        ]
+    capable = list_capable_types(needs)
+    if model_type in capable:
+        return []
+    near = [name for name in EXAMPLES if name in capable]
+    return [
+        Problem(
+            f"transformers has no class of this architecture that {TASK_OF_NEED[needs]}",
+            found=f"model_type: {model_type}",
+            expected=f"one that has, such as {', '.join(near)}",
+            remedy="--model with a model of such a type",
+        )
+    ]
+
+
+def _describe_unknown(model_type: str, *, is_remote: bool) -> Problem:
+    near = difflib.get_close_matches(model_type, list_model_types(), n=1)
+    remedy = f'"model_type": "{near[0]}" in config.json, if that is what it is; ' if near else ""
+    if is_remote:
+        return Problem(
+            "the model needs Python code of its own, and code from a model's folder is never run",
+            found=f"model_type: {model_type}, and auto_map in config.json",
+            expected=f"an architecture that transformers {version('transformers')} has itself",
+            remedy=f"--model with a model of a known type, such as {', '.join(EXAMPLES)}",
+        )
+    return Problem(
+        f"transformers {version('transformers')} doesn't know this architecture",
+        found=f"model_type: {model_type}",
+        expected=f"a name such as {', '.join(EXAMPLES)}",
+        remedy=f"{remedy}for a newer architecture: pip install -U transformers",
+    )
+
+
+def check_code(folder: Path, config: dict[str, Any], file: str) -> list[Problem]:
+    """No Python file beside the config is named by its `auto_map`."""
+    named = sorted({reference.partition(".")[0] + ".py" for reference in _list_code(config.get("auto_map"))})
+    present = [name for name in named if Path(name).name == name and (folder / name).is_file()]
+    if not present:
+        return []
+    return [
+        Problem(
+            f"{file} asks for Python code of the folder, and code from a model's folder is never run",
+            found=f"auto_map, which names {', '.join(present)}",
+            expected="an architecture and a tokenizer that transformers has itself",
+            remedy=f"remove auto_map from {file} to use the classes of transformers",
+        )
+    ]
+
+
+def _list_code(entry: Any) -> Iterable[str]:
+    """Every `module.Class` in an auto_map, whatever its nesting."""
+    if isinstance(entry, str):
+        return [entry]
+    if isinstance(entry, dict):
+        entry = list(entry.values())
+    return [name for item in entry for name in _list_code(item)] if isinstance(entry, list) else []
+
+
+def check_precision(config: dict[str, Any]) -> list[Problem]:
+    """The weights are stored as plain numbers."""
+    settings = config.get("quantization_config") or config.get("compression_config")
+    if not settings:
+        return []
+    method = settings.get("quant_method", "unnamed") if isinstance(settings, dict) else "unnamed"
+    return [
+        Problem(
+            "the weights are quantised already, and training starts from full precision",
+            found=f"quantization_config in config.json, method {method}",
+            expected="weights in float32, bfloat16 or float16",
+            remedy="--model with the original model; --technique qlora then stores it in 4 bits",
+        )
+    ]
+
+
+def check_tokenizer(folder: Path) -> list[Problem]:
+    """There is a vocabulary, its JSON is whole, and no code is needed to read it."""
+    problems: list[Problem] = []
+    files = sorted({path for pattern in VOCABULARIES for path in folder.glob(pattern) if path.is_file()})
+    if not files:
+        problems.append(
+            Problem(
+                "there is no tokenizer",
+                found=", ".join(sorted(path.name for path in folder.iterdir())[:12]),
+                expected="tokenizer.json and tokenizer_config.json, or a vocabulary such as vocab.txt",
+                remedy="copy the tokenizer's files from where the model was published",
+            )
+        )
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        if path.is_file():
+            try:
+                settings = read_json(path)
+            except ModelError as error:
+                problems += error.problems
+            else:
+                problems += check_code(folder, settings, path.name)
+    return problems

@@ -1,0 +1,141 @@
+"""Load a model with a classification head, and its tokenizer: safetensors only, no code from the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# No code from the folder, no pickle, no network: what is loaded lies on this disk.
+SAFE = {"trust_remote_code": False, "local_files_only": True}
+
+
+@dataclass
+class LoadedModel:
+    """A model with its head, and what is new in it."""
+
+    model: PreTrainedModel
+    new_modules: tuple[str, ...]
+    """Paths of modules outside the backbone, and of those whose weights the folder didn't hold."""
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer, padding on the right, with a padding token.
+
+    A tokenizer without one (Llama, GPT-2) pads with its end token: positions after the last real token are masked and
+    pooled over by nobody, so the choice changes no number.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
+        except Exception as error:  # any library error here means that the folder's tokenizer is unusable
+            raise ModelError(f"the tokenizer in {folder} can't be loaded", found=first_line(error)) from error
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token):
+            if token is not None:
+                tokenizer.pad_token = token
+                break
+        else:
+            raise ModelError(
+                f"the tokenizer in {folder} has no token to pad with", expected="a pad, eos, unk or bos token"
+            )
+    return tokenizer
+
+
+def load_classifier(
+    folder: Path,
+    head: Mapping[str, Any],
+    pad_token_id: int | None,
+    *,
+    dropout: float | str = "model",
+    dtype: torch.dtype | None = None,
+    quantization: Any = None,
+) -> LoadedModel:
+    """The folder's model as AutoModelForSequenceClassification with a head of the given shape.
+
+    Args:
+        folder: with config.json and safetensors.
+        head: `num_labels`, `problem_type`, `id2label`, `label2id` for the model's config.
+        pad_token_id: written into the config, since decoders find the last token of a row with it.
+        dropout: share of activations dropped while training, everywhere; "model" keeps the config's own.
+        dtype: of all weights, by default float32.
+        quantization: a transformers quantization config, for a base in 4 bits.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(folder, **SAFE)
+            for key, value in {**head, "pad_token_id": pad_token_id, **dropout_settings(config, dropout)}.items():
+                setattr(config, key, value)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
+                ignore_mismatched_sizes=True, quantization_config=quantization, **SAFE,
+            )  # fmt: skip
+        except Exception as error:
+            raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+    mismatched = {name for name, *_ in info["mismatched_keys"]}
+    model.config.use_cache = False
+    return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))
+
+
+def list_new_modules(model: PreTrainedModel, missing: set[str]) -> tuple[str, ...]:
+    """The top-level modules beside the backbone, and modules inside it whose weights were missing (a pooler, say)."""
+    backbone = model.base_model_prefix
+    outside = [
+        name for name, module in model.named_children() if name != backbone and any(True for _ in module.parameters())
+    ]
+    inside = {
+        ".".join(key.split(".")[:2])
+        for key in missing
+        if key.startswith(f"{backbone}.") and not key.endswith(".position_ids")
+    }
+    return (*outside, *sorted(inside))
+
+
+def dropout_settings(config: Any, dropout: float | str) -> dict[str, float]:
+    """The config's own names for dropout, all set to `dropout`; none for "model"."""
+    if dropout == "model":
+        return {}
+    names = [
+        name for name, value in vars(config).items()
+        if (name.endswith(("dropout", "_pdrop", "dropout_prob"))) and isinstance(value, int | float | None)
+        and not isinstance(value, bool)
+    ]  # fmt: skip
+    return dict.fromkeys(names, float(dropout))
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers' progress bars and its report of new weights out of our output; errors still come through."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text with its type, short enough for one message."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}"[:300]

@@ -1,0 +1,1 @@
+"""A run from its description to its report, in three stages: prepare, learn, finish."""

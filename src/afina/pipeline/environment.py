@@ -1,0 +1,56 @@
+"""What the numbers of a run depend on beside its description: the machine and the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "tokenizers",
+    "scikit-learn",
+    "numpy",
+    "pyarrow",
+)
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Machine, processor, memory, device and versions. No user name, no host name, no path."""
+    import psutil
+
+    described: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": find_cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": device,
+    }
+    if device == "cuda":
+        import torch
+
+        described["gpu"] = torch.cuda.get_device_name()
+    for package in PACKAGES:
+        try:
+            described[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return described
+
+
+def find_cpu_name() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()

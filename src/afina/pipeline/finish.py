@@ -1,0 +1,195 @@
+"""The third stage: held-out scores and baselines, the model saved and proven, the report written last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afina import __version__
+from afina.config.reason import Reason
+from afina.evaluation.baselines import score_baselines
+from afina.evaluation.card import render_card
+from afina.evaluation.report import render_report
+from afina.models.heads import describe_layout
+from afina.pipeline.environment import describe_environment
+from afina.pipeline.learn import Learned
+from afina.pipeline.loading import describe_loading
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import Prepared
+from afina.pipeline.proof import prove_saved_model
+from afina.runs.predictions import write_predictions
+from afina.techniques.base import count_parameters
+from afina.training.callbacks.history import read_history
+from afina.training.memory import measure_peak_memory_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LONGEST_ERROR_TEXT = 600
+
+
+def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict[str, Any]:
+    """Score, save, prove, report; gives what report.json holds."""
+    task, folder = prepared.task, prepared.folder
+    parts = prepared.parts
+    learned = replace(learned, fit=task.tune(learned.logits["validation"], parts["validation"].labels, learned.fit))
+    with narrator.stage("evaluate"):
+        scores = score_parts(prepared, learned)
+    with narrator.stage("baselines"):
+        baselines = measure_baselines(prepared) if prepared.config.evaluation.baselines else {}
+    with narrator.stage("save"):
+        save_model(prepared, learned)
+        folder.write_json("task.json", describe_task(prepared, learned))
+    with narrator.stage("prove"):
+        proof = prove_saved_model(prepared, learned)
+    narrator.say(
+        f"proof: the saved model, loaded afresh, gives the same logits on {proof['rows']} rows"
+        f" (largest difference {proof['largest_difference']:.1e})"
+    )
+    write_predictions(
+        folder.path / "predictions.jsonl", parts["test"].row_numbers, task.predict(learned.logits["test"], learned.fit)
+    )
+    report = build_report(prepared, learned, scores, baselines, proof, narrator)
+    folder.write_json("reasons.json", report["reasons"])
+    folder.write_json("environment.json", report["environment"])
+    folder.write_text("report.html", render_report(report))
+    folder.write_text("README.md", render_card(report))
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    folder.clear_work()
+    folder.write_json("report.json", report)
+    return report
+
+
+def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
+    """Scores of the validation and the test part, intervals and details of the test part."""
+    task, evaluation = prepared.task, prepared.config.evaluation
+    metrics: dict[str, float] = {}
+    for name in ("validation", "test"):
+        scores = task.score(learned.logits[name], prepared.parts[name].labels, learned.fit)
+        metrics.update({f"{name}/{key}": value for key, value in scores.items()})
+    test = prepared.parts["test"]
+    intervals = {}
+    if evaluation.bootstrap_resamples:
+        found = task.intervals(
+            learned.logits["test"], test.labels, learned.fit, evaluation.bootstrap_resamples, prepared.config.seed
+        )
+        intervals = {f"test/{key}": list(bounds) for key, bounds in found.items()}
+    details = task.describe(learned.logits["test"], test.labels, learned.fit)
+    return {"metrics": metrics, "intervals": intervals, "details": details}
+
+
+def measure_baselines(prepared: Prepared) -> dict[str, Any]:
+    """The plain baselines, trained on the same training rows and scored on the same test rows."""
+    train, test = prepared.examples.parts["train"], prepared.examples.parts["test"]
+    found = score_baselines(
+        prepared.examples.labels.kind, join_texts(train), train.labels, join_texts(test), test.labels,
+        prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
+    )  # fmt: skip
+    return {baseline.name: baseline.describe() for baseline in found}
+
+
+def join_texts(part: Any) -> list[str]:
+    """The part's texts; the two of a pair are joined by a line's end."""
+    return [text if isinstance(text, str) else "\n".join(text) for batch in part.texts() for text in batch]
+
+
+def save_model(prepared: Prepared, learned: Learned) -> None:
+    """Write `model/` whole: under another name, then renamed."""
+    folder = prepared.folder
+    unfinished = folder.path / ".model.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
+    shutil.rmtree(folder.model, ignore_errors=True)
+    os.rename(unfinished, folder.model)
+
+
+def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:
+    """What task.json holds: all that predicting needs beside the model's folder."""
+    columns = prepared.examples.columns
+    return {
+        "task": prepared.task.name,
+        "labels": prepared.examples.labels.as_dict(),
+        "fit": learned.fit.as_dict(),
+        "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
+        "base": {"reference": prepared.config.model.reference, "revision": prepared.config.model.revision},
+    }
+
+
+def build_report(
+    prepared: Prepared, learned: Learned, scores: Mapping[str, Any], baselines: Mapping[str, Any],
+    proof: Mapping[str, Any], narrator: Narrator,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that is known of the run, as report.json holds it."""
+    config, facts = prepared.config, prepared.facts
+    trainable, total = count_parameters(learned.model)
+    layout = describe_layout(prepared.folder.model)
+    narrator.explain(
+        Reason("layout", layout, describe_loading(prepared.folder.model, prepared.setup, prepared.task.name)["why"])
+    )
+    return {
+        "run": str(prepared.folder.path),
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {"reference": str(config.model.reference), "architecture": facts.model_type},
+        "task": prepared.task.name,
+        "kind": prepared.task.labels.kind,
+        "technique": prepared.technique.name,
+        "reasons": [asdict(reason) for reason in narrator.reasons],
+        "rows": describe_rows(prepared),
+        "class_counts": prepared.examples.class_counts,
+        "notes": narrator.notes,
+        "primary_metric": prepared.task.primary_metric,
+        "metrics": scores["metrics"],
+        "intervals": scores["intervals"],
+        "baselines": dict(baselines),
+        **scores["details"],
+        "errors": list_errors(prepared, learned),
+        "history": read_history(prepared.folder.history),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "duration_seconds": sum(narrator.stage_seconds.values()),
+        "stage_seconds": narrator.stage_seconds,
+        "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
+        "proof": dict(proof),
+        "load": describe_loading(prepared.folder.model, prepared.setup, prepared.task.name),
+        "settings": config.model_dump(mode="json"),
+        "environment": describe_environment(prepared.device),
+    }
+
+
+def describe_rows(prepared: Prepared) -> dict[str, Any]:
+    """Rows read, used, dropped by reason, and in each part."""
+    counts = prepared.examples.counts
+    return {
+        "read": counts["read"],
+        "used": counts["used"],
+        "dropped": counts["dropped"],
+        "parts": {name: len(part) for name, part in prepared.parts.items()},
+    }
+
+
+def list_errors(prepared: Prepared, learned: Learned) -> list[dict[str, Any]]:
+    """The worst rows of the test part with their texts."""
+    test = prepared.parts["test"]
+    worst = prepared.task.errors(
+        learned.logits["test"], test.labels, learned.fit, prepared.config.evaluation.hardest_errors
+    )
+    texts = pick_texts(prepared, [row["index"] for row in worst])
+    return [
+        {"row": int(test.row_numbers[row.pop("index")]), "text": text[:LONGEST_ERROR_TEXT], **row}
+        for row, text in zip(worst, texts, strict=True)
+    ]
+
+
+def pick_texts(prepared: Prepared, indices: Sequence[int]) -> list[str]:
+    """The texts of some rows of the test part."""
+    part = prepared.examples.parts["test"]
+    names = prepared.examples.columns.text_names
+    rows = part.table.take(part.indices[np.asarray(indices, np.int64)], names)
+    return ["\n".join(str(value) for value in texts) for texts in zip(*(rows[name] for name in names), strict=True)]

@@ -1,0 +1,65 @@
+"""An adapter folded into its base, proven to give the same logits before anybody relies on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from afina.errors import ProofError, RunFolderError
+from afina.models.load import load_tokenizer
+from afina.pipeline.predictor import open_setup
+from afina.runs.folder import RunFolder
+from afina.techniques.registry import make_technique
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOLERANCE = 1e-4
+TOKENS = 24
+
+
+def merge_run(folder: RunFolder, output: Path) -> Path:
+    """The folder `output`: base and adapter as one transformers model, with the tokenizer."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RunFolderError(
+            f"{output} is not an empty folder", expected="a new or empty folder", remedy="another --output"
+        )
+    setup = open_setup(folder, "fp32")
+    technique = make_technique(str(setup.config.technique))
+    merged = technique.merge(folder.model, setup)
+    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id)
+    unfinished = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    merged.save_pretrained(unfinished)
+    load_tokenizer(folder.model).save_pretrained(unfinished)
+    if output.exists():
+        output.rmdir()
+    os.rename(unfinished, output)
+    return output
+
+
+def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None) -> None:
+    """Compare the logits of both on a few rows of tokens.
+
+    Raises:
+        ProofError: if they differ by more than rounding.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(0, merged.config.vocab_size, (4, TOKENS), generator=generator)
+    if pad_token_id is not None:
+        ids_BT[ids_BT == pad_token_id] = (pad_token_id + 1) % merged.config.vocab_size
+    batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
+    with torch.inference_mode():
+        wanted_BC, found_BC = unmerged.eval()(**batch).logits.float(), merged.eval()(**batch).logits.float()
+    difference = float((wanted_BC - found_BC).abs().max())
+    tolerance = TOLERANCE * max(1.0, float(wanted_BC.abs().max()))
+    if not difference <= tolerance:
+        raise ProofError(
+            "the merged model doesn't give the logits of the adapter beside its base",
+            found=f"a largest difference of {difference:.3g}",
+            expected=f"at most {tolerance:.3g}",
+        )

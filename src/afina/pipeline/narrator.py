@@ -1,0 +1,78 @@
+"""What a run says while it goes on. All of it goes to stderr: stdout belongs to results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from afina.config.reason import Reason
+
+if TYPE_CHECKING:
+    from afina.training.events import Callback
+
+
+class Narrator:
+    """Says nothing; keeps the reasons and the seconds of each stage, which end up in the report."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Reason] = []
+        self.notes: list[str] = []
+        self.stage_seconds: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """A line for the person who waits."""
+
+    def note(self, text: str) -> None:
+        """Something that the report must hold too: dropped, cut, repaired or odd."""
+        self.notes.append(text)
+        self.say(text)
+
+    def explain(self, reason: Reason) -> None:
+        """A choice and its reason."""
+        self.reasons.append(reason)
+        self.say(f"{reason.setting} = {reason.value}: {reason.reason}")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Times a stage; gives a function (done, total) for those that can tell how far they are."""
+        began = time.perf_counter()
+        try:
+            yield self.advance
+        finally:
+            self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def advance(self, done: int, total: int) -> None:
+        """How far the present stage is."""
+
+    def callbacks(self) -> Sequence[Callback]:
+        """Listeners for the training loop."""
+        return ()
+
+
+class ConsoleNarrator(Narrator):
+    """Prints lines, and a live bar where there is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        super().__init__()
+        self.console = Console(stderr=True)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        with super().stage(name) as advance:
+            if not self.console.is_terminal:
+                yield advance
+                return
+            with self.console.status(name) as status:
+                yield lambda done, total: status.update(f"{name} {done:,}/{total:,}")
+
+    def callbacks(self) -> Sequence[Callback]:
+        from afina.training.callbacks.progress import ProgressBar, ProgressLines
+
+        return (ProgressBar(self.console) if self.console.is_terminal else ProgressLines(self.console),)

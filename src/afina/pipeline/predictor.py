@@ -1,0 +1,235 @@
+"""A finished run's model in use: predictions for texts and files, scores on new labelled rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afina.config.load import load_config
+from afina.data.columns import check_columns
+from afina.data.encode import Texts, encode_texts
+from afina.data.labels import LabelSpace
+from afina.data.read import read_parts
+from afina.data.rows import RowTable
+from afina.errors import DataError, Problem
+from afina.models.load import load_tokenizer
+from afina.models.resolve import resolve_model
+from afina.runs.folder import RunFolder, open_run
+from afina.tasks.base import Fit, Floats
+from afina.tasks.registry import make_task
+from afina.techniques.base import Setup
+from afina.techniques.registry import make_technique
+from afina.training.inference import predict_logits
+from afina.training.precision import choose_device, choose_precision
+
+ROWS_AT_ONCE = 4096
+
+
+class Predictor:
+    """The model of a finished run, loaded from its folder.
+
+    Args:
+        path: the run's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = open_run(path)
+        stored = self.folder.read_json("task.json")
+        self.config = load_config(self.folder.config)
+        self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
+        self.fit = Fit.from_dict(stored["fit"])
+        self.columns: dict[str, str | None] = stored["columns"]
+        self.tokenizer = load_tokenizer(self.folder.model)
+        self.device = choose_device("auto").value
+        self.precision = choose_precision("auto", self.device).value
+        self.technique = make_technique(str(self.config.technique))
+        self.model = self.technique.restore(self.folder.model, open_setup(self.folder, self.precision)).to(self.device)
+
+    @property
+    def text_names(self) -> list[str]:
+        """Names of the text column, or of the two of a pair."""
+        return [name for name in (self.columns["text"], self.columns["text_pair"]) if name]
+
+    def logits(self, texts: Texts) -> Floats:
+        """Logits of shape (N, C), in the units of the data."""
+        with tempfile.TemporaryDirectory(prefix="afina-") as work:
+            tokens = encode_texts(self.tokenizer, [texts], int(self.config.model.max_seq_length), Path(work))
+            return predict_logits(
+                self.model, tokens, pad_id=int(self.tokenizer.pad_token_id),
+                tokens_per_batch=self.config.evaluation.eval_tokens_per_batch, device=self.device,
+                precision=self.precision,
+            )  # fmt: skip
+
+    def predict(self, texts: Texts) -> Sequence[dict[str, Any]]:
+        """One mapping for each text, with `prediction` and, for classes, `probabilities`."""
+        if isinstance(texts, str):
+            raise DataError("predict takes a list of texts", found="one string", remedy="run.predict([text])")
+        if not texts:
+            return []
+        self.check_texts(texts)
+        return self.task.predict(self.logits(texts), self.fit)
+
+    def check_texts(self, texts: Sequence[Any]) -> None:
+        """Refuse what isn't a text, or a pair where the model was trained on pairs."""
+        pairs = len(self.text_names) == 2
+        wrong = [
+            number for number, text in enumerate(texts, 1) if not (is_pair(text) if pairs else isinstance(text, str))
+        ]
+        if wrong:
+            expected = f"pairs of strings ({', '.join(self.text_names)})" if pairs else "strings"
+            found = repr(texts[wrong[0] - 1])[:80]
+            raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
+
+    def predict_source(self, source: Any) -> Iterator[dict[str, Any]]:
+        """Every row of a file with its columns, `prediction` and `confidence`; a row without text gets None.
+
+        Raises:
+            DataError: before the first row, if a row can't be read or a text column is missing.
+        """
+        with open_rows(source) as rows:
+            check_columns(rows.table, self.text_names)
+            refuse_problems(rows.table.problems)
+            for columns in iterate_chunks(rows.table):
+                yield from self._predict_chunk(columns)
+
+    def _predict_chunk(self, columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        texts = list(zip(*(columns[name] for name in self.text_names), strict=True))
+        usable = [i for i, parts in enumerate(texts) if all(is_text(part) for part in parts)]
+        wanted: Any = [texts[i] if len(self.text_names) == 2 else str(texts[i][0]) for i in usable]
+        found = dict(zip(usable, self.predict(wanted), strict=True))
+        for i in range(len(texts)):
+            row = {name: values[i] for name, values in columns.items()}
+            yield {**row, **summarise_prediction(found.get(i), self.task.labels.kind)}
+
+    def evaluate_source(self, source: Any) -> dict[str, Any]:
+        """`metrics` and `intervals` of all rows of a labelled file, and how many `rows` there are."""
+        label = str(self.columns["label"])
+        with open_rows(source) as rows:
+            check_columns(rows.table, [*self.text_names, label])
+            problems = list(rows.table.problems)
+            texts, labels = self._read_labelled(rows.table, label, problems)
+            refuse_problems(problems)
+        logits_NC = np.concatenate(
+            [self.logits(texts[i : i + ROWS_AT_ONCE]) for i in range(0, len(texts), ROWS_AT_ONCE)]
+        )
+        settings = self.config.evaluation
+        intervals = self.task.intervals(logits_NC, labels, self.fit, settings.bootstrap_resamples, self.config.seed)
+        scores = self.task.score(logits_NC, labels, self.fit)
+        return {
+            "run": str(self.folder.path),
+            "technique": self.technique.name,
+            "rows": len(texts),
+            "metrics": {f"test/{name}": value for name, value in scores.items()},
+            "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+        }
+
+    def _read_labelled(self, table: RowTable, label: str, problems: list[Problem]) -> tuple[Any, Any]:
+        names = [*self.text_names, label]
+        texts: list[Any] = []
+        labels: list[Any] = []
+        bad: dict[str, list[int]] = {}
+        numbers = iter(table.row_numbers)
+        for columns in table.columns(*names):
+            for *parts, value in zip(*columns, strict=True):
+                number = int(next(numbers))
+                if not all(is_text(part) for part in parts):
+                    bad.setdefault("an empty text", []).append(number)
+                    continue
+                try:
+                    labels.append(self.task.labels.encode(value))
+                except ValueError as error:
+                    bad.setdefault(str(error), []).append(number)
+                    continue
+                texts.append(tuple(parts) if len(parts) == 2 else parts[0])
+        known = ", ".join(self.task.labels.names[:20])
+        problems.extend(
+            Problem(what, expected=known and f"labels among {known}", rows=rows) for what, rows in bad.items()
+        )
+        return texts, arrange_labels(labels, self.task.labels)
+
+
+def open_setup(folder: RunFolder, precision: str) -> Setup:
+    """What a technique needs to restore or merge the model of a finished run."""
+    config = load_config(folder.config)
+    stored = folder.read_json("task.json")
+    task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
+    needs_base = config.technique in ("lora", "qlora")
+    base = resolve_model(str(config.model.reference), config.model.revision) if needs_base else folder.model
+    pad_id = load_tokenizer(folder.model).pad_token_id
+    return Setup(base, str(config.model.reference), task.head_shape().as_config(), pad_id, config, precision)
+
+
+def arrange_labels(labels: list[Any], space: LabelSpace) -> Any:
+    """Encoded labels as the array that a task scores."""
+    if space.kind == "regression":
+        return np.asarray(labels, np.float32)
+    if space.kind == "multiclass":
+        return np.asarray(labels, np.int64)
+    marks_NC = np.zeros((len(labels), len(space.names)), np.uint8)
+    for row, indices in enumerate(labels):
+        marks_NC[row, indices] = 1
+    return marks_NC
+
+
+@dataclass
+class open_rows:  # noqa: N801  a context manager, used like a function
+    """The rows of a source on disk while they are in use; a folder means its test part."""
+
+    source: Any
+
+    def __enter__(self) -> open_rows:
+        self.work = tempfile.TemporaryDirectory(prefix="afina-")
+        try:
+            parts = read_parts(self.source, Path(self.work.name))
+            self.table = next(parts[name] for name in ("all", "test", "validation", "train") if name in parts)
+        except BaseException:
+            self.work.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.work.cleanup()
+
+
+def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
+    """All columns of the table, `ROWS_AT_ONCE` rows at a time."""
+    names = list(table.names)
+    for start in range(0, table.row_count, ROWS_AT_ONCE):
+        yield table.take(np.arange(start, min(start + ROWS_AT_ONCE, table.row_count)), names)
+
+
+def refuse_problems(problems: Iterable[Problem]) -> None:
+    """Raise them all at once, if there are any."""
+    found = list(problems)
+    if found:
+        raise DataError(problems=found)
+
+
+def is_pair(value: Any) -> bool:
+    """Whether this is a pair of strings."""
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a cell holds something to read."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def summarise_prediction(found: dict[str, Any] | None, kind: str) -> dict[str, Any]:
+    """`prediction`, and for classes `confidence`: the probability of the class given, or of each label given."""
+    if found is None:
+        return {"prediction": None} if kind == "regression" else {"prediction": None, "confidence": None}
+    if kind == "regression":
+        return {"prediction": found["prediction"]}
+    probabilities = found["probabilities"]
+    if kind == "multiclass":
+        return {"prediction": found["prediction"], "confidence": round(probabilities[found["prediction"]], 6)}
+    return {
+        "prediction": found["prediction"],
+        "confidence": {name: round(probabilities[name], 6) for name in found["prediction"]},
+    }

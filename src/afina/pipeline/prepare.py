@@ -1,0 +1,185 @@
+"""The first stage: data read and checked, model found and checked, every `auto` resolved, rows tokenised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from afina.config.load import dump_config
+from afina.config.resolve import Facts, resolve_config
+from afina.config.run import RunConfig
+from afina.data.encoded import EncodedPart
+from afina.data.examples import Examples, load_examples
+from afina.errors import RunFolderError
+from afina.models.inspect import ModelFacts, inspect_model
+from afina.models.resolve import resolve_model
+from afina.pipeline.narrator import Narrator
+from afina.runs.folder import RunFolder, check_free_space
+from afina.techniques.base import Setup, Technique
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from afina.tasks.base import Task
+
+# Bytes of a checkpoint for each trainable parameter: the weight and AdamW's two moments, each in fp32.
+CHECKPOINT_BYTES = 12
+
+
+@dataclass
+class Prepared:
+    """Everything that learning needs."""
+
+    folder: RunFolder
+    config: RunConfig
+    """Resolved: no `auto` that depends on data or model is left."""
+    examples: Examples
+    facts: ModelFacts
+    task: Task
+    technique: Technique
+    setup: Setup
+    tokenizer: PreTrainedTokenizerBase
+    parts: dict[str, EncodedPart]
+    device: str
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills rows up."""
+        return int(self.tokenizer.pad_token_id)
+
+
+def prepare_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Prepared:
+    """Read, check, resolve, tokenise. Nothing heavy is imported before the rows and the model's files were checked.
+
+    Args:
+        source: what the user gave as data: a path, an id, or rows in memory.
+    """
+    base = resolve_model(str(config.model.reference), config.model.revision)
+    facts = inspect_model(base)
+    with narrator.stage("read"):
+        examples = load_examples(source, config.data, config.task, config.seed, folder.work / "rows")
+    tell_data(examples, narrator)
+    config = config.model_copy(update={"task": examples.columns.task})
+    sizes = Facts(len(examples.parts["train"]), facts.hidden_size, facts.max_positions)
+    config, reasons = resolve_config(config, sizes)
+    config, device, precision = resolve_hardware(config, narrator)
+    for reason in reasons:
+        narrator.explain(reason)
+
+    from afina.models.load import load_tokenizer
+    from afina.tasks.registry import make_task
+    from afina.techniques.base import check_pair
+    from afina.techniques.registry import make_technique
+
+    technique, task = make_technique(str(config.technique)), make_task(config.task, examples.labels)
+    check_pair(technique, task.name)
+    if technique.learns_by == "gradient":
+        weights = facts.parameters if technique.name == "full" else facts.parameters // 10
+        check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
+    with narrator.stage("tokenise"):
+        tokenizer = load_tokenizer(base)
+        parts = encode_parts(examples, tokenizer, int(config.model.max_seq_length), folder, narrator)
+    setup = Setup(
+        base,
+        describe_reference(config, str(base)),
+        task.head_shape().as_config(),
+        tokenizer.pad_token_id,
+        config,
+        precision,
+    )
+    prepared = Prepared(folder, config, examples, facts, task, technique, setup, tokenizer, parts, device)
+    keep_description(prepared)
+    return prepared
+
+
+def tell_data(examples: Examples, narrator: Narrator) -> None:
+    """Say what was guessed, dropped and counted."""
+    for reason in examples.reasons:
+        narrator.explain(reason)
+    for note in examples.notes:
+        narrator.note(note)
+    sizes = ", ".join(f"{name} {len(part):,}" for name, part in examples.parts.items())
+    narrator.say(f"rows: {sizes}")
+
+
+def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, str, str]:
+    """The description with device and number format, and the two."""
+    from afina.training.precision import choose_device, choose_precision
+
+    device = choose_device(config.training.device)
+    precision = choose_precision(config.training.precision, device.value)
+    for reason in (device, precision):
+        narrator.explain(reason)
+    training = config.training.model_copy(update={"device": device.value, "precision": precision.value})
+    return config.model_copy(update={"training": training}), device.value, precision.value
+
+
+def encode_parts(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, folder: RunFolder, narrator: Narrator
+) -> dict[str, EncodedPart]:
+    """Token arrays of all parts, telling what was cut."""
+    from afina.data.encode import encode_texts
+
+    parts = {}
+    for name, part in examples.parts.items():
+        tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder.work / "tokens" / name)
+        parts[name] = EncodedPart(name, tokens, part.labels, part.row_numbers)
+        if tokens.cut_rows:
+            share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
+            narrator.note(
+                f"{name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
+                f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
+            )
+    return parts
+
+
+def describe_reference(config: RunConfig, base: str) -> str:
+    """How another machine or library would call the base: its id on the Hub, else where its folder is."""
+    reference = str(config.model.reference)
+    is_id = not reference.startswith("package:") and not is_local(reference)
+    return reference if is_id else base
+
+
+def is_local(reference: str) -> bool:
+    """Whether a reference names a folder of this machine."""
+    from pathlib import Path
+
+    return Path(reference).is_dir()
+
+
+def keep_description(prepared: Prepared) -> None:
+    """Write config.yaml and data.json, or check a resumed run's data against them.
+
+    Raises:
+        RunFolderError: if the rows aren't those that the run began with.
+    """
+    folder, examples = prepared.folder, prepared.examples
+    if folder.config.exists():
+        known = folder.read_json("data.json")["hash"]
+        if known != examples.data_hash:
+            raise RunFolderError(
+                f"the data of {folder.path} has changed since the run began",
+                found=examples.data_hash[:16],
+                expected=known[:16],
+                remedy="bring the same rows back, or start a new run with afina train",
+            )
+        return
+    folder.write_json("data.json", describe_data(prepared))
+    folder.write_text("config.yaml", dump_config(prepared.config))
+
+
+def describe_data(prepared: Prepared) -> dict[str, Any]:
+    """What data.json holds: hash, columns, labels, counts, splits and cut rows."""
+    examples = prepared.examples
+    columns = examples.columns
+    return {
+        "hash": examples.data_hash,
+        "source": examples.source,
+        "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
+        "labels": examples.labels.as_dict(),
+        "counts": examples.counts,
+        "class_counts": examples.class_counts,
+        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "cut": {n: {"rows": p.tokens.cut_rows, "tokens": p.tokens.cut_tokens} for n, p in prepared.parts.items()},
+        "notes": list(examples.notes),
+    }

@@ -1,0 +1,20 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from afina.data.labels import LabelSpace
+from afina.tasks.base import Task
+from afina.tasks.text_classification import TextClassification
+from afina.tasks.text_regression import TextRegression
+
+TASKS: dict[str, Callable[[LabelSpace], Task]] = {
+    TextClassification.name: TextClassification,
+    TextRegression.name: TextRegression,
+}
+
+
+def make_task(name: str, labels: LabelSpace) -> Task:
+    """The task called `name` over these labels."""
+    return TASKS[name](labels)

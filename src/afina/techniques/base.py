@@ -1,0 +1,115 @@
+"""The seam between how a model is adapted and everything else.
+
+A technique loads the base in the form it needs, says what is trainable, and saves, restores and merges its result.
+It knows nothing of tasks: a head is a shape (`num_labels`, names), a batch is a mapping of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from afina.config.run import RunConfig
+from afina.errors import ConfigError
+from afina.models.load import LoadedModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every technique is told about the run."""
+
+    base: Path
+    """Folder of the pretrained model."""
+    reference: str
+    """What the user called it: an id on the Hub, or else the folder's path."""
+    head: Mapping[str, Any]
+    """The head's shape and names, as settings of a transformers config."""
+    pad_token_id: int | None
+    config: RunConfig
+    precision: str
+    """`bf16` stores weights that don't move in bf16; weights that move are fp32 always."""
+
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        """The dtype of weights that don't move."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+class Technique(Protocol):
+    """What `api` sees of a technique."""
+
+    name: str
+    learns_by: Literal["gradient", "solver"]
+    """`gradient`: by the training loop. `solver`: the head is solved on frozen features."""
+    tasks: frozenset[str]
+    """Names of the tasks it can learn."""
+
+    def load(self, setup: Setup) -> LoadedModel:
+        """The base with a new head, stored as this technique trains it."""
+        ...
+
+    def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
+        """The model with exactly the weights trainable that shall move."""
+        ...
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        """Write the result: safetensors and JSON, loadable without afina."""
+        ...
+
+    def restore(self, folder: Path, setup: Setup) -> nn.Module:
+        """A saved result, loaded afresh for use."""
+        ...
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        """A saved result as one ordinary model.
+
+        Raises:
+            ConfigError: for a technique whose result is one already.
+        """
+        ...
+
+
+def check_pair(technique: Technique, task: str) -> None:
+    """Refuse a technique that can't learn a task.
+
+    Raises:
+        ConfigError: naming the tasks that it can learn.
+    """
+    if task not in technique.tasks:
+        raise ConfigError(
+            f"the technique {technique.name} can't learn the task {task}", expected=", ".join(sorted(technique.tasks))
+        )
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Trainable and all parameters; a weight stored in 4 bits counts its numbers, not its bytes."""
+    trainable = total = 0
+    for parameter in model.parameters():
+        count = parameter.numel()
+        if type(parameter).__name__ == "Params4bit" and parameter.dtype.itemsize == 1:
+            count *= 2
+        total += count
+        trainable += count if parameter.requires_grad else 0
+    return trainable, total
+
+
+def describe_parameters(model: nn.Module) -> str:
+    """The line that peft prints: `trainable params: ... || all params: ... || trainable%: ...`."""
+    trainable, total = count_parameters(model)
+    return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
+
+
+def iterate_trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters that move, in the model's order."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter

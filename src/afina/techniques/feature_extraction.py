@@ -1,0 +1,64 @@
+"""Feature extraction: the backbone stays as it is, and a linear head on its features is solved to its optimum.
+
+Where the architecture's own last layer reads the chosen features, the result is an ordinary transformers folder.
+Where it can't (mean pooling under a BERT, whose head reads the first token), it is the sentence-transformers
+layout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from afina.errors import ConfigError
+from afina.models.heads import LinearHead, PooledClassifier, describe_layout, find_head, make_linear, set_head
+from afina.models.load import LoadedModel, load_classifier
+from afina.models.sentence_layout import load_sentence_model, save_sentence_model
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from afina.techniques.base import Setup
+
+
+class FeatureExtraction:
+    """See `Technique`."""
+
+    name = "feature-extraction"
+    learns_by: Literal["gradient", "solver"] = "solver"
+    tasks = frozenset({"text-classification", "text-regression"})
+
+    def load(self, setup: Setup) -> LoadedModel:
+        return load_classifier(setup.base, setup.head, setup.pad_token_id)
+
+    def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
+        loaded.model.requires_grad_(False)
+        find_head(loaded.model)[1].requires_grad_(True)
+        return loaded.model
+
+    def install(self, model: PreTrainedModel, head: LinearHead, pooling: str) -> nn.Module:
+        """The model with the solved head on the pooling that it was solved for."""
+        if pooling == "own":
+            set_head(find_head(model)[1], head)
+            return model
+        classifier = PooledClassifier(model.base_model, pooling, make_linear(head))
+        classifier.backbone.requires_grad_(False)
+        return classifier.eval()
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        if isinstance(model, PooledClassifier):
+            save_sentence_model(model, tokenizer, folder)
+            return
+        model.save_pretrained(folder)  # type: ignore[operator]
+        tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: Path, setup: Setup) -> nn.Module:
+        if describe_layout(folder) == "sentence-transformers":
+            return load_sentence_model(folder)
+        return load_classifier(folder, setup.head, setup.pad_token_id).model
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        raise ConfigError(
+            f"the result of {self.name} is one model already", found=str(folder), remedy="use it as it is"
+        )

@@ -1,0 +1,43 @@
+"""Full fine-tuning: every weight moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from afina.errors import ConfigError
+from afina.models.load import LoadedModel, load_classifier
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from afina.techniques.base import Setup
+
+
+class Full:
+    """See `Technique`. The result is an ordinary transformers folder."""
+
+    name = "full"
+    learns_by: Literal["gradient", "solver"] = "gradient"
+    tasks = frozenset({"text-classification", "text-regression"})
+
+    def load(self, setup: Setup) -> LoadedModel:
+        return load_classifier(setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout)
+
+    def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
+        if setup.config.training.gradient_checkpointing:
+            loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        return loaded.model.requires_grad_(True)
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        model.save_pretrained(folder)  # type: ignore[operator]
+        tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: Path, setup: Setup) -> nn.Module:
+        return load_classifier(folder, setup.head, setup.pad_token_id).model
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        raise ConfigError(
+            f"the result of {self.name} is one model already", found=str(folder), remedy="use it as it is"
+        )

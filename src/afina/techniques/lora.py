@@ -1,0 +1,149 @@
+"""LoRA: W stays, and beside it moves a product of two thin matrices, W + (lora_alpha / r) B A.
+
+B starts at 0, so training starts from the untouched model. Paper: Hu et al. 2021, arXiv 2106.09685. Adapters, their
+files and the merge are peft's; ours is which layers get one, and that every new module is trained and saved with
+them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from afina.config.reason import Reason
+from afina.errors import ConfigError
+from afina.models.load import LoadedModel, load_classifier, quiet_transformers
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from afina.techniques.base import Setup
+
+# The query and value projections under the names that architectures give them; fused ones hold the key as well.
+QUERY_VALUE_NAMES = (
+    ("q_proj", "v_proj"), ("query", "value"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
+    ("Wqkv",), ("qkv_proj",), ("c_attn",), ("query_key_value",), ("qkv",), ("in_proj",),
+)  # fmt: skip
+
+
+class Lora:
+    """See `Technique`. The result is a peft folder: adapter, head and tokenizer, beside the untouched base."""
+
+    name = "lora"
+    learns_by: Literal["gradient", "solver"] = "gradient"
+    tasks = frozenset({"text-classification", "text-regression"})
+
+    def load(self, setup: Setup) -> LoadedModel:
+        loaded = load_classifier(
+            setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype
+        )
+        keep_new_modules_fp32(loaded)
+        return loaded
+
+    def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
+        import peft
+
+        settings = setup.config.lora
+        if setup.config.training.gradient_checkpointing:
+            loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+            loaded.model.enable_input_require_grads()
+        config = peft.LoraConfig(
+            task_type=peft.TaskType.SEQ_CLS,
+            r=settings.r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=choose_target_modules(loaded, settings.target_modules).value,
+            modules_to_save=list(loaded.new_modules),
+            base_model_name_or_path=setup.reference,
+        )
+        # peft warns of things that are handled here: Conv1D layers, and a head that is trained.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return peft.get_peft_model(loaded.model, config)
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        model.save_pretrained(folder)  # type: ignore[operator]
+        model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's template; the run's own card says more
+
+    def restore(self, folder: Path, setup: Setup) -> nn.Module:
+        return self.attach(self.load(setup), folder)
+
+    def attach(self, loaded: LoadedModel, folder: Path) -> nn.Module:
+        """The base with the adapter and the modules that are saved in `folder`."""
+        import peft
+
+        with warnings.catch_warnings(), quiet_transformers():
+            warnings.simplefilter("ignore")
+            return peft.PeftModel.from_pretrained(loaded.model, folder)
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        # In fp32, whatever the base was stored in: a sum rounded to bf16 would lose part of the update.
+        loaded = load_classifier(setup.base, setup.head, setup.pad_token_id)
+        return merge_adapter(self.attach(loaded, folder))
+
+
+def merge_adapter(model: Any) -> PreTrainedModel:
+    """The base with the adapter's update added to its weights; refuses to give weights that aren't finite."""
+    merged = model.merge_and_unload(safe_merge=True)
+    merged.config.use_cache = True
+    return merged
+
+
+def keep_new_modules_fp32(loaded: LoadedModel) -> None:
+    """Modules that will be trained are fp32, however the rest is stored."""
+    for name in loaded.new_modules:
+        loaded.model.get_submodule(name).float()
+
+
+def choose_target_modules(loaded: LoadedModel, wanted: tuple[str, ...] | str) -> Reason:
+    """Names of the layers that get an adapter, with the reason.
+
+    Raises:
+        ConfigError: if a name is given that no layer has, or no query and value projections are found.
+    """
+    layers = list_adaptable_layers(loaded)
+    names = sorted({path.rsplit(".", 1)[-1] for path in layers})
+    if wanted == "all-linear":
+        return Reason("lora.target_modules", names, "every linear layer of the backbone, as asked for")
+    if wanted == "auto":
+        for pair in QUERY_VALUE_NAMES:
+            if set(pair) <= set(names):
+                return Reason("lora.target_modules", list(pair), f"query and value of {type(loaded.model).__name__}")
+        raise ConfigError(
+            f"no query and value projections were found in {type(loaded.model).__name__}",
+            found=", ".join(names),
+            remedy="--set lora.target_modules=[NAME,...] or --set lora.target_modules=all-linear",
+        )
+    check_target_names(wanted, layers, names)
+    return Reason("lora.target_modules", list(wanted), "as given")
+
+
+def check_target_names(wanted: Iterable[str], layers: list[str], names: list[str]) -> None:
+    """Refuse names that end no layer's path."""
+    unknown = [name for name in wanted if not any(path == name or path.endswith(f".{name}") for path in layers)]
+    if not unknown:
+        return
+    near = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
+    raise ConfigError(
+        f"lora.target_modules names layers that the model doesn't have: {', '.join(unknown)}",
+        found=", ".join(names),
+        remedy=f"did you mean {', '.join(near)}?" if near else "--set lora.target_modules=auto",
+    )
+
+
+def list_adaptable_layers(loaded: LoadedModel) -> list[str]:
+    """Paths of the linear layers inside the backbone that aren't trained whole anyway."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    new = tuple(f"{name}." for name in loaded.new_modules)
+    return [
+        path for path, module in loaded.model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and not f"{path}.".startswith(new)
+    ]  # fmt: skip

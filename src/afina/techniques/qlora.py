@@ -1,0 +1,75 @@
+"""QLoRA: LoRA beside a base whose weights are stored in 4 bits (NF4, its scales quantised too).
+
+Paper: Dettmers et al. 2023, arXiv 2305.14314. Storage is bitsandbytes'. Its forward on CPUs with AVX512-BF16
+repacks the weights at the first evaluation into a form whose product has no gradient, and never back: training then
+goes on with a third of its gradient and a loss that looks normal. The layer's own guard attribute keeps it from
+repacking.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.errors import MissingExtraError
+from afina.models.load import LoadedModel, load_classifier
+from afina.techniques.lora import Lora, keep_new_modules_fp32, merge_adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from afina.techniques.base import Setup
+
+
+class QLora(Lora):
+    """See `Technique`. The result is that of LoRA; the base is quantised again, to the same numbers, for use."""
+
+    name = "qlora"
+
+    def load(self, setup: Setup) -> LoadedModel:
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingExtraError("bitsandbytes", "qlora", "the technique qlora")
+        loaded = load_classifier(
+            setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout,
+            dtype=setup.frozen_dtype, quantization=make_quantization(setup),
+        )  # fmt: skip
+        forbid_repacking(loaded.model)
+        keep_new_modules_fp32(loaded)
+        return loaded
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        # The adapter was trained beside the quantised weights, so it is these, in fp32, that it belongs to.
+        import torch
+
+        model: Any = self.restore(folder, setup)
+        model.base_model.model.dequantize(dtype=torch.float32)
+        merged = merge_adapter(model).float()
+        if hasattr(merged.config, "quantization_config"):
+            del merged.config.quantization_config
+        return merged
+
+
+def make_quantization(setup: Setup) -> Any:
+    """transformers' description of the 4-bit base; whatever lies outside the backbone stays as it is."""
+    from transformers import BitsAndBytesConfig
+
+    settings = setup.config.quantization
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=settings.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=setup.frozen_dtype,
+        llm_int8_skip_modules=["classifier", "score", "pooler", "head", "pre_classifier", "logits_proj", "summary"],
+    )
+
+
+def forbid_repacking(model: nn.Module) -> int:
+    """Set the guard on every 4-bit layer, so that an evaluation leaves its weights alone. Gives how many there are."""
+    import bitsandbytes
+
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)

@@ -1,0 +1,84 @@
+"""Small labelled sets with a signal that a tiny model can learn from bytes.
+
+A topic has words of its own, and a text mixes words of its topic with words of none. In `pairs` the label
+depends on the second text alone, so a model that never reads it can only guess. No two rows of a set are
+equal.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+Kind = Literal["multiclass", "binary", "multilabel", "regression", "pairs"]
+
+TOPICS: dict[str, tuple[str, ...]] = {
+    "kitchen": ("kettle", "cook", "knife", "rack", "fork", "oak spoon", "cake", "milk"),
+    "music": ("jazz", "quiz", "quartz bell", "jingle", "quintet", "zither", "jukebox", "quaver"),
+    "weather": ("warm wind", "wet", "willow", "snow", "dew", "low cloud", "swallow", "western"),
+}
+FILLERS = ("the", "one", "and", "then", "near", "is", "on", "at", "in", "a", "late", "here")
+GOOD, BAD = TOPICS["kitchen"], TOPICS["weather"]
+
+
+def make_rows(kind: Kind = "multiclass", rows: int = 64, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows with `text` and `label`: a name, a list of names (multilabel), or a float in [-1, 1] (regression).
+
+    `pairs` adds `text_pair`. Classes take turns, so they differ by one row at most. The same arguments give
+    the same rows.
+    """
+    source = random.Random(f"{kind}/{seed}")
+    build = _BUILDERS[kind]
+    made: dict[str, dict[str, Any]] = {}
+    while len(made) < rows:
+        row = build(source, len(made))
+        made.setdefault(str(row), row)
+    return list(made.values())
+
+
+def _write_text(source: random.Random, words: list[str]) -> str:
+    """The words and three to six fillers, shuffled into one line."""
+    mixed = words + source.choices(FILLERS, k=source.randint(3, 6))
+    source.shuffle(mixed)
+    return " ".join(mixed)
+
+
+def _draw_words(source: random.Random, topic: str) -> list[str]:
+    return source.choices(TOPICS[topic], k=source.randint(3, 5))
+
+
+def _multiclass(source: random.Random, number: int) -> dict[str, Any]:
+    topic = list(TOPICS)[number % len(TOPICS)]
+    return {"text": _write_text(source, _draw_words(source, topic)), "label": topic}
+
+
+def _binary(source: random.Random, number: int) -> dict[str, Any]:
+    topic, label = (("music", "yes"), ("weather", "no"))[number % 2]
+    return {"text": _write_text(source, _draw_words(source, topic)), "label": label}
+
+
+def _multilabel(source: random.Random, number: int) -> dict[str, Any]:
+    topics = [topic for bit, topic in enumerate(TOPICS) if number >> bit & 1]
+    words = [word for topic in topics for word in source.choices(TOPICS[topic], k=2)]
+    return {"text": _write_text(source, words), "label": topics}
+
+
+def _regression(source: random.Random, number: int) -> dict[str, Any]:
+    good = number % 7
+    words = source.choices(GOOD, k=good) + source.choices(BAD, k=6 - good)
+    return {"text": _write_text(source, words), "label": round((2 * good - 6) / 6, 3)}
+
+
+def _pairs(source: random.Random, number: int) -> dict[str, Any]:
+    topic, label = (("music", "yes"), ("weather", "no"))[number % 2]
+    first = _write_text(source, _draw_words(source, source.choice(list(TOPICS))))
+    return {"text": first, "text_pair": _write_text(source, _draw_words(source, topic)), "label": label}
+
+
+_BUILDERS = {
+    "multiclass": _multiclass,
+    "binary": _binary,
+    "multilabel": _multilabel,
+    "regression": _regression,
+    "pairs": _pairs,
+}

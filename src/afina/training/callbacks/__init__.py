@@ -1,0 +1,1 @@
+"""Listeners of the loop, one a file."""

@@ -1,0 +1,42 @@
+"""What the loop tells while it runs. A callback overrides what is of interest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long a training will be, for those who show it."""
+
+    total_steps: int
+    epochs: int
+    first_step: int
+    """Steps that were done before (resumed runs)."""
+
+
+class Callback:
+    """A listener; override what is of interest."""
+
+    def on_train_begin(self, plan: TrainingPlan) -> None:
+        """Before the first step."""
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        """After an optimizer step: `loss`, `learning_rate`, `grad_norm`, `epoch`, `rows`."""
+
+    def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+        """After an evaluation: `validation/...`, `epoch`."""
+
+    def on_checkpoint(self, step: int, folder: str) -> None:
+        """After a checkpoint is on disk."""
+
+    def on_train_end(self, step: int, values: dict[str, Any]) -> None:
+        """After the last step, or when training stops early."""
+
+
+def notify(callbacks: Sequence[Callback], event: str, *values: Any) -> None:
+    """Call one method of every callback, in order."""
+    for callback in callbacks:
+        getattr(callback, event)(*values)

@@ -1,0 +1,38 @@
+"""Logits of rows, without gradients. Letters: N rows, C outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from afina.data.batches import collate_rows, order_evaluation_batches
+from afina.data.encode import TokenArrays
+from afina.models.features import autocast
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Floats = npt.NDArray[np.float32]
+
+
+def predict_logits(
+    model: nn.Module, tokens: TokenArrays, *, pad_id: int, tokens_per_batch: int, device: str, precision: str
+) -> Floats:
+    """Logits of all rows in their order, shape (N, C); rows of like length are computed together.
+
+    The model is in evaluation mode afterwards.
+    """
+    model.eval()
+    logits_NC: Floats | None = None
+    with torch.inference_mode(), autocast(device, precision):
+        for rows in order_evaluation_batches(tokens.lengths, tokens_per_batch):
+            batch = {key: value.to(device) for key, value in collate_rows(tokens, rows, pad_id).items()}
+            logits_BC = model(**batch).logits.float().cpu().numpy()
+            if logits_NC is None:
+                logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
+            logits_NC[rows] = logits_BC
+    assert logits_NC is not None, "there is at least one row"
+    return logits_NC

@@ -1,0 +1,240 @@
+"""The loop: `fit` runs epochs, `run_epoch` runs windows of batches, `train_step` makes one optimizer step,
+`eval_step` measures the validation part.
+
+What a step does is a function of the seed, the step's number and the weights: the order of rows, the dropout and
+the learning rate are computed from these, so a resumed run takes the very steps that it would have taken. The loop
+knows a task by its losses and a technique by what is trainable, and nothing else of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from afina.config.run import TrainingConfig
+from afina.data.batches import Indices, collate_rows, group_windows, order_training_batches
+from afina.data.encoded import EncodedPart
+from afina.errors import Interrupted, TrainingError, describe_rows
+from afina.tasks.base import Fit, Task
+from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
+from afina.training.events import Callback, TrainingPlan, notify
+from afina.training.inference import predict_logits
+from afina.training.optim import learning_rate_at, set_learning_rate
+from afina.training.seed import seed_torch
+from afina.training.signals import StopSignals
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the moments it is all that a checkpoint needs."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    window: int = 0
+    """Optimizer steps done within the epoch."""
+    best_loss: float | None = None
+    """Least validation loss so far."""
+    best_step: int | None = None
+    """The step it was measured at."""
+    worse_evaluations: int = 0
+    """Evaluations since then."""
+
+
+@dataclass
+class Session:
+    """Everything that a training needs, in one place."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    task: Task
+    fit: Fit
+    train: EncodedPart
+    validation: EncodedPart
+    config: TrainingConfig
+    learning_rate: float
+    epochs: int
+    seed: int
+    pad_id: int
+    eval_tokens_per_batch: int
+    store: CheckpointStore
+    signals: StopSignals
+    callbacks: Sequence[Callback] = ()
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the training part."""
+        batches = -(-len(self.train) // self.config.per_device_train_batch_size)
+        return -(-batches // self.config.gradient_accumulation_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training, if nothing stops it early."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the validation loss has not improved for as long as the settings allow."""
+        patience = self.config.early_stopping_patience
+        return patience > 0 and self.progress.worse_evaluations >= patience
+
+
+def fit(session: Session) -> None:
+    """Train until the last epoch or until patience runs out; the model then has the weights of the best evaluation.
+
+    Raises:
+        Interrupted: after a signal; a checkpoint holds the run.
+        TrainingError: if the loss is not a finite number.
+    """
+    progress = session.progress
+    plan = TrainingPlan(session.total_steps, session.epochs, progress.step)
+    notify(session.callbacks, "on_train_begin", plan)
+    while progress.epoch < session.epochs and not session.is_out_of_patience:
+        run_epoch(session)
+    if progress.best_step != progress.step and progress.best_step is not None:
+        best = session.store.find_step(progress.best_step)
+        if best is None:
+            raise TrainingError(f"the best checkpoint, step {progress.best_step}, is damaged or gone")
+        restore_weights(best, session.model)
+    notify(session.callbacks, "on_train_end", progress.step, asdict(progress))
+
+
+def run_epoch(session: Session) -> None:
+    """Take the steps that are left of the epoch, then evaluate and save."""
+    progress, config = session.progress, session.config
+    batches = order_training_batches(
+        session.train.tokens.lengths, config.per_device_train_batch_size, session.seed, progress.epoch
+    )
+    windows = group_windows(batches, config.gradient_accumulation_steps)
+    for window in windows[progress.window :]:
+        values = train_step(session, window)
+        progress.step += 1
+        progress.window += 1
+        values["epoch"] = progress.epoch + progress.window / len(windows)
+        notify(session.callbacks, "on_step_end", progress.step, values)
+        stop_if_asked(session)
+        if config.save_steps and progress.step % config.save_steps == 0 and progress.window < len(windows):
+            save_checkpoint(session)
+    values = eval_step(session)
+    progress.epoch += 1
+    progress.window = 0
+    remember_best(progress, values["validation/loss"])
+    notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": float(progress.epoch)})
+    save_checkpoint(session)
+    stop_if_asked(session)
+
+
+def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float]:
+    """One optimizer step over the batches of `window`, whose mean loss is over all their rows at once."""
+    model, task, step = session.model, session.task, session.progress.step
+    device = session.accelerator.device
+    learning_rate = learning_rate_at(step, session.total_steps, session.learning_rate, session.config)
+    set_learning_rate(session.optimizer, learning_rate)
+    seed_torch(session.seed, "step", step)
+    model.train()
+    total_weight = sum(float(task.row_weights(session.train.labels[rows], session.fit).sum()) for rows in window)
+    window_loss = torch.zeros((), device=device)
+    for rows in window:
+        batch = {k: v.to(device) for k, v in collate_rows(session.train.tokens, rows, session.pad_id).items()}
+        labels = torch.from_numpy(session.train.labels[rows]).to(device)
+        with session.accelerator.autocast():
+            logits_BC = model(**batch).logits
+        loss = task.losses(logits_BC, labels, session.fit).sum() / total_weight
+        session.accelerator.backward(loss)
+        window_loss += loss.detach()
+    norm = clip_gradients(session)
+    if not torch.isfinite(window_loss + norm):
+        raise_not_finite(session, window)
+    session.optimizer.step()
+    session.optimizer.zero_grad(set_to_none=True)
+    rows_done = sum(len(rows) for rows in window)
+    return {"loss": float(window_loss), "learning_rate": learning_rate, "grad_norm": float(norm), "rows": rows_done}
+
+
+def eval_step(session: Session) -> dict[str, float]:
+    """Loss and scores of the validation part, under names that begin with `validation/`."""
+    part, task, fit = session.validation, session.task, session.fit
+    logits_NC = predict_logits(
+        session.model, part.tokens, pad_id=session.pad_id, tokens_per_batch=session.eval_tokens_per_batch,
+        device=session.accelerator.device.type, precision=precision_of(session.accelerator),
+    )  # fmt: skip
+    losses_N = task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), fit)
+    loss = float(losses_N.double().sum()) / float(task.row_weights(part.labels, fit).sum())
+    scores = task.score(task.rescale(logits_NC, fit), part.labels, fit)
+    return {**{f"validation/{name}": value for name, value in scores.items()}, "validation/loss": loss}
+
+
+def start_accelerator(device: str, precision: str) -> Accelerator:
+    """accelerate's handle on the device; its state is one for the whole process, so an earlier run's is let go first.
+
+    Raises:
+        TrainingError: under a launcher of several processes, which this loop doesn't share its rows among.
+    """
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    if accelerator.num_processes > 1:
+        raise TrainingError("afina trains in one process", found=f"{accelerator.num_processes} processes")
+    return accelerator
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """`bf16` or `fp32`."""
+    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+
+
+def clip_gradients(session: Session) -> torch.Tensor:
+    """The gradient's L2 norm before clipping."""
+    parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
+    limit = session.config.max_grad_norm or float("inf")
+    return session.accelerator.clip_grad_norm_(parameters, limit)
+
+
+def remember_best(progress: Progress, loss: float) -> None:
+    """Note whether this evaluation is the best one so far."""
+    if progress.best_loss is None or loss < progress.best_loss:
+        progress.best_loss, progress.best_step, progress.worse_evaluations = loss, progress.step, 0
+    else:
+        progress.worse_evaluations += 1
+
+
+def save_checkpoint(session: Session) -> Path:
+    """Write where the run stands."""
+    folder = session.store.save(session.model, session.optimizer, asdict(session.progress))
+    notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
+    return folder
+
+
+def resume_from(session: Session, checkpoint: Checkpoint) -> None:
+    """Put the session where the checkpoint was taken."""
+    restore_weights(checkpoint, session.model)
+    restore_moments(checkpoint, session.model, session.optimizer)
+    session.progress = Progress(**checkpoint.state)
+
+
+def stop_if_asked(session: Session) -> None:
+    """Save and leave if a signal has come."""
+    if session.signals.received is None:
+        return
+    save_checkpoint(session)
+    raise Interrupted(session.signals.exit_code, session.store.folder.parent)
+
+
+def raise_not_finite(session: Session, window: Sequence[Indices]) -> None:
+    """Stop at the first loss or gradient that isn't a number, naming the rows and what usually helps."""
+    rows: list[Any] = sorted(int(number) for rows in window for number in session.train.row_numbers[rows])
+    raise TrainingError(
+        f"the loss or its gradient is not a finite number at step {session.progress.step + 1}",
+        found=f"training {describe_rows(rows)}",
+        remedy="a smaller --set training.learning_rate, or --set training.precision=fp32; the rows may hold odd text",
+    )

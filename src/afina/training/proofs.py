@@ -1,0 +1,64 @@
+"""Checks on the user's own model, cheap enough to run every time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from afina.data.batches import collate_rows
+from afina.errors import ProofError
+
+if TYPE_CHECKING:
+    from afina.training.loop import Session
+
+ROWS = 4
+LEAST_COSINE = 0.999
+
+
+def check_evaluation_keeps_gradient(session: Session) -> float:
+    """The cosine between the gradients of the same rows before and after an evaluation: 1 up to rounding.
+
+    Some 4-bit layers rearrange their weights when they are first evaluated and then lose most of the gradient in
+    silence. Parameters, gradients and random state are left as they were. Models without 4-bit weights pass untested.
+
+    Raises:
+        ProofError: if evaluating changed the gradient.
+    """
+    if not any(type(parameter).__name__ == "Params4bit" for parameter in session.model.parameters()):
+        return 1.0
+    before = measure_gradient(session)
+    session.model.eval()
+    with torch.no_grad(), session.accelerator.autocast():
+        session.model(**first_rows(session))
+    cosine = float(torch.nn.functional.cosine_similarity(before, measure_gradient(session), dim=0))
+    if cosine < LEAST_COSINE:
+        raise ProofError(
+            "evaluating the 4-bit model changes its gradient",
+            found=f"cosine {cosine:.4f} before and after",
+            expected=f"at least {LEAST_COSINE}",
+            remedy="--technique lora, or another version of bitsandbytes",
+        )
+    return cosine
+
+
+def measure_gradient(session: Session) -> torch.Tensor:
+    """The gradient of a few rows in one vector, without dropout's noise (the same seed each time)."""
+    batch = first_rows(session)
+    session.model.train()
+    torch.manual_seed(0)
+    with session.accelerator.autocast():
+        logits_BC = session.model(**batch).logits
+    labels = torch.from_numpy(session.train.labels[: len(logits_BC)]).to(logits_BC.device)
+    session.task.losses(logits_BC, labels, session.fit).sum().backward()  # type: ignore[no-untyped-call]
+    gradient = torch.cat([p.grad.float().flatten() for p in session.model.parameters() if p.grad is not None])
+    session.optimizer.zero_grad(set_to_none=True)
+    return gradient.clone()
+
+
+def first_rows(session: Session) -> dict[str, torch.Tensor]:
+    """A batch of the first few training rows."""
+    rows = np.arange(min(ROWS, len(session.train)))
+    batch = collate_rows(session.train.tokens, rows, session.pad_id)
+    return {key: value.to(session.accelerator.device) for key, value in batch.items()}

@@ -1,0 +1,228 @@
+"""From a file to parts: what is used, what is left out and told, and what stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from afina.config.run import DataConfig
+from afina.data.examples import Examples, load_examples
+from afina.errors import ConfigError, DataError
+
+MEND = "mend these rows, or leave them out with --set data.on_bad_rows=drop"
+
+
+def make_rows(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"text": f"text number {i}", "label": ("pos", "neg")[i % 2], **more} for i in range(count)]
+
+
+def load(source: Any, folder: Path, task: Any = "auto", seed: int = 42, **settings: Any) -> Examples:
+    return load_examples(source, DataConfig(**settings), task, seed, folder)
+
+
+def message(source: Any, folder: Path, task: Any = "auto", **settings: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load(source, folder, task, **settings)
+    return str(caught.value)
+
+
+def list_texts(part: Any) -> list[Any]:
+    return [text for batch in part.texts(7) for text in batch]
+
+
+def test_one_table_gives_three_parts(tmp_path: Path) -> None:
+    rows = make_rows(100)
+    examples = load(rows, tmp_path)
+    assert {name: len(part) for name, part in examples.parts.items()} == {
+        "train": 70,
+        "validation": 10,
+        "test": 20,
+    }
+    assert (examples.labels.kind, examples.labels.names) == ("multiclass", ("neg", "pos"))
+    assert examples.class_counts["train"] == {"neg": 35, "pos": 35}
+    assert examples.counts == {"read": 100, "used": 100, "dropped": {}}
+    for part in examples.parts.values():
+        assert list_texts(part) == [rows[number - 1]["text"] for number in part.row_numbers]
+        labels = [examples.labels.names[label] for label in part.labels]
+        assert labels == [rows[number - 1]["label"] for number in part.row_numbers]
+        assert part.labels.dtype == np.int64
+
+
+def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> None:
+    train, test = make_rows(100), [{"text": f"new {i}", "label": "pos"} for i in range(10)]
+    examples = load({"train": train, "test": [*test, train[0]]}, tmp_path / "a")
+    assert {name: len(part) for name, part in examples.parts.items()} == {
+        "train": 90,
+        "validation": 10,
+        "test": 11,
+    }
+    assert (
+        "texts that stand in the training part too: 1 row of the test part; its figures may flatter" in examples.notes
+    )
+    examples = load({"train": train, "validation": test}, tmp_path / "b")
+    assert {name: len(part) for name, part in examples.parts.items()} == {
+        "train": 80,
+        "validation": 10,
+        "test": 20,
+    }
+    examples = load({"train": train, "validation": test, "test": test}, tmp_path / "c")
+    assert {name: len(part) for name, part in examples.parts.items()} == {
+        "train": 100,
+        "validation": 10,
+        "test": 10,
+    }
+
+
+def test_pairs_multi_label_and_regression(tmp_path: Path) -> None:
+    rows = [{"premise": f"a {i}", "hypothesis": f"b {i}", "label": [["x"], ["x", "y"], []][i % 3]} for i in range(60)]
+    examples = load(rows, tmp_path / "a")
+    part = examples.parts["test"]
+    assert list_texts(part) == [(f"a {n - 1}", f"b {n - 1}") for n in part.row_numbers]
+    assert (part.labels.dtype, part.labels.shape) == (np.uint8, (len(part), 2))
+    assert part.labels.tolist() == [
+        [int("x" in r), int("y" in r)] for r in (rows[n - 1]["label"] for n in part.row_numbers)
+    ]
+    assert sum(counts["x"] for counts in examples.class_counts.values()) == 40
+    numbers = load([{"text": f"t {i}", "label": i / 10} for i in range(60)], tmp_path / "b")
+    part = numbers.parts["test"]
+    assert part.labels.dtype == np.float32
+    assert part.labels.tolist() == pytest.approx([(n - 1) / 10 for n in part.row_numbers])
+    assert numbers.class_counts == {"train": {}, "validation": {}, "test": {}}
+
+
+BAD = [
+    {"text": "  ", "label": "pos"}, {"text": None, "label": "pos"}, {"text": "a", "label": None},
+    {"text": "b", "label": ["pos"]}, {"text": 7, "label": "neg"},
+]  # fmt: skip
+
+
+def test_all_problems_of_all_parts_come_in_one_error(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*make_rows(20), *BAD]) + "{oops\n")
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": "c", "label": "other"}) + "\n")
+    assert message(tmp_path, tmp_path / "spool") == (
+        "6 problems\n"
+        "1. train.jsonl: rows that are not valid JSON (row 26)\n"
+        "     found: Expecting property name enclosed in double quotes at character 2\n"
+        "     expected: one JSON object a row\n"
+        f"     do: {MEND}\n"
+        "2. train.jsonl: rows with no text in 'text' (rows 21, 22)\n"
+        '     found: "  "\n'
+        "     expected: text that is more than white space\n"
+        f"     do: {MEND}\n"
+        "3. train.jsonl: rows with no label in 'label' (row 23)\n"
+        "     found: an empty cell\n"
+        "     expected: a label in each row\n"
+        f"     do: {MEND}\n"
+        "4. train.jsonl: rows with a label that is a list or an object in 'label' (row 24)\n"
+        '     found: ["pos"]\n'
+        "     expected: the name of a class\n"
+        f"     do: {MEND}\n"
+        "5. train.jsonl: rows with a text that is a number, a list or an object in 'text' (row 25)\n"
+        "     found: 7\n"
+        "     expected: text\n"
+        f"     do: {MEND}\n"
+        "6. test.jsonl: rows with a label that the training part doesn't have in 'label' (row 1)\n"
+        '     found: "other"\n'
+        "     expected: labels that stand in the training part too\n"
+        f"     do: {MEND}"
+    )
+
+
+def test_drop_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*BAD, *make_rows(20)]) + "{oops\n")
+    examples = load(path, tmp_path / "a", on_bad_rows="drop")
+    assert examples.counts == {
+        "read": 26,
+        "used": 20,
+        "dropped": {
+            "rows that are not valid JSON": {"count": 1, "rows": {"all": [26]}},
+            "rows with no text": {"count": 2, "rows": {"all": [1, 2]}},
+            "rows with no label": {"count": 1, "rows": {"all": [3]}},
+            "rows with a label that is a list or an object": {"count": 1, "rows": {"all": [4]}},
+            "rows with a text that is a number, a list or an object": {"count": 1, "rows": {"all": [5]}},
+        },
+    }
+    assert "2 rows dropped: rows with no text" in examples.notes
+    used = sorted(number for part in examples.parts.values() for number in part.row_numbers.tolist())
+    assert used == list(range(6, 26))
+    clean = load(make_rows(20), tmp_path / "b")
+    assert clean.data_hash == examples.data_hash
+
+
+def test_a_class_whose_rows_were_all_dropped_is_no_class(tmp_path: Path) -> None:
+    examples = load([*make_rows(20), {"text": " ", "label": "gone"}], tmp_path, on_bad_rows="drop")
+    assert examples.labels.names == ("neg", "pos")
+    assert examples.counts["dropped"] == {"rows with no text": {"count": 1, "rows": {"all": [21]}}}
+
+
+def test_structural_problems_come_with_those_of_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nx\n" + "".join(f"text {i},one\n" for i in range(20)))
+    found = message(path, tmp_path / "spool")
+    assert found.startswith("2 problems\n1. a.csv: rows whose number of fields differs from the header's (row 1)\n")
+    assert "\n2. a.csv: the label column 'label' holds one class only\n" in found
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"text": " ", "label": "ab"[i % 2]} for i in range(20)],
+         "the data: all texts are empty\n"
+         "  found: 20 rows with no text\n"
+         "  expected: rows with a text and a label\n"
+         "  do: --text-column NAME or --label-column NAME"),
+        (make_rows(7),
+         "the data: too few rows to train and to test on\n"
+         "  found: 7 rows\n"
+         "  expected: at least 8 rows, and better some hundreds\n"
+         "  do: add rows"),
+        ([{"text": f"text {i}", "label": f"class {i // 2}"} for i in range(40)],
+         "the data: too few rows for its classes\n"
+         "  found: 28 rows to train on for 20 classes\n"
+         "  expected: at least 2 rows a class on average\n"
+         "  do: add rows, or join classes; --task text-regression where the labels are numbers"),
+    ],
+)  # fmt: skip
+def test_data_that_is_too_little(tmp_path: Path, rows: list[dict[str, Any]], expected: str) -> None:
+    assert message(rows, tmp_path, on_bad_rows="drop") == expected
+
+
+def test_hash_follows_the_rows_used_and_nothing_else(tmp_path: Path) -> None:
+    rows = make_rows(40)
+    known = load(rows, tmp_path / "a").data_hash
+    assert load([{**row, "id": 3} for row in rows], tmp_path / "b", seed=1).data_hash == known
+    assert load([*rows[:-1], {**rows[-1], "label": "pos"}], tmp_path / "c").data_hash != known
+    assert load([*rows[:-1], {**rows[-1], "text": "Text number 39"}], tmp_path / "d").data_hash != known
+    assert load(rows[::-1], tmp_path / "e").data_hash != known
+
+
+def test_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
+    rows = make_rows(40) + [{**row, "text": row["text"].upper() + " "} for row in make_rows(40)]
+    examples = load(rows, tmp_path)
+    sides = [{text.strip().lower() for text in list_texts(part)} for part in examples.parts.values()]
+    assert sum(map(len, sides)) == 40
+
+
+def test_notes_on_labels(tmp_path: Path) -> None:
+    rows = [*make_rows(20), *make_rows(20)]
+    rows[0] = {"text": "text number 0", "label": "Pos"}
+    rows[1] = {"text": "text number 1", "label": "Pos"}
+    notes = load(rows, tmp_path).notes
+    assert "labels that differ only in case or spaces are classes of their own: 'Pos', 'pos'" in notes
+    assert "2 texts of the training data have more than one label" in notes
+
+
+def test_fractions_that_leave_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(make_rows(40), tmp_path, validation_fraction=0.4, test_fraction=0.6)
+    assert str(caught.value) == (
+        "data.validation_fraction and data.test_fraction leave too little to train on\n"
+        "  found: 0.4 + 0.6 = 1 of the rows\n"
+        "  expected: at most 0.95 together\n"
+        "  do: --set data.test_fraction=0.2"
+    )
