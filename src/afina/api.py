@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,10 +130,15 @@ def fit(
 
 
 def spell_out(name: str, value: Any) -> dict[str, Any]:
-    """A Python keyword as full keys: `r=8` becomes `lora.r`, `lora={"r": 8}` as well."""
+    """A Python keyword as full keys: `r=8` becomes `lora.r`, `lora={"r": 8}` as well. Paths become strings."""
     if isinstance(value, Mapping):
-        return {f"{name}.{key}": inner for key, inner in value.items()}
-    return {complete_key(name): value}
+        return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
+    return {complete_key(name): as_text(value)}
+
+
+def as_text(value: Any) -> Any:
+    """A path as the string that a setting holds; anything else as it is."""
+    return str(value) if isinstance(value, Path) else value
 
 
 def check_complete(config: RunConfig, in_memory: bool) -> None:
@@ -163,12 +167,23 @@ def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     narrator.say(f"run: {folder.path}")
     try:
         return go_through(config, folder, source, narrator)
-    except (UserError, KeyboardInterrupt) as error:
-        if not any(folder.checkpoints.glob("step-*")):
-            shutil.rmtree(folder.path, ignore_errors=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise Interrupted(130) from None
+    except BaseException as error:
+        if isinstance(error, UserError) or is_stop(error):
+            if not folder.checkpoints.exists():
+                folder.discard()
+            if is_stop(error):
+                raise describe_stop(error, folder) from None
         raise
+
+
+def is_stop(error: BaseException) -> bool:
+    """Whether it is a ^C or another signal, which are no `Exception`."""
+    return not isinstance(error, Exception)
+
+
+def describe_stop(error: BaseException, folder: RunFolder) -> Interrupted:
+    """The error of a run stopped by a signal outside the loop; it can be resumed if its description was kept."""
+    return Interrupted(getattr(error, "exit_code", 130), folder.path if folder.config.exists() else None)
 
 
 def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Run:
@@ -202,7 +217,12 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
         raise RunFolderError(
             f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
         )
-    return go_through(config, folder, source, make_narrator(verbose))
+    try:
+        return go_through(config, folder, source, make_narrator(verbose))
+    except BaseException as error:
+        if is_stop(error):
+            raise describe_stop(error, folder) from None
+        raise
 
 
 def load(run: str | Path) -> Run:

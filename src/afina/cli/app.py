@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
 
 import typer
 
@@ -47,21 +45,14 @@ def root(
     """Options of afina itself."""
 
 
-def main() -> None:
-    """Run the command line and exit with its code: 0 done, 2 wrong input, 130/143 interrupted, 1 anything else."""
-    signal.signal(signal.SIGTERM, raise_terminated)
+def run() -> None:
+    """Run the verb that was asked for, and exit with its code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        app(standalone_mode=True)
+        app(prog_name="afina")
     except AfinaError as error:
         print_error(str(error))
         sys.exit(error.exit_code)
-    except Terminated:
-        print_error("interrupted before anything was learned")
-        sys.exit(143)
-    except KeyboardInterrupt:
-        print_error("interrupted before anything was learned")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -72,15 +63,6 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         report_bug(error)
-
-
-class Terminated(KeyboardInterrupt):
-    """A termination signal outside the training loop, which has its own way to stop."""
-
-
-def raise_terminated(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGTERM."""
-    raise Terminated
 
 
 def report_bug(error: Exception) -> None:

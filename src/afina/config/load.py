@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from afina.config.run import RunConfig
+from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError, Problem
 
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
@@ -36,12 +36,14 @@ def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = 
 def build_config(tree: Mapping[str, Any], problems: Sequence[Problem] = ()) -> RunConfig:
     """The checked description in `tree`, raising `ConfigError` for `problems` and those found here together."""
     found = list(problems)
+    # A heading whose lines are all commented out.
+    tree = {key: {} if value is None and is_section(key) else value for key, value in tree.items()}
     config = RunConfig()
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
         found.extend(list_problems(error))
-    found.extend(list_unread_sections(config))
+    found.extend(list_unread_sections(tree))
     if found:
         raise ConfigError(problems=found)
     return config
@@ -54,7 +56,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"no such config file: {path}", remedy="--config FILE with an existing YAML file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the config file {path} can't be read", found=" ".join(str(error).split())) from None
+        raise ConfigError(f"the config file {path} can't be read", found=describe_damage(error)) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -64,26 +66,52 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def describe_damage(error: Exception) -> str:
+    """What is wrong with a YAML file, and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"{getattr(error, 'problem', '')} (line {mark.line + 1}, column {mark.column + 1})"
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """A SafeLoader that refuses the same key twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        for place, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
+            if key in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Key and value of a `key=value` from the command line; the value is read as YAML (`2e-5`, `true`, `[a, b]`)."""
+    """Key and value of a `key=value` from the command line; the value is read as YAML (`2e-5`, `true`, `[a, b]`).
+
+    The value of a setting that is a text (a column, a separator, a folder) is taken as it stands, since YAML would make
+    a number of the column `2024` and nothing of the separator `|`. Only `null` stands for none there.
+    """
     key, separator, value = text.partition("=")
-    if not separator or not key.strip():
+    key = key.strip()
+    if not separator or not key:
         raise ConfigError(f"--set {text!r} is not key=value", remedy="--set training.learning_rate=2e-5")
+    if is_text(key):
+        return key, None if value == "null" else value
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key, yaml.safe_load(value)
     except yaml.YAMLError:
-        return key.strip(), value
+        return key, value
+
+
+def is_text(key: str) -> bool:
+    """Whether a setting (its path, or the last part of it) holds any text at all."""
+    return any(kind == str | None and key in (path, path.rsplit(".", 1)[-1]) for path, kind in list_settings().items())
+
+
+def is_section(name: Any) -> bool:
+    """Whether `name` is a heading with settings under it."""
+    info = RunConfig.model_fields.get(name)
+    return info is not None and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
 
 
 def complete_key(key: str) -> str:
@@ -101,23 +129,28 @@ def complete_key(key: str) -> str:
     raise ConfigError(problems=[describe_unknown(key)])
 
 
-def list_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+def list_keys() -> list[str]:
     """The paths of all settings, such as `seed` and `training.learning_rate`."""
-    keys: list[str] = []
+    return list(list_settings())
+
+
+def list_settings(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """What each setting may be, by its path."""
+    settings: dict[str, Any] = {}
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys.extend(list_keys(inner, f"{prefix}{name}."))
+            settings |= list_settings(inner, f"{prefix}{name}.")
         else:
-            keys.append(prefix + name)
-    return keys
+            settings[prefix + name] = inner
+    return settings
 
 
 def place_value(tree: dict[str, Any], key: str, value: Any) -> None:
     """Put `value` at the path `key` of nested mappings."""
     *sections, name = key.split(".")
     for section in sections:
-        inner = tree.setdefault(section, {})
+        inner = tree[section] = {} if tree.get(section) is None else tree[section]
         if not isinstance(inner, dict):
             raise ConfigError(f"{section} holds settings and can't be a single value", found=repr(inner))
         tree = inner
@@ -135,7 +168,7 @@ def list_problems(error: ValidationError) -> list[Problem]:
             continue
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
-        expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        expected = describe_expected(key, item["msg"])
         known = problems.get(key)
         if known is not None:
             expected = f"{known.expected}, or {expected}"
@@ -143,9 +176,18 @@ def list_problems(error: ValidationError) -> list[Problem]:
     return list(problems.values())
 
 
+def describe_expected(key: str, message: str) -> str:
+    """What a setting takes, in the words of somebody who writes YAML rather than Python."""
+    if is_section(key):
+        return "key: value lines"
+    return message.removeprefix("Input should be ").removeprefix("a valid ").replace("tuple", "list such as [a, b]")
+
+
 def describe_unknown(key: str) -> Problem:
     """The problem of a key that no setting has, with the nearest names."""
     paths = list_keys()
+    if "." not in key:
+        paths = [*RunConfig.model_fields, *paths]
     near = difflib.get_close_matches(key, paths, n=1, cutoff=0.6)
     if not near:
         leaves = {path.rsplit(".", 1)[-1]: path for path in paths}
@@ -154,18 +196,19 @@ def describe_unknown(key: str) -> Problem:
     return Problem(f"unknown setting {key}", remedy=remedy)
 
 
-def list_unread_sections(config: RunConfig) -> list[Problem]:
+def list_unread_sections(tree: Mapping[str, Any]) -> list[Problem]:
     """Problems for sections that were given though the chosen technique doesn't read them."""
-    if config.technique is None:
+    technique = tree.get("technique")
+    if technique not in get_args(TechniqueName):
         return []
     return [
         Problem(
-            f"the technique {config.technique} doesn't read the settings under {section}",
-            found=", ".join(f"{section}.{name}" for name in sorted(getattr(config, section).model_fields_set)),
+            f"the technique {technique} doesn't read the settings under {section}",
+            found=", ".join(f"{section}.{name}" for name in sorted(map(str, tree[section]))),
             remedy=f"leave them out, or --technique {techniques[0]}",
         )
         for section, techniques in READ_BY.items()
-        if getattr(config, section).model_fields_set and config.technique not in techniques
+        if isinstance(tree.get(section), Mapping) and tree[section] and technique not in techniques
     ]
 
 

@@ -131,6 +131,8 @@ class EvaluationConfig(Section):
 
 
 class RunConfig(Section):
+    """What is learned, how, from what, and with which settings; `afina train --config` reads it as YAML."""
+
     task: TaskName = "auto"
     """What is learned. auto: from the labels, and the reason is printed."""
     technique: TechniqueName | None = None

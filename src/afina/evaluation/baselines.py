@@ -34,7 +34,7 @@ from afina.metrics.regression import score_regression
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A baseline's scores on the test part, by bare names such as `accuracy`; where none, the note says why."""
+    """A baseline's scores on the test part, by bare names such as `accuracy`; none: the note says why."""
 
     name: str
     metrics: dict[str, float]

@@ -80,9 +80,7 @@ def _draw_rows(rows: int, words: int, classes: int, generator: np.random.Generat
     return np.sort(generator.permutation(rows)[: max(1, most_rows)])
 
 
-def _count_terms(
-    train_texts: Sequence[str], test_texts: Sequence[str], words: int, classes: int
-) -> tuple[Any, Any]:
+def _count_terms(train_texts: Sequence[str], test_texts: Sequence[str], words: int, classes: int) -> tuple[Any, Any]:
     """Sparse matrices (N, V) of the two parts; the terms are those of the training part."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -48,7 +48,7 @@ class FeatureCache:
         wanted = keys_D.view("S16")
         for shard in sorted(self.folder.glob("*.safetensors")):
             stored = read_shard(shard)
-            if stored is None or not set(poolings) <= set(stored):
+            if stored is None or not {"keys", *poolings} <= set(stored):
                 continue
             shard_keys = np.ascontiguousarray(stored["keys"]).view("S16").ravel()
             order = np.argsort(shard_keys)
@@ -63,6 +63,7 @@ class FeatureCache:
 
     def add(self, keys_D: Keys, features: Mapping[str, Floats]) -> None:
         """Keep new rows. A full disk loses the cache, not the run."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
@@ -72,7 +73,7 @@ class FeatureCache:
             tensors = {"keys": np.frombuffer(keys_D.tobytes(), np.uint8).reshape(-1, 16).copy()}
             save_file({**tensors, **{k: np.ascontiguousarray(v) for k, v in features.items()}}, unfinished)
             os.replace(unfinished, shard)
-        except OSError:
+        except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
             unfinished.unlink(missing_ok=True)
 
 

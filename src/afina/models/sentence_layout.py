@@ -43,7 +43,7 @@ def save_sentence_model(
     classifier.backbone.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     head = classifier.head
-    length = max_seq_length or min(tokenizer.model_max_length, 512)
+    length = max_seq_length or int(tokenizer.model_max_length)
     write_json(folder / "modules.json", MODULES)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     write_json(

@@ -15,7 +15,7 @@ from afina.config.reason import Reason
 from afina.evaluation.baselines import score_baselines
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
-from afina.models.heads import describe_layout
+from afina.models.load import quiet_transformers
 from afina.pipeline.environment import describe_environment
 from afina.pipeline.learn import Learned
 from afina.pipeline.loading import describe_loading
@@ -104,6 +104,9 @@ def save_model(prepared: Prepared, learned: Learned) -> None:
     unfinished = folder.path / ".model.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
+    with quiet_transformers():
+        # Whoever loads the tokenizer cuts texts where training did.
+    prepared.tokenizer.model_max_length = int(prepared.config.model.max_seq_length)
     prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
     shutil.rmtree(folder.model, ignore_errors=True)
     os.rename(unfinished, folder.model)
@@ -117,7 +120,7 @@ def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:
         "labels": prepared.examples.labels.as_dict(),
         "fit": learned.fit.as_dict(),
         "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
-        "base": {"reference": prepared.config.model.reference, "revision": prepared.config.model.revision},
+        "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
     }
 
 
@@ -128,10 +131,9 @@ def build_report(
     """Everything that is known of the run, as report.json holds it."""
     config, facts = prepared.config, prepared.facts
     trainable, total = count_parameters(learned.model)
-    layout = describe_layout(prepared.folder.model)
-    narrator.explain(
-        Reason("layout", layout, describe_loading(prepared.folder.model, prepared.setup, prepared.task.name)["why"])
-    )
+    pairs = prepared.examples.columns.text_pair is not None
+    loading = describe_loading(prepared.folder.model, prepared.setup, prepared.task.name, pairs=pairs)
+    narrator.explain(Reason("layout", loading["layout"], loading["why"]))
     return {
         "run": str(prepared.folder.path),
         "version": __version__,
@@ -142,7 +144,7 @@ def build_report(
         "technique": prepared.technique.name,
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
-        "class_counts": prepared.examples.class_counts,
+        "class_counts": count_by_class(prepared.examples.class_counts),
         "notes": narrator.notes,
         "primary_metric": prepared.task.primary_metric,
         "metrics": scores["metrics"],
@@ -153,14 +155,20 @@ def build_report(
         "history": read_history(prepared.folder.history),
         "trainable_parameters": trainable,
         "total_parameters": total,
-        "duration_seconds": sum(narrator.stage_seconds.values()),
+        "duration_seconds": narrator.seconds,
         "stage_seconds": narrator.stage_seconds,
         "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
         "proof": dict(proof),
-        "load": describe_loading(prepared.folder.model, prepared.setup, prepared.task.name),
+        "load": loading,
         "settings": config.model_dump(mode="json"),
         "environment": describe_environment(prepared.device),
     }
+
+
+def count_by_class(by_part: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Rows of each class in each part, from rows of each part by class."""
+    names = dict.fromkeys(name for counts in by_part.values() for name in counts)
+    return {name: {part: counts.get(name, 0) for part, counts in by_part.items()} for name in names}
 
 
 def describe_rows(prepared: Prepared) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def describe_rows(prepared: Prepared) -> dict[str, Any]:
     return {
         "read": counts["read"],
         "used": counts["used"],
-        "dropped": counts["dropped"],
+        "dropped": {reason: entry["count"] for reason, entry in counts["dropped"].items()},
         "parts": {name: len(part) for name, part in prepared.parts.items()},
     }
 

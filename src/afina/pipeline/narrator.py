@@ -20,6 +20,12 @@ class Narrator:
         self.reasons: list[Reason] = []
         self.notes: list[str] = []
         self.stage_seconds: dict[str, float] = {}
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, imports included."""
+        return time.perf_counter() - self.began
 
     def say(self, text: str) -> None:
         """A line for the person who waits."""

@@ -159,9 +159,10 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     stored = folder.read_json("task.json")
     task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
     needs_base = config.technique in ("lora", "qlora")
-    base = resolve_model(str(config.model.reference), config.model.revision) if needs_base else folder.model
+    reference, revision = stored["base"]["reference"], stored["base"]["revision"]
+    base = resolve_model(reference, revision) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
-    return Setup(base, str(config.model.reference), task.head_shape().as_config(), pad_id, config, precision)
+    return Setup(base, reference, task.head_shape().as_config(), pad_id, config, precision)
 
 
 def arrange_labels(labels: list[Any], space: LabelSpace) -> Any:

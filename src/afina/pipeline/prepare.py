@@ -98,8 +98,6 @@ def tell_data(examples: Examples, narrator: Narrator) -> None:
         narrator.explain(reason)
     for note in examples.notes:
         narrator.note(note)
-    sizes = ", ".join(f"{name} {len(part):,}" for name, part in examples.parts.items())
-    narrator.say(f"rows: {sizes}")
 
 
 def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, str, str]:

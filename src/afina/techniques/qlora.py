@@ -9,6 +9,7 @@ repacking.
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from afina.techniques.lora import Lora, keep_new_modules_fp32, merge_adapter
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from afina.techniques.base import Setup
 
@@ -38,6 +39,13 @@ class QLora(Lora):
         forbid_repacking(loaded.model)
         keep_new_modules_fp32(loaded)
         return loaded
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        super().save(model, tokenizer, folder)
+        # transformers would take a base for quantised already if the config beside the adapter said how it was stored.
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        del settings["quantization_config"]
+        (folder / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         # The adapter was trained beside the quantised weights, so it is these, in fp32, that it belongs to.

@@ -57,6 +57,8 @@ class CheckpointStore:
         Raises:
             RunFolderError: if the disk is full or can't be written; older checkpoints are untouched.
         """
+        from safetensors import SafetensorError
+
         target = self.folder / f"step-{state['step']:08d}"
         unfinished = self.folder / f".{target.name}.tmp"
         try:
@@ -70,7 +72,7 @@ class CheckpointStore:
             shutil.rmtree(target, ignore_errors=True)
             os.rename(unfinished, target)
             sync_folder(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise RunFolderError(
                 f"the checkpoint {target} can't be written",

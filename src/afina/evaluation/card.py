@@ -1,0 +1,36 @@
+"""README.md of a run: a model card in the Hub's form. Every claim comes from the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from afina.evaluation.report import TITLES, load_template, tabulate_scores
+from afina.evaluation.verdict import write_verdict
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def render_card(report: Mapping[str, Any]) -> str:
+    """The card's Markdown with its YAML head; the licence is left to the person who publishes it."""
+    head = yaml.safe_dump(describe_head(report), sort_keys=False, allow_unicode=True)
+    return load_template("card.md.j2").render(  # type: ignore[no-any-return]
+        report=report, head=head, titles=TITLES, scores=tabulate_scores(report), verdict=write_verdict(report)
+    )
+
+
+def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the Hub reads of a card."""
+    reference = report["model"]["reference"]
+    head: dict[str, Any] = {
+        "library_name": report["load"]["layout"],
+        "pipeline_tag": "text-classification",
+        "tags": ["afina", report["task"], report["technique"]],
+        "metrics": [name for name in ("accuracy", "f1", "mse") if any(name in key for key in report["metrics"])],
+    }
+    if HUB_ID.fullmatch(reference):
+        head["base_model"] = reference
+    return head

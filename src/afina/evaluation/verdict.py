@@ -1,0 +1,37 @@
+"""One honest sentence: how the run stands against the best plain baseline, within what the test rows can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SMALLER_IS_BETTER = frozenset({"rmse", "mae", "loss", "brier", "calibration_error", "hamming_loss"})
+
+
+def is_better_larger(metric: str) -> bool:
+    """Whether more of this score is better."""
+    return metric not in SMALLER_IS_BETTER
+
+
+def write_verdict(report: Mapping[str, Any]) -> str:
+    """The sentence, or an empty string where there are no baselines."""
+    metric = report["primary_metric"]
+    key = f"test/{metric}"
+    known = {name: each for name, each in (report.get("baselines") or {}).items() if key in each["metrics"]}
+    if not known:
+        return ""
+    sign = 1 if is_better_larger(metric) else -1
+    name, best = max(known.items(), key=lambda item: sign * item[1]["metrics"][key])
+    gain = sign * (report["metrics"][key] - best["metrics"][key])
+    ours, theirs = report["intervals"].get(key), best["intervals"].get(key)
+    if ours and theirs:
+        is_clear = ours[0] > theirs[1] or theirs[0] > ours[1]
+        certainty = "clearly" if is_clear else "but the 95 % intervals overlap"
+    else:
+        is_clear, certainty = False, "without intervals to judge it by"
+    amount = f"{abs(gain):.3f} {metric}"
+    if gain > 0:
+        return f"It beats the best plain baseline ({name}) by {amount}, {certainty}."
+    if is_clear:
+        return f"The plain baseline {name} is clearly better, by {amount}: use that one, or another model or technique."
+    return f"It doesn't beat the plain baseline {name} ({amount} below it, {certainty}): the baseline may be enough."

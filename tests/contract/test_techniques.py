@@ -1,0 +1,163 @@
+"""One table: every technique on every kind of task, and every technique on every family of models.
+
+Each cell trains for real, and its result is checked the same way; a cell that can't be must refuse with its message.
+A new technique, kind or family gets its tests by existing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import afina
+from afina.config.run import TaskName, TechniqueName
+from afina.tasks.registry import TASKS
+from afina.techniques.registry import TECHNIQUES
+from afina.testing.data import Kind, make_rows
+from afina.testing.models import DECODERS, ENCODERS, FAMILIES
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ROWS = 32
+SETTINGS: dict[str, Any] = {"num_train_epochs": 1, "baselines": False, "folds": 2, "logging_steps": 1}
+# What a technique is expected to refuse, and what it says: (technique, family) -> message.
+REFUSALS: dict[tuple[str, str], str] = {}
+
+KIND_CELLS = [(technique, kind) for technique in TECHNIQUES for kind in KINDS]
+FAMILY_CELLS = [(technique, family) for technique in TECHNIQUES for family in FAMILIES if family != "bert"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads than on one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_table_is_whole() -> None:
+    assert set(TECHNIQUES) == set(get_args(TechniqueName)) == {"feature-extraction", "full", "lora", "qlora"}
+    assert set(TASKS) == set(get_args(TaskName)) - {"auto"} == {"text-classification", "text-regression"}
+    assert set(KINDS) == {"multiclass", "binary", "multilabel", "regression", "pairs"}
+    assert len(ENCODERS) == 9
+    assert len(DECODERS) == 7
+    assert len(KIND_CELLS) == 20
+    assert len(FAMILY_CELLS) == 60
+    assert set(REFUSALS) <= set(FAMILY_CELLS)
+
+
+@pytest.mark.parametrize(("technique", "kind"), KIND_CELLS)
+def test_technique_learns_kind(
+    technique: str, kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = make_rows(kind, ROWS)
+    run = afina.fit(
+        tiny_models("bert"), rows, technique, output=tmp_path / "run", bootstrap_resamples=20, verbose=False, **SETTINGS
+    )
+    check_run(run, rows, kind)
+    assert run.intervals, "20 resamples give intervals"
+
+
+@pytest.mark.parametrize(("technique", "family"), FAMILY_CELLS)
+def test_technique_takes_family(
+    technique: str, family: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = make_rows("multiclass", ROWS)
+    settings = {**SETTINGS, "bootstrap_resamples": 0, "output": tmp_path / "run", "verbose": False}
+    if (technique, family) in REFUSALS:
+        with pytest.raises(afina.AfinaError) as caught:
+            afina.fit(tiny_models(family), rows, technique, **settings)
+        assert str(caught.value) == REFUSALS[technique, family]
+        assert not (tmp_path / "run").exists()
+        return
+    run = afina.fit(tiny_models(family), rows, technique, **settings)
+    check_run(run, rows, "multiclass")
+    assert run.intervals == {}
+
+
+def check_run(run: afina.Run, rows: list[dict[str, Any]], kind: Kind) -> None:
+    """What holds for the result of every cell."""
+    check_metrics(run, kind)
+    check_files(run)
+    check_names(run, rows, kind)
+    check_predictions(run, rows, kind)
+
+
+def check_metrics(run: afina.Run, kind: Kind) -> None:
+    """Every score is finite, the main one is among them, and the model has what the technique says moved."""
+    primary = {"regression": "rmse", "multilabel": "f1_micro"}.get(kind, "accuracy")
+    assert run.report["primary_metric"] == primary
+    assert {f"test/{primary}", f"validation/{primary}", "test/loss" if primary != "rmse" else "test/mae"} <= set(
+        run.metrics
+    )
+    assert all(math.isfinite(value) for value in run.metrics.values()), run.metrics
+    for low, high in run.intervals.values():
+        assert low <= high
+    moved, total = run.report["trainable_parameters"], run.report["total_parameters"]
+    assert (moved == total) is (run.technique == "full")
+    assert 0 < moved <= total
+    proof = run.report["proof"]
+    assert proof["rows"] == min(32, run.report["rows"]["parts"]["test"])
+    assert proof["largest_difference"] <= proof["tolerance"] < 0.1
+    assert run.report["rows"]["parts"].keys() == {"train", "validation", "test"}
+    assert sum(run.report["rows"]["parts"].values()) == run.report["rows"]["used"] == ROWS
+    learned_by_steps = TECHNIQUES[run.technique].learns_by == "gradient"
+    assert bool(run.report["history"]) is learned_by_steps
+
+
+def check_files(run: afina.Run) -> None:
+    """The run is complete, its weights are safetensors, and nothing that only a running run needs is left."""
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    expected = {
+        "config.yaml", "reasons.json", "environment.json", "data.json", "task.json", "predictions.jsonl", "report.html",
+        "report.json", "README.md",
+    }  # fmt: skip
+    assert expected <= files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle", ".tmp"))], files
+    assert any(name.startswith("model/") and name.endswith(".safetensors") for name in files)
+    others = {name for name in files - expected if not name.startswith("model/")}
+    assert others <= {"metrics.jsonl"}, others
+
+
+def check_names(run: afina.Run, rows: list[dict[str, Any]], kind: Kind) -> None:
+    """config.json of the model names the classes."""
+    config = json.loads((run.model / "config.json").read_text(encoding="utf-8"))
+    if kind == "regression":
+        assert len(config["id2label"]) == 1
+        assert config["problem_type"] == "regression"
+        return
+    labels = [label for row in rows for label in (row["label"] if kind == "multilabel" else [row["label"]])]
+    names = sorted(set(labels))
+    assert config["id2label"] == {str(i): name for i, name in enumerate(names)}
+    assert config["label2id"] == {name: i for i, name in enumerate(names)}
+
+
+def check_predictions(run: afina.Run, rows: list[dict[str, Any]], kind: Kind) -> None:
+    """Rows in = predictions out, and the run loaded again says of its test rows what it said before."""
+    stored = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(stored) == run.report["rows"]["parts"]["test"]
+    texts: Any = [(row["text"], row["text_pair"]) if kind == "pairs" else row["text"] for row in rows]
+    again = afina.load(run.path)
+    predictions = again.predict(texts)
+    assert len(predictions) == len(rows)
+    for line in stored:
+        found = predictions[line["row"] - 1]
+        if kind == "regression":
+            assert found == pytest.approx(line["prediction"], abs=1e-4)
+        else:
+            assert found == line["prediction"]
+    if kind == "regression":
+        return
+    probabilities = again.predict_proba(texts)
+    assert len(probabilities) == len(rows)
+    for line in stored:
+        assert probabilities[line["row"] - 1] == pytest.approx(line["probabilities"], abs=1e-4)
+    if kind != "multilabel":
+        assert all(sum(each.values()) == pytest.approx(1.0, abs=1e-4) for each in probabilities)

@@ -1,0 +1,23 @@
+"""The page of settings is what the schema says. When this fails: python -m afina.config.reference > docs/reference/settings.md"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from afina.config.load import list_keys
+from afina.config.reference import render_reference
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+
+
+def test_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_reference()
+
+
+def test_every_setting_is_described() -> None:
+    page = render_reference()
+    keys = list_keys()
+    assert len(keys) > 30
+    for key in keys:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{key}` |"))
+        assert len(line.split("|")[3].strip()) > 20, key

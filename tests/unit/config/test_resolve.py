@@ -1,0 +1,98 @@
+"""Every `auto` becomes a value with its reason, and what was given stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from afina.config.load import build_config
+from afina.config.reason import Reason
+from afina.config.resolve import Facts, resolve_config
+
+BERT = Facts(train_rows=16_000, hidden_size=768, max_positions=512)
+
+
+def resolve(facts: Facts = BERT, technique: str = "full", **sections: Any) -> tuple[Any, dict[str, Reason]]:
+    config, reasons = resolve_config(build_config({"technique": technique, **sections}), facts)
+    return config, {reason.setting: reason for reason in reasons}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "length", "reason"),
+    [
+        ("auto", 256, 256, "the model's limit"),
+        ("auto", 512, 512, "the model's limit"),
+        ("auto", 513, 512, "the usual limit; the time of attention grows with its square"),
+        ("auto", None, 512, "the usual limit; the time of attention grows with its square"),
+        (1000, 1000, 1000, "as given"),
+        (1000, None, 1000, "as given"),
+        (1000, 999, 999, "1000 was asked for, but the model can't take more than 999 tokens"),
+    ],
+)
+def test_length(wanted: Any, limit: int | None, length: int, reason: str) -> None:
+    config, reasons = resolve(Facts(10, 32, limit), model={"max_seq_length": wanted})
+    assert reasons["model.max_seq_length"] == Reason("model.max_seq_length", length, reason)
+    assert config.model.max_seq_length == length
+
+
+@pytest.mark.parametrize(
+    ("technique", "width", "rate", "reason"),
+    [
+        ("full", 768, 5e-5, "5e-05 at a width of 768, in inverse proportion to the width 768"),
+        ("full", 384, 1e-4, "5e-05 at a width of 768, in inverse proportion to the width 384"),
+        ("full", 32, 2e-4, "5e-05 at a width of 768, in inverse proportion to the width 32"),
+        ("full", 8192, 1e-5, "5e-05 at a width of 768, in inverse proportion to the width 8192"),
+        ("lora", 768, 5e-4, "ten times that of full fine-tuning for a width of 768 (5e-05)"),
+        ("qlora", 32, 2e-3, "ten times that of full fine-tuning for a width of 32 (0.0002)"),
+    ],
+)
+def test_learning_rate(technique: str, width: int, rate: float, reason: str) -> None:
+    config, reasons = resolve(Facts(10, width, None), technique)
+    assert reasons["training.learning_rate"] == Reason("training.learning_rate", rate, reason)
+    assert config.training.learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulation", "epochs", "reason"),
+    [
+        (16_000, 16, 1, 3, "the usual number; 1000 steps each"),
+        (3_200, 16, 1, 3, "the usual number; 200 steps each"),
+        (3_184, 16, 1, 4, "199 steps an epoch are few, so enough epochs for 600 steps, at most 20"),
+        (3_185, 16, 1, 3, "the usual number; 200 steps each"),
+        (6_400, 16, 4, 6, "100 steps an epoch are few, so enough epochs for 600 steps, at most 20"),
+        (1, 16, 1, 20, "1 steps an epoch are few, so enough epochs for 600 steps, at most 20"),
+    ],
+)
+def test_epochs(rows: int, batch: int, accumulation: int, epochs: int, reason: str) -> None:
+    sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+    config, reasons = resolve(Facts(rows, 768, 512), training=sizes)
+    assert reasons["training.num_train_epochs"] == Reason("training.num_train_epochs", epochs, reason)
+    assert config.training.num_train_epochs == epochs
+
+
+def test_what_was_given_stays() -> None:
+    given = {"learning_rate": 0.5, "num_train_epochs": 99, "dropout": 0.25}
+    config, reasons = resolve(training=given, seed=3)
+    assert {name: getattr(config.training, name) for name in given} == given
+    assert config.seed == 3
+    assert reasons["training.learning_rate"] == Reason("training.learning_rate", 0.5, "as given")
+    assert reasons["training.num_train_epochs"] == Reason("training.num_train_epochs", 99, "as given")
+
+
+def test_a_solved_head_has_neither_steps_nor_rate_to_explain() -> None:
+    assert set(resolve(technique="full")[1]) == {
+        "model.max_seq_length", "training.learning_rate", "training.num_train_epochs"
+    }  # fmt: skip
+    assert set(resolve(technique="feature-extraction")[1]) == {"model.max_seq_length"}
+
+
+def test_resolving_twice_is_resolving_once() -> None:
+    once, _ = resolve(technique="lora")
+    twice, reasons = resolve_config(once, BERT)
+    assert twice == once
+    assert {reason.reason for reason in reasons} == {"as given"}
+
+
+def test_a_reason_reads_as_a_sentence() -> None:
+    assert str(Reason("seed", 4, "as given")) == "seed = 4: as given"

@@ -1,0 +1,111 @@
+"""An error says everything that is wrong, and the tree in the docstring is the tree of the classes."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from afina import errors
+from afina.errors import (
+    AfinaError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    MissingExtraError,
+    ModelError,
+    Problem,
+    ProofError,
+    RunFolderError,
+    TrainingError,
+    UserError,
+    describe_rows,
+)
+
+
+def read_drawing() -> dict[str, str]:
+    """Class -> base, as drawn in the docstring."""
+    above: list[tuple[int, str]] = []
+    bases: dict[str, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        words = line.lstrip(" │├└─").split()
+        if not words or not words[0].isidentifier() or not hasattr(errors, words[0]):
+            continue
+        depth = line.index(words[0])
+        above = [(column, name) for column, name in above if column < depth]
+        bases[words[0]] = above[-1][1] if above else "Exception"
+        above.append((depth, words[0]))
+    return bases
+
+
+def test_the_drawing_is_the_tree() -> None:
+    classes = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
+    assert len(classes) == 10
+    assert read_drawing() == {name: kind.__bases__[0].__name__ for name, kind in classes.items()}
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (AfinaError("x"), 1), (UserError("x"), 2), (ConfigError("x"), 2), (DataError("x"), 2), (ModelError("x"), 2),
+        (RunFolderError("x"), 2), (MissingExtraError("p", "e", "x"), 2), (TrainingError("x"), 1), (ProofError("x"), 1),
+        (Interrupted(130), 130), (Interrupted(143), 143),
+    ],
+)  # fmt: skip
+def test_exit_codes(error: AfinaError, exit_code: int) -> None:
+    assert error.exit_code == exit_code
+
+
+def test_one_problem_says_what_was_found_expected_and_to_do() -> None:
+    error = DataError("the label is empty", found="''", expected="a name", remedy="--set data.on_bad_rows=drop")
+    assert error.problems == (Problem("the label is empty", "''", "a name", "--set data.on_bad_rows=drop"),)
+    assert str(error) == (
+        "the label is empty\n  found: ''\n  expected: a name\n  do: --set data.on_bad_rows=drop"
+    )  # fmt: skip
+
+
+def test_parts_that_say_nothing_are_left_out() -> None:
+    assert str(DataError("the file is empty")) == "the file is empty"
+    assert str(DataError("the file is empty", remedy="another file")) == "the file is empty\n  do: another file"
+
+
+def test_several_problems_are_numbered_under_a_heading() -> None:
+    problems = [Problem("a", found="1"), Problem("b", rows=[3, 4])]
+    assert str(DataError(problems=problems)) == "2 problems\n1. a\n     found: 1\n2. b (rows 3, 4)"
+    assert str(DataError("the file x", problems=problems)) == (
+        "the file x\n1. a\n     found: 1\n2. b (rows 3, 4)"
+    )  # fmt: skip
+
+
+def test_one_problem_under_a_heading_keeps_both() -> None:
+    error = ModelError("the model in x can't be used", problems=[Problem("no weights", remedy="copy them")])
+    assert str(error) == "the model in x can't be used\nno weights\n  do: copy them"
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([4], "row 4"),
+        ([4, 9], "rows 4, 9"),
+        (list(range(1, 11)), "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"),
+        (list(range(1, 12)), "11 rows: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..."),
+        (list(range(1, 2001)), "2,000 rows: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..."),
+    ],
+)
+def test_rows_are_listed_up_to_ten(rows: list[int], text: str) -> None:
+    assert describe_rows(rows) == text
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    error = MissingExtraError("bitsandbytes", "qlora", "the technique qlora")
+    assert str(error) == (
+        "the technique qlora needs the package 'bitsandbytes', which is not installed\n  do: pip install 'afina[qlora]'"
+    )
+
+
+def test_an_interrupted_run_says_how_to_go_on() -> None:
+    error = Interrupted(143, Path("runs/a"))
+    assert str(error) == "interrupted\n  do: afina resume runs/a"
+    assert error.run == Path("runs/a")
+    assert str(Interrupted(130)) == "interrupted"

@@ -1,0 +1,51 @@
+"""The public names are few, sorted and there, and importing them costs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import afina
+
+HEAVY = ("torch", "transformers", "datasets", "sklearn", "pandas", "pyarrow", "numpy", "peft", "accelerate")
+
+
+@pytest.mark.parametrize("name", afina.__all__)
+def test_the_name_resolves(name: str) -> None:
+    assert getattr(afina, name) is not None
+    found = getattr(afina, name)
+    if name != "__version__":
+        assert found.__name__ == name
+        assert found.__module__.startswith("afina.")
+        assert found.__doc__
+
+
+def test_the_list_is_sorted_short_and_what_dir_gives() -> None:
+    assert afina.__all__ == sorted(set(afina.__all__))
+    assert 15 < len(afina.__all__) < 40
+    assert dir(afina) == afina.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError) as caught:
+        afina.finetune  # noqa: B018
+    assert str(caught.value) == "module 'afina' has no attribute 'finetune'"
+
+
+@pytest.mark.parametrize("module", ["afina", "afina.errors", "afina.config.run", "afina.config.load", "afina.cli"])
+def test_importing_is_light(module: str) -> None:
+    code = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = json.loads(done.stdout)
+    assert module in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+    assert done.stderr == ""
+
+
+def test_the_hub_is_not_told_who_asks() -> None:
+    code = "import os; os.environ.pop('HF_HUB_DISABLE_TELEMETRY', 0); import afina; print(os.environ['HF_HUB_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "1\n"
