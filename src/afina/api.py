@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import complete_key, load_config
+from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Interrupted, Problem, RunFolderError, UserError
 from afina.runs.folder import RunFolder, create_run_folder, open_run
@@ -116,24 +116,19 @@ def fit(
     overrides: dict[str, Any] = {}
     given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
     overrides.update({key: str(value) for key, value in given.items() if value is not None})
-    problems: list[Problem] = []
     for name, value in settings.items():
-        try:
-            overrides.update(spell_out(name, value))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise ConfigError(problems=problems)
+        overrides.update(spell_out(name, value))
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
+    description = anchor_paths(description)
     return start(description, data if in_memory else description.data.path, make_narrator(verbose))
 
 
 def spell_out(name: str, value: Any) -> dict[str, Any]:
-    """A Python keyword as full keys: `r=8` becomes `lora.r`, `lora={"r": 8}` as well. Paths become strings."""
+    """A Python keyword as keys: `lora={"r": 8}` becomes `lora.r`, others stay as they are. Paths become strings."""
     if isinstance(value, Mapping):
         return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
-    return {complete_key(name): as_text(value)}
+    return {name: as_text(value)}
 
 
 def as_text(value: Any) -> Any:
@@ -160,11 +155,20 @@ def check_complete(config: RunConfig, in_memory: bool) -> None:
         raise ConfigError(problems=problems)
 
 
+def anchor_paths(config: RunConfig) -> RunConfig:
+    """The description with whole paths for what lies on this disk, so that it means the same from any folder."""
+    data, model = config.data, config.model
+    if data.path and Path(data.path).exists():
+        data = data.model_copy(update={"path": str(Path(data.path).resolve())})
+    if model.reference and Path(model.reference).is_dir():
+        model = model.model_copy(update={"reference": str(Path(model.reference).resolve())})
+    return config.model_copy(update={"data": data, "model": model})
+
+
 def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     """A new run from its description; a run that ends before it has learned anything leaves no folder."""
     data_name = Path(str(config.data.path)).stem if config.data.path else "data"
     folder = create_run_folder(config, data_name)
-    narrator.say(f"run: {folder.path}")
     try:
         return go_through(config, folder, source, narrator)
     except BaseException as error:
@@ -191,6 +195,7 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     from afina.pipeline.prepare import prepare_run
 
     prepared = prepare_run(config, folder, source, narrator)
+    narrator.say(f"run: {folder.path}")
     from afina.pipeline.finish import finish_run
     from afina.pipeline.learn import learn
 

@@ -187,9 +187,7 @@ def test_cli_imports_nothing_heavy(module: Module) -> None:
 
 def test_reading_imports_nothing_heavy() -> None:
     """Whatever these modules import, directly or through others, is done before the input was read."""
-    graph = {
-        module.name: {found.name for found in list_imports(module) if found.is_top_level} for module in MODULES
-    }
+    graph = {module.name: {found.name for found in list_imports(module) if found.is_top_level} for module in MODULES}
     for start in (name for name in NAMES if name.startswith(LIGHT)):
         seen, waiting = set(), [start]
         while waiting:

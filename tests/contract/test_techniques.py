@@ -54,9 +54,7 @@ def test_the_table_is_whole() -> None:
 
 
 @pytest.mark.parametrize(("technique", "kind"), KIND_CELLS)
-def test_technique_learns_kind(
-    technique: str, kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_technique_learns_kind(technique: str, kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     rows = make_rows(kind, ROWS)
     run = afina.fit(
         tiny_models("bert"), rows, technique, output=tmp_path / "run", bootstrap_resamples=20, verbose=False, **SETTINGS

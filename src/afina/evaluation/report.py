@@ -1,26 +1,132 @@
-"""The report of a run as one HTML file: styles and charts inline, no script, nothing fetched.
+"""report.html of a run: one file with its styles and charts inline, no scripts, nothing fetched.
 
-Texts and class names come from the user's data and are untrusted: jinja2 escapes all of them, and the page's own
-content security policy forbids scripts and requests besides.
+Texts of the data are untrusted: the HTML template escapes everything but the charts, whose texts are escaped where
+they are drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from afina.evaluation.view import build_view
+from jinja2 import Environment, PackageLoader, Template
+
+from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores
+from afina.evaluation.verdict import is_better_larger, write_verdict
+
+OURS = "this run"
+LARGEST_CONFUSIONS = 20
+
+TITLES = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "f1_weighted": "F1, weighted",
+    "mcc": "Matthews correlation",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "subset_accuracy": "subset accuracy",
+    "hamming_loss": "Hamming loss",
+    "loss": "loss",
+    "calibration_error": "calibration error",
+    "brier": "Brier score",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
 
 
 def render_report(report: Mapping[str, Any]) -> str:
-    """The whole page; any key of the mapping may be absent or empty, and its section then vanishes."""
-    from jinja2 import Environment, PackageLoader
+    """The whole page."""
+    return load_template("report.html.j2").render(
+        report=report,
+        titles=TITLES,
+        verdict=write_verdict(report),
+        scores=tabulate_scores(report),
+        charts=draw_charts(report),
+        confusions=list_confusions(report.get("confusion") or {}),
+        settings=list(flatten_settings(report.get("settings") or {})),
+    )
 
+
+def load_template(name: str) -> Template:
+    """A template of this package; those of HTML escape what they are given."""
     environment = Environment(
-        loader=PackageLoader("afina.evaluation", "templates"),
-        autoescape=True,
+        loader=PackageLoader("afina.evaluation"),
+        autoescape=name.endswith(".html.j2"),
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    template = environment.get_template("report.html.jinja")
-    return template.render(report=report, **build_view(report))
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    return environment.get_template(name)
+
+
+def tabulate_scores(report: Mapping[str, Any]) -> dict[str, Any]:
+    """`metrics`, the names across, and `rows`, one for each baseline and the run last; the primary metric first."""
+    names = [key.removeprefix("test/") for key in report["metrics"] if key.startswith("test/")]
+    names.sort(key=lambda name: name != report["primary_metric"])
+    entries = [*(report.get("baselines") or {}).items(), (OURS, report)]
+    rows = [
+        {
+            "name": title,
+            "note": entry.get("note", "") if title != OURS else "",
+            "cells": [_describe_cell(entry, name) for name in names],
+        }
+        for title, entry in entries
+    ]
+    for column, name in enumerate(names):
+        cells = [row["cells"][column] for row in rows]
+        known = [cell["value"] for cell in cells if cell["value"] is not None]
+        best = (max if is_better_larger(name) else min)(known)
+        for cell in cells:
+            cell["best"] = cell["value"] == best
+    return {"metrics": names, "rows": rows}
+
+
+def _describe_cell(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    key = f"test/{name}"
+    return {"value": entry["metrics"].get(key), "interval": (entry.get("intervals") or {}).get(key), "best": False}
+
+
+def draw_charts(report: Mapping[str, Any]) -> dict[str, str]:
+    """The charts that the report has numbers for."""
+    history = report.get("history") or []
+    training = [(line["step"], line["loss"]) for line in history if "loss" in line]
+    validation = [(line["step"], line["validation/loss"]) for line in history if "validation/loss" in line]
+    primary = report["primary_metric"]
+    rows = tabulate_scores(report)["rows"]
+    entries = [(row["name"], row["cells"][0]["value"], row["cells"][0]["interval"]) for row in rows]
+    charts = {}
+    if f"test/{primary}" in report["metrics"] and report.get("baselines"):
+        charts["scores"] = draw_scores([entry for entry in entries if entry[1] is not None])
+    if len(training) > 1 or len(validation) > 1:
+        charts["history"] = draw_history(training, validation)
+    if report.get("calibration"):
+        charts["calibration"] = draw_calibration(report["calibration"])
+    if report.get("scatter"):
+        charts["scatter"] = draw_scatter([(true, predicted) for true, predicted in report["scatter"]])
+    return charts
+
+
+def list_confusions(confusion: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
+    """The largest confusions: true class, given class, rows, share of the true class."""
+    names = confusion.get("names") or []
+    found = [
+        (names[truth], names[given], count, count / sum(row))
+        for truth, row in enumerate(confusion.get("counts") or [])
+        for given, count in enumerate(row)
+        if given != truth and count
+    ]
+    return sorted(found, key=lambda each: -each[2])[:LARGEST_CONFUSIONS]
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

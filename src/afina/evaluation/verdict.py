@@ -23,15 +23,12 @@ def write_verdict(report: Mapping[str, Any]) -> str:
     sign = 1 if is_better_larger(metric) else -1
     name, best = max(known.items(), key=lambda item: sign * item[1]["metrics"][key])
     gain = sign * (report["metrics"][key] - best["metrics"][key])
-    ours, theirs = report["intervals"].get(key), best["intervals"].get(key)
-    if ours and theirs:
-        is_clear = ours[0] > theirs[1] or theirs[0] > ours[1]
-        certainty = "clearly" if is_clear else "but the 95 % intervals overlap"
-    else:
-        is_clear, certainty = False, "without intervals to judge it by"
+    ours, theirs = (report.get("intervals") or {}).get(key), (best.get("intervals") or {}).get(key)
+    is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
     amount = f"{abs(gain):.3f} {metric}"
+    doubt = "" if is_clear else " The 95 % intervals overlap, so chance may explain it."
     if gain > 0:
-        return f"It beats the best plain baseline ({name}) by {amount}, {certainty}."
+        return f"It is {amount} better than the best plain baseline, {name}.{doubt}"
     if is_clear:
-        return f"The plain baseline {name} is clearly better, by {amount}: use that one, or another model or technique."
-    return f"It doesn't beat the plain baseline {name} ({amount} below it, {certainty}): the baseline may be enough."
+        return f"The plain baseline {name} is {amount} better: use that one, or another model or technique."
+    return f"It is no better than the plain baseline {name} ({amount} worse).{doubt} The baseline may be enough."

@@ -70,9 +70,7 @@ def confusion_counts(predictions_N: NDArray[Any], labels_N: NDArray[Any], classe
     return np.bincount(cells_N, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class(
-    predictions_N: NDArray[Any], labels_N: NDArray[Any], classes: int
-) -> list[dict[str, float | int]]:
+def per_class(predictions_N: NDArray[Any], labels_N: NDArray[Any], classes: int) -> list[dict[str, float | int]]:
     """One entry a class, in their order: label (its index), precision, recall, f1, support (true rows).
 
     A ratio without rows below the line is 0, as scikit-learn has it.

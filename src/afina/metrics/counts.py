@@ -50,8 +50,5 @@ def _correlate_counts(hits: Ints, rows: Ints, true_C: Ints, predicted_C: Ints) -
         1 - (true_share_C**2).sum(axis=-1),
         1 - (predicted_share_C**2).sum(axis=-1),
     )
-    # A single class on one side leaves rounding errors in place of 0: counted exactly instead.
-    defined = (true_C.max(axis=-1) < rows) & (predicted_C.max(axis=-1) < rows)
-    return divide(
-        np.where(defined, above, 0.0), np.sqrt(np.where(defined, spread_true * spread_predicted, 1.0))
-    )
+    # A single class on one side has a share of exactly 1 and so a spread of exactly 0.
+    return divide(above, np.sqrt(spread_true * spread_predicted))

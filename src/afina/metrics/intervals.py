@@ -40,9 +40,7 @@ def bootstrap_multilabel(
     """Bounds (low, high) of f1_micro, f1_macro and subset_accuracy; both matrices hold 0 and 1."""
     predictions_NC, labels_NC = np.asarray(predictions_NC, np.int64), np.asarray(labels_NC).astype(np.int64)
     draws = draw_weights(len(labels_NC), resamples, seed)
-    return _bound_scores(
-        multilabel.score_predictions(predictions_NC, labels_NC, weights_RN) for weights_RN in draws
-    )
+    return _bound_scores(multilabel.score_predictions(predictions_NC, labels_NC, weights_RN) for weights_RN in draws)
 
 
 def bootstrap_regression(
@@ -55,9 +53,7 @@ def bootstrap_regression(
     """
     predictions_N, targets_N = np.asarray(predictions_N, np.float64), np.asarray(targets_N, np.float64)
     draws = draw_weights(len(targets_N), resamples, seed)
-    return _bound_scores(
-        regression.score_resamples(predictions_N, targets_N, weights_RN) for weights_RN in draws
-    )
+    return _bound_scores(regression.score_resamples(predictions_N, targets_N, weights_RN) for weights_RN in draws)
 
 
 def draw_confusions(counts_CC: Ints, resamples: int, seed: int) -> Iterator[tuple[Ints, Ints, Ints]]:

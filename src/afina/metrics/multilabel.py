@@ -91,9 +91,7 @@ def per_label(
     """One entry a label, in their order: label (its index), precision, recall, f1, support, threshold."""
     probabilities_NC, labels_NC = _check_rows(probabilities_NC, labels_NC)
     predictions_NC = predict_labels(probabilities_NC, thresholds_C)
-    table = tabulate_counts(
-        (predictions_NC * labels_NC).sum(axis=0), labels_NC.sum(axis=0), predictions_NC.sum(axis=0)
-    )
+    table = tabulate_counts((predictions_NC * labels_NC).sum(axis=0), labels_NC.sum(axis=0), predictions_NC.sum(axis=0))
     return [row | {"threshold": float(thresholds_C[index])} for index, row in enumerate(table)]
 
 

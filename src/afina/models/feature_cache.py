@@ -7,6 +7,7 @@ written under another name and renamed, and none is ever changed, so any number 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -74,7 +75,8 @@ class FeatureCache:
             save_file({**tensors, **{k: np.ascontiguousarray(v) for k, v in features.items()}}, unfinished)
             os.replace(unfinished, shard)
         except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
 
 
 def read_shard(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,10 +105,10 @@ def save_model(prepared: Prepared, learned: Learned) -> None:
     unfinished = folder.path / ".model.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    with quiet_transformers():
-        # Whoever loads the tokenizer cuts texts where training did.
+    # Whoever loads the tokenizer cuts texts where training did.
     prepared.tokenizer.model_max_length = int(prepared.config.model.max_seq_length)
-    prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
+    with quiet_transformers():
+        prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
     shutil.rmtree(folder.model, ignore_errors=True)
     os.rename(unfinished, folder.model)
 
@@ -138,7 +139,7 @@ def build_report(
         "run": str(prepared.folder.path),
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"reference": str(config.model.reference), "architecture": facts.model_type},
+        "model": {"reference": name_model(str(config.model.reference)), "architecture": facts.model_type},
         "task": prepared.task.name,
         "kind": prepared.task.labels.kind,
         "technique": prepared.technique.name,
@@ -163,6 +164,11 @@ def build_report(
         "settings": config.model_dump(mode="json"),
         "environment": describe_environment(prepared.device),
     }
+
+
+def name_model(reference: str) -> str:
+    """A reference as people would say it: the folder's name, or the id."""
+    return Path(reference).name if Path(reference).is_dir() else reference
 
 
 def count_by_class(by_part: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

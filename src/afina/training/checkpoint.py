@@ -59,7 +59,8 @@ class CheckpointStore:
         """
         from safetensors import SafetensorError
 
-        target = self.folder / f"step-{state['step']:08d}"
+        target = self.folder / name_step(state["step"])
+        replaced = self.folder / f"{target.name}.old"
         unfinished = self.folder / f".{target.name}.tmp"
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -69,9 +70,12 @@ class CheckpointStore:
             write_synced(unfinished / "state.json", json.dumps(state, indent=1).encode())
             write_synced(unfinished / "manifest.json", json.dumps(make_manifest(unfinished)).encode())
             sync_folder(unfinished)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():  # the same step, saved before: it counts until the new one is there
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.rename(target, replaced)
             os.rename(unfinished, target)
             sync_folder(self.folder)
+            shutil.rmtree(replaced, ignore_errors=True)
         except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise RunFolderError(
@@ -79,18 +83,23 @@ class CheckpointStore:
                 found=str(error),
                 remedy=f"free some space, then afina resume {self.folder.parent}",
             ) from error
-        self.prune(state.get("best_step"))
+        self.prune(state["step"], state.get("best_step"))
         return target
 
-    def prune(self, best_step: int | None) -> None:
-        """Remove all but the newest `keep` checkpoints and the best one."""
-        for folder in self.list_folders()[: -self.keep]:
-            if folder.name != f"step-{best_step or 0:08d}":
+    def prune(self, step: int, best_step: int | None) -> None:
+        """Remove all but the newest `keep` checkpoints up to `step` and the best one.
+
+        Later ones are damaged: the run was resumed before them.
+        """
+        folders = self.list_folders()
+        newest = [folder for folder in folders if folder.stem <= name_step(step)][-self.keep :]
+        for folder in folders:
+            if folder not in newest and folder.stem != name_step(best_step or 0):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def list_folders(self) -> list[Path]:
         """The checkpoint folders, oldest first, unverified."""
-        return sorted(self.folder.glob("step-*"))
+        return sorted(self.folder.glob("step-*"), key=lambda folder: (folder.stem, folder.suffix == ""))
 
     def find_newest(self) -> tuple[Checkpoint | None, list[Path]]:
         """The newest checkpoint that verifies, and the damaged ones that are newer."""
@@ -103,10 +112,15 @@ class CheckpointStore:
 
     def find_step(self, step: int) -> Checkpoint | None:
         """The checkpoint of one step, if it is there and verifies."""
-        folder = self.folder / f"step-{step:08d}"
-        if not is_whole(folder):
-            return None
-        return Checkpoint(folder, json.loads((folder / "state.json").read_text()))
+        for folder in self.list_folders():
+            if folder.stem == name_step(step) and is_whole(folder):
+                return Checkpoint(folder, json.loads((folder / "state.json").read_text()))
+        return None
+
+
+def name_step(step: int) -> str:
+    """The name of a step's folder: names and steps have the same order."""
+    return f"step-{step:08d}"
 
 
 def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -1,0 +1,91 @@
+"""afina's full fine-tuning in a process of its own: `python afina_full.py JOB` prints one JSON line, see peers.py.
+
+`afina.api.start` is `afina.fit` after its arguments were read; it is called here because it takes a listener, and a
+listener is needed to time single steps.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from afina.api import start
+from afina.config.load import load_config
+from afina.pipeline.narrator import Narrator
+from afina.training.events import Callback, TrainingPlan
+
+
+class StepClock(Callback):
+    """Keeps the seconds of each optimizer step, its batch's collation included; evaluations and checkpoints are not."""
+
+    def __init__(self) -> None:
+        self.step_seconds: list[float] = []
+
+    def on_train_begin(self, plan: TrainingPlan) -> None:
+        self.last = time.perf_counter()
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        now = time.perf_counter()  # the step has read its loss, so a GPU has nothing left to do
+        self.step_seconds.append(now - self.last)
+        self.last = now
+
+    def on_checkpoint(self, step: int, folder: str) -> None:
+        self.last = time.perf_counter()
+
+
+class SilentNarrator(Narrator):
+    """Says nothing and listens to the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = StepClock()
+
+    def callbacks(self) -> Sequence[Callback]:
+        return (self.clock,)
+
+
+def main() -> None:
+    """Train and print."""
+    job = SimpleNamespace(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    flags = {
+        "technique": "full",
+        "task": "text-classification",
+        "seed": job.seed,
+        "data.on_bad_rows": "drop",
+        "training.learning_rate": job.learning_rate,
+        "training.num_train_epochs": job.epochs,
+        "training.per_device_train_batch_size": job.batch_size,
+        "training.early_stopping_patience": 0,
+        "evaluation.baselines": False,
+        "evaluation.bootstrap_resamples": 0,
+    }
+    folders = {"data.path": job.data, "model.reference": job.model, "output": f"{job.work}/run"}
+    narrator = SilentNarrator()
+    run = start(load_config(None, {**flags, **folders}), job.data, narrator)
+    seconds = narrator.clock.step_seconds
+    print(json.dumps(describe_result(run.path, run.report, seconds, flags)))
+
+
+def describe_result(run: Path, report: dict[str, Any], seconds: list[float], flags: dict[str, Any]) -> dict[str, Any]:
+    """The line; training is what the head's start on frozen features and the loop take together."""
+    stages = report["stage_seconds"]
+    return {
+        "train_seconds": sum(stages.get(name, 0.0) for name in ("features", "solve", "train")),
+        "step_ms": 1000 * statistics.median(seconds),
+        "steps": len(seconds),
+        "steps_timed": len(seconds),
+        "extra_seconds": 0.0,
+        "run": str(run),
+        "predictions": None,
+        "flags": flags,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Runs that are killed, stopped or damaged, and then resumed: the weights are those of a run that nobody disturbed.
+
+Every comparison is of bytes: fp32 on a CPU, one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from afina.testing.data import make_rows
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import CommandLine, Done, Process
+
+TECHNIQUES = ("full", "lora")
+WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
+EPOCHS, STEPS_AN_EPOCH = 12, 11
+# Dropout and a schedule, so that what is random and what depends on the step's number matters.
+SETTINGS = {
+    "num_train_epochs": EPOCHS, "per_device_train_batch_size": 4, "save_steps": 3, "logging_steps": 1,
+    "precision": "fp32", "dropout": 0.1, "early_stopping_patience": 0, "learning_rate": 2e-4, "baselines": "false",
+    "bootstrap_resamples": 0, "lr_scheduler_type": "cosine",
+}  # fmt: skip
+SHORT_SECONDS = 0.002
+
+
+@pytest.fixture(scope="module")
+def place(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, write_csv: Any) -> Path:
+    """A folder with a model and rows."""
+    folder = tmp_path_factory.mktemp("place")
+    shutil.copytree(tiny_models("bert"), folder / "bert")
+    write_csv(folder / "rows.csv", make_rows("multiclass", 60))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(place: Path, command_line: CommandLine) -> Callable[..., Process]:
+    """`start(technique, name)` begins a run in the folder `name`."""
+
+    def begin(technique: str, name: str, **settings: Any) -> Process:
+        given = [f"{key}={value}" for key, value in (SETTINGS | settings).items()]
+        flags = [part for setting in given for part in ("--set", setting)]
+        return command_line.start(
+            "train", "rows.csv", "--model", "bert", "--technique", technique, "--output", name, *flags, cwd=place
+        )
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path, start: Callable[..., Process]) -> dict[str, Path]:
+    """A whole run of each technique."""
+    for technique in TECHNIQUES:
+        done = start(technique, f"whole-{technique}").finish()
+        assert done.code == 0, done.err
+    return {technique: place / f"whole-{technique}" for technique in TECHNIQUES}
+
+
+@pytest.fixture(scope="module")
+def killed(place: Path, start: Callable[..., Process]) -> dict[str, Path]:
+    """A run of each technique, killed in the middle of an epoch."""
+    for technique in TECHNIQUES:
+        process = start(technique, f"killed-{technique}")
+        wait_for(process, lambda run=place / f"killed-{technique}": find_newest(run) > STEPS_AN_EPOCH)
+        process.send(signal.SIGKILL)
+        assert process.finish().code == -signal.SIGKILL
+    return {technique: place / f"killed-{technique}" for technique in TECHNIQUES}
+
+
+def wait_for(process: Process, is_there: Callable[[], bool]) -> None:
+    """Wait until the run has come so far."""
+    limit = time.monotonic() + 60
+    while not is_there():
+        assert time.monotonic() < limit, process.err.read_text(encoding="utf-8")
+        time.sleep(SHORT_SECONDS)
+
+
+def find_newest(run: Path) -> int:
+    """The step of the newest checkpoint; 0 without one."""
+    return max((int(folder.name.removeprefix("step-")) for folder in run.glob("checkpoints/step-*")), default=0)
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    return sorted(run.glob("checkpoints/step-*"))
+
+
+def copy_run(run: Path, name: str) -> Path:
+    return Path(shutil.copytree(run, run.with_name(name)))
+
+
+def check_same(found: Path, expected: Path, technique: str) -> None:
+    """Weights, predictions and scores of two runs are equal."""
+    for name in (f"model/{WEIGHTS[technique]}", "predictions.jsonl"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+    reports = [json.loads((run / "report.json").read_text(encoding="utf-8")) for run in (found, expected)]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+    assert [line["step"] for line in reports[0]["history"]] == [line["step"] for line in reports[1]["history"]]
+    assert not (found / "checkpoints").exists()
+    assert not (found / ".work").exists()
+
+
+def test_runs_differ_by_seed(start: Callable[..., Process], place: Path, undisturbed: dict[str, Path]) -> None:
+    """The comparison can fail: dropout drawn otherwise gives other weights."""
+    done = start("lora", "other-dropout", dropout=0.2).finish()
+    assert done.code == 0, done.err
+    weights = [run / "model" / WEIGHTS["lora"] for run in (place / "other-dropout", undisturbed["lora"])]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_resumed_after_a_kill_equals_undisturbed(
+    technique: str, killed: dict[str, Path], undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    run = copy_run(killed[technique], f"resumed-{technique}")
+    assert not (run / "report.json").exists()
+    step = find_newest(run)
+    assert STEPS_AN_EPOCH < step < EPOCHS * STEPS_AN_EPOCH
+    assert (list_checkpoints(run)[-1] / "manifest.json").is_file()
+    done = command_line.run("resume", run.name, cwd=run.parent)
+    assert done.code == 0, done.err
+    assert f"going on after step {step} of {EPOCHS * STEPS_AN_EPOCH}" in done.err
+    check_same(run, undisturbed[technique], technique)
+
+
+def test_killed_run_is_listed_and_refuses_use(killed: dict[str, Path], command_line: CommandLine) -> None:
+    run = killed["lora"]
+    listed = command_line.run("runs", ".", "--json", cwd=run.parent).read_object()["runs"]
+    assert {"run": run.name, "state": "unfinished"} in listed
+    for verb in (("evaluate", run.name, "rows.csv"), ("compare", run.name, "whole-lora")):
+        done = command_line.run(*verb, cwd=run.parent)
+        assert done.code == 2
+        assert f"do: afina resume {run.name}" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_killed_before_the_first_checkpoint(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    run = place / "early"
+    process = start("full", "early", save_steps=0)
+    wait_for(process, lambda: (run / "metrics.jsonl").exists() and bool((run / "metrics.jsonl").read_text()))
+    process.send(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL
+    # Faster than the kill: then there is a checkpoint of a whole epoch, which is taken away.
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    done = command_line.run("resume", "early", cwd=place)
+    assert done.code == 0, done.err
+    assert "going on" not in done.err
+    check_same(run, undisturbed["full"], "full")
+
+
+def test_killed_while_reading(start: Callable[..., Process], place: Path, command_line: CommandLine) -> None:
+    """Before its description is written there is no run, and the message says so."""
+    (place / "unread" / ".work").mkdir(parents=True)
+    done = command_line.run("resume", "unread", cwd=place)
+    assert done.code == 2
+    assert done.err.splitlines()[0] == "afina: unread is not a run: it has no config.yaml"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal(
+    number: signal.Signals,
+    code: int,
+    start: Callable[..., Process],
+    place: Path,
+    undisturbed: dict[str, Path],
+    command_line: CommandLine,
+) -> None:
+    name = f"stopped-{code}"
+    process = start("lora", name)
+    wait_for(process, lambda: find_newest(place / name) > STEPS_AN_EPOCH)
+    process.send(number)
+    done = process.finish()
+    assert (done.code, done.out) == (code, "")
+    assert done.err.endswith(f"afina: interrupted\n  do: afina resume {name}\n")
+    assert "Traceback" not in done.err
+    resumed = command_line.run(*done.err.rpartition("do: afina ")[2].split(), cwd=place)
+    assert resumed.code == 0, resumed.err
+    check_same(place / name, undisturbed["lora"], "lora")
+
+
+def test_stopped_twice(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    """A second ^C doesn't wait for the step; the run can be resumed all the same."""
+    process = start("full", "twice")
+    wait_for(process, lambda: find_newest(place / "twice") > STEPS_AN_EPOCH)
+    process.send(signal.SIGINT)
+    process.send(signal.SIGINT)
+    done = process.finish()
+    assert done.code == 130
+    assert done.err.endswith("afina: interrupted\n  do: afina resume twice\n")
+    assert "Traceback" not in done.err
+    assert command_line.run("resume", "twice", cwd=place).code == 0
+    check_same(place / "twice", undisturbed["full"], "full")
+
+
+def cut_weights(checkpoint: Path) -> None:
+    path = checkpoint / "weights.safetensors"
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip_byte(checkpoint: Path) -> None:
+    path = checkpoint / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def drop_manifest(checkpoint: Path) -> None:
+    (checkpoint / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_weights, flip_byte, drop_manifest])
+def test_damaged_checkpoint_is_passed_over(
+    damage: Callable[[Path], None],
+    killed: dict[str, Path],
+    undisturbed: dict[str, Path],
+    command_line: CommandLine,
+) -> None:
+    run = copy_run(killed["lora"], f"damaged-{damage.__name__}")
+    older, newest = list_checkpoints(run)[-2:]
+    damage(newest)
+    done = command_line.run("resume", run.name, cwd=run.parent)
+    assert done.code == 0, done.err
+    note = f"the checkpoint {newest.name} is damaged and was passed over"
+    assert note in done.err
+    assert f"going on after step {int(older.name.removeprefix('step-'))} of" in done.err
+    assert note in json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]
+    check_same(run, undisturbed["lora"], "lora")
+
+
+def test_changed_data_is_refused(
+    killed: dict[str, Path], command_line: CommandLine, list_files: Callable[[Path], dict[str, bytes]]
+) -> None:
+    run = copy_run(killed["lora"], "changed")
+    rows = run.parent / "rows.csv"
+    content = rows.read_text(encoding="utf-8")
+    before = list_files(run / "checkpoints")
+    try:
+        rows.write_text(content.replace("kitchen\n", "music\n", 1), encoding="utf-8")
+        done: Done = command_line.run("resume", "changed", cwd=run.parent)
+    finally:
+        rows.write_text(content, encoding="utf-8")
+    assert done.code == 2
+    assert "afina: the data of changed has changed since the run began\n" in done.err
+    assert "do: bring the same rows back, or start a new run with afina train" in done.err
+    assert list_files(run / "checkpoints") == before, "the checkpoints are kept"
+    assert command_line.run("resume", "changed", cwd=run.parent).code == 0
