@@ -1,6 +1,6 @@
 """afina beside its peers: the same rows, epochs and effective batch, each measurement in a process of its own.
 
-    python benchmarks/classification.py                        on the bundled sample; the tutorials take most of an hour
+    python benchmarks/classification.py                        on the bundled sample; hours on two cores
     python benchmarks/classification.py --max-steps 20         times 20 steps of the tutorials and extrapolates the rest
     python benchmarks/classification.py --data FOLDER --model REF --repeats 5 --json figures.json
 

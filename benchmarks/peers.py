@@ -137,13 +137,16 @@ def extrapolate(job: SimpleNamespace, trainer: Any, parts: Any, clock: Any, resu
     clock.batch_seconds.clear()
     began = clock.last = time.perf_counter()
     trainer.predict(sample)
-    batches = math.ceil(len(sample) / batch)
-    whole = (time.perf_counter() - began) / batches
-    batch_seconds = statistics.median(clock.batch_seconds[1:] or [whole])
-    steps = (result["steps"] - result["steps_timed"]) * result["step_ms"] / 1000
-    epochs = math.ceil(len(parts["validation"]) / batch) * job.epochs * batch_seconds
-    test = (math.ceil(len(parts["test"]) / batch) - batches) * batch_seconds
-    return {"train_seconds": result["train_seconds"] + steps + epochs, "extra_seconds": steps + epochs + test}
+    mean = (time.perf_counter() - began) / math.ceil(len(sample) / batch)
+    batch_seconds = statistics.median(clock.batch_seconds[1:] or [mean])
+    # Rows over batch size: a last batch that isn't full counts for what it holds.
+    steps = (len(parts["train"]) * job.epochs / job.batch_size - result["steps_timed"]) * result["step_ms"] / 1000
+    validation = len(parts["validation"]) * job.epochs / batch * batch_seconds
+    test = (len(parts["test"]) - len(sample)) / batch * batch_seconds
+    return {
+        "train_seconds": result["train_seconds"] + steps + validation,
+        "extra_seconds": steps + validation + test,
+    }
 
 
 def load_config(job: SimpleNamespace, dropout: float | None) -> Any:

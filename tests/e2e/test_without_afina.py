@@ -43,11 +43,7 @@ class Cell(NamedTuple):
 CELLS = [
     *(Cell(technique, "bert", kind) for technique in TECHNIQUES for kind in ("multilabel", "regression", "pairs")),
     # With and without a padding token of their own, fused and transposed projections.
-    *(
-        Cell(technique, family, "multiclass")
-        for technique in TECHNIQUES
-        for family in ("roberta", "gpt2", "llama", "qwen3", "phi3")
-    ),
+    *(Cell(technique, family, "multiclass") for technique in TECHNIQUES for family in ("gpt2", "llama", "phi3")),
     *(Cell("feature-extraction", "bert", "multiclass", pooling) for pooling in ("own", "first", "mean", "last")),
     Cell("feature-extraction", "bert", "pairs", "mean"),
     Cell("feature-extraction", "bert", "regression", "mean"),
@@ -128,7 +124,7 @@ def read_predictions(run: Path) -> list[dict[str, Any]]:
 
 
 def test_the_table_is_whole(answers: dict[str, Any]) -> None:
-    assert len({cell.name for cell in CELLS}) == len(CELLS) == 39
+    assert len({cell.name for cell in CELLS}) == len(CELLS) == 31
     assert set(answers) == {cell.name for cell in CELLS}
     layouts = {json.loads((each["folder"] / "report.json").read_text())["load"]["layout"] for each in answers.values()}
     assert layouts == {"transformers", "peft", "sentence-transformers"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+# Threads that wait for each other cost more than models of this size do; read once, when torch is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -34,6 +38,22 @@ def encode_part(encode: Callable[..., Any]) -> Callable[..., Any]:
         pair = "text_pair" in made[0]
         tokens = encode(family, [(row["text"], row["text_pair"]) if pair else row["text"] for row in made])
         return EncodedPart(name, tokens, number_labels(made), np.arange(1, rows + 1))
+
+    return build
+
+
+@pytest.fixture
+def make_setup(tiny_models: Callable[[str], Path]) -> Callable[..., Any]:
+    """`make_setup(family, technique, outputs=3, precision="fp32", **sections)`: what a technique is told of a run."""
+    from afina.config.load import build_config
+    from afina.models.load import load_tokenizer
+    from afina.techniques.base import Setup
+
+    def build(family: str, technique: str, outputs: int = 3, precision: str = "fp32", **sections: Any) -> Setup:
+        folder = tiny_models(family)
+        head = {"num_labels": outputs, "problem_type": "single_label_classification"}
+        config = build_config({"technique": technique, **sections})
+        return Setup(folder, str(folder), head, load_tokenizer(folder).pad_token_id, config, precision)
 
     return build
 

@@ -19,6 +19,7 @@ from afina.tasks.base import Fit, Floats
 from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
+from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
@@ -173,7 +174,7 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
     parameters = describe_parameters(model)
     narrator.say(parameters)
-    with StopSignals() as signals, narrator.stage("train"):
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory():
         session = open_session(prepared, model, task_fit, store, signals, narrator)
         check_evaluation_keeps_gradient(session)
         if checkpoint:

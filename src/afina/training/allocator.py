@@ -1,0 +1,47 @@
+"""Keep freed memory in the process while steps repeat themselves.
+
+Each step frees its gradients and activations and the next one asks for the same sizes again. glibc gives large blocks back
+to the system at once and the system clears each page anew: a fifth of a step of MiniLM on short texts. The numbers that
+are computed don't change. Other C libraries are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+# From malloc.h, with glibc's defaults.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+DEFAULT_TRIM_BYTES, DEFAULT_MMAPS = 128 * 1024, 65536
+NEVER = 2**31 - 1
+
+
+@contextlib.contextmanager
+def keep_freed_memory() -> Iterator[bool]:
+    """A context in which freed memory stays with the process; afterwards what is free is given back.
+
+    Gives whether this C library knows how.
+    """
+    library = load_glibc()
+    if library is None:
+        yield False
+        return
+    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_TRIM_THRESHOLD, NEVER)
+    try:
+        yield True
+    finally:
+        library.mallopt(M_MMAP_MAX, DEFAULT_MMAPS)
+        library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_BYTES)
+        library.malloc_trim(0)
+
+
+def load_glibc() -> Any:
+    """The C library, if it is glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

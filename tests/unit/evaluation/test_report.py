@@ -1,0 +1,159 @@
+"""The page and the card of a run: whole, self-contained, and safe with any text."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import yaml
+
+from afina.evaluation.card import render_card
+from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, round_ticks
+from afina.evaluation.report import render_report
+from afina.evaluation.verdict import write_verdict
+
+HOSTILE = '</script><img src=x onerror=alert(1)> & "quoted" {{ 7 * 7 }}'
+VOID = {"meta", "br", "img", "circle", "line", "polyline"}
+
+
+def make_report(**changes: Any) -> dict[str, Any]:
+    """A small report of two classes, every text of it hostile."""
+    report = {
+        "run": "runs/x", "version": "0.1.0", "created": "2026-01-01T00:00:00+00:00", "task": "text-classification",
+        "kind": "multiclass", "technique": "lora", "model": {"reference": HOSTILE, "architecture": "bert"},
+        "primary_metric": "accuracy",
+        "metrics": {"test/accuracy": 0.9, "test/loss": 0.3, "validation/accuracy": 0.8},
+        "intervals": {"test/accuracy": [0.85, 0.95]},
+        "baselines": {
+            "majority": {"metrics": {"test/accuracy": 0.5}, "intervals": {}, "seconds": 0.0, "note": ""},
+            "tfidf-linear": {
+                "metrics": {"test/accuracy": 0.7}, "intervals": {"test/accuracy": [0.6, 0.8]}, "seconds": 1.0,
+                "note": HOSTILE,
+            },
+        },
+        "reasons": [{"setting": "lora.r", "value": 16, "reason": HOSTILE}],
+        "rows": {"read": 100, "used": 98, "dropped": {HOSTILE: 2}, "parts": {"train": 70, "validation": 8, "test": 20}},
+        "class_counts": {HOSTILE: {"train": 35}, "b": {"train": 35}},
+        "notes": [HOSTILE],
+        "per_class": [
+            {"name": HOSTILE, "precision": 1.0, "recall": 0.8, "f1": 0.9, "support": 10},
+            {"name": "b", "precision": 0.8, "recall": 1.0, "f1": 0.9, "support": 10},
+        ],
+        "confusion": {"names": [HOSTILE, "b"], "counts": [[8, 2], [0, 10]]},
+        "calibration": [{"low": 0.9, "high": 1.0, "confidence": 0.95, "accuracy": 0.9, "count": 20}],
+        "errors": [{"row": 7, "text": HOSTILE, "label": HOSTILE, "predicted": "b", "confidence": 0.99}],
+        "history": [
+            {"step": 1, "epoch": 0.5, "loss": 1.0, "learning_rate": 1e-4},
+            {"step": 2, "epoch": 1.0, "loss": 0.5, "learning_rate": 1e-4},
+            {"step": 2, "epoch": 1.0, "validation/loss": 0.6},
+        ],
+        "trainable_parameters": 10, "total_parameters": 1000, "duration_seconds": 12.3, "stage_seconds": {"train": 9.0},
+        "peak_memory_bytes": 2**30, "proof": {"rows": 20, "largest_difference": 0.0, "tolerance": 1e-4},
+        "load": {"folder": "model/", "layout": "peft", "why": "because", "code": HOSTILE},
+        "settings": {"seed": 1, "lora": {"r": 16}}, "environment": {"cpu": HOSTILE, "device": "cpu"},
+    }  # fmt: skip
+    return {**report, **changes}
+
+
+class Page(HTMLParser):
+    """Collects tags, checks that they are balanced, and keeps attributes that could fetch or run something."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.risky: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.risky += [(name, value) for name, value in attrs if name in ("src", "href") or name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_balanced_self_contained_and_shows_hostile_text_as_text() -> None:
+    html = render_report(make_report())
+    page = Page(html)
+    assert page.open == []
+    assert page.risky == []
+    assert not page.tags & {"script", "img", "link", "iframe"}
+    assert "://" not in html
+    assert page.text.count(HOSTILE) > 8, "the texts are there, as they were"
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["reasons", "rows", "class_counts", "notes", "per_class", "confusion", "calibration", "errors", "history", "proof",
+     "load", "settings", "environment", "baselines", "intervals", "stage_seconds"],
+)  # fmt: skip
+def test_a_section_without_facts_is_left_out(section: str) -> None:
+    whole, without = make_report(), make_report()
+    without[section] = type(whole[section])()
+    assert len(render_report(without)) < len(render_report(whole))
+
+
+def test_many_classes_become_a_list_and_a_folded_matrix() -> None:
+    names = [f"class {i}" for i in range(39)]
+    counts = [[10 if i == j else (3 if j == i + 1 else 0) for j in range(39)] for i in range(39)]
+    html = render_report(make_report(confusion={"names": names, "counts": counts}))
+    assert "the whole matrix, 39 classes" in html
+    assert len(html) < 300_000
+
+
+def test_card_has_a_head_that_the_hub_can_read() -> None:
+    card = render_card(make_report(model={"reference": "bert-base-uncased", "architecture": "bert"}))
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["base_model"] == "bert-base-uncased"
+    assert head["library_name"] == "peft"
+    assert "| this run | 0.900 (0.850 to 0.950) |" in card.replace("  ", " ")
+
+
+def test_card_of_a_local_folder_names_no_base_on_the_hub() -> None:
+    card = render_card(make_report(model={"reference": "/home/me/models/x", "architecture": "bert"}))
+    assert "base_model" not in card.split("---")[1]
+
+
+@pytest.mark.parametrize(
+    ("score", "interval", "sentence"),
+    [
+        (0.9, [0.85, 0.95], "It is 0.200 accuracy better than the best plain baseline, tfidf-linear."),
+        (0.75, [0.65, 0.85], "It is 0.050 accuracy better than the best plain baseline, tfidf-linear. The 95 %"
+         " intervals overlap, so chance may explain it."),
+        (0.65, [0.55, 0.75], "It is no better than the plain baseline tfidf-linear (0.050 accuracy worse). The 95 %"
+         " intervals overlap, so chance may explain it. The baseline may be enough."),
+        (0.4, [0.3, 0.5], "The plain baseline tfidf-linear is 0.300 accuracy better: use that one, or another model or"
+         " technique."),
+    ],
+)  # fmt: skip
+def test_verdict_says_what_the_intervals_allow(score: float, interval: list[float], sentence: str) -> None:
+    report = make_report(metrics={"test/accuracy": score}, intervals={"test/accuracy": interval})
+    assert write_verdict(report) == sentence
+
+
+def test_charts_are_well_formed() -> None:
+    drawn = [
+        draw_history([(0, 1.0), (10, 0.5)], [(10, 0.7)]),
+        draw_calibration([{"confidence": 0.9, "accuracy": 0.8, "count": 5}]),
+        draw_scatter([(1.0, 1.0), (1.0, 1.0)]),
+        draw_scores([("<a>", 0.5, (0.4, 0.6)), ("b", -1.0, None)]),
+    ]
+    for svg in drawn:
+        ElementTree.fromstring(svg)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 4.1), (0.0, 1e-6), (1e5, 3e5)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    ticks = round_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)

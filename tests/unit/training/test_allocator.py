@@ -1,0 +1,40 @@
+"""Freed memory stays with the process inside the context, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+
+from afina.training import allocator
+from afina.training.allocator import keep_freed_memory, load_glibc
+
+BYTES = 200_000_000
+
+
+def measure_after_free() -> int:
+    """Resident bytes after a large block was taken, written and freed, beyond those before."""
+    before = psutil.Process().memory_info().rss
+    block = np.ones(BYTES // 8)
+    assert block.sum() > 0
+    del block
+    return psutil.Process().memory_info().rss - before
+
+
+@pytest.mark.skipif(load_glibc() is None, reason="not glibc")
+def test_freed_memory_stays_inside_and_goes_back_after() -> None:
+    outside = measure_after_free()
+    start = psutil.Process().memory_info().rss
+    with keep_freed_memory() as works:
+        assert works
+        inside = measure_after_free()
+    left = psutil.Process().memory_info().rss - start
+    assert outside < BYTES // 10
+    assert inside > BYTES // 2
+    assert left < BYTES // 10
+
+
+def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator.sys, "platform", "darwin")
+    with keep_freed_memory() as works:
+        assert not works
