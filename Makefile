@@ -10,7 +10,7 @@ export TRANSFORMERS_VERBOSITY := error
 
 .PHONY: demo test check format bench clean
 demo: $(VENV)/.demo
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
@@ -36,8 +36,8 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,qlora]'
-	touch $@
+	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo

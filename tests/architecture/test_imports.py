@@ -26,6 +26,7 @@ FLOORS = (
     ("pipeline",),
     ("api",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Stands beside the house: users build their own tests on it, and nothing of the library needs it.

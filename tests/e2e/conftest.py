@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-LAUNCH = "import sys; sys.argv[0] = 'afina'; from afina.cli import main; main()"
 TIMEOUT_SECONDS = 120
 
 
@@ -90,7 +89,7 @@ class CommandLine:
     def start_cold(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Popen[str]:
         """A command in a new interpreter that has just been started."""
         return subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, *map(str, arguments)],
+            [sys.executable, "-m", "afina", *map(str, arguments)],
             cwd=cwd, env=self.environment | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -79,6 +79,7 @@ def make_rows_text(lines: Sequence[str], header: str = "text,label") -> str:
 
 
 GOOD = [f"{row['text']},{row['label']}" for row in make_rows("multiclass", 30)]
+EMPTY = make_rows_text([f" ,{label}" for label in ("music", "kitchen") * 15])
 MIXED = [f"a text {number},{number if number % 2 else 'word'}" for number in range(30)]
 
 CASES = [
@@ -105,8 +106,11 @@ CASES = [
     Case("text of numbers", (*TRAIN, "--text-column", "number"), [
         "the text column 'number' holds numbers", "do: --text-column NAME"], write(
         "rows.csv", make_rows_text([f"{i},{line}" for i, line in enumerate(GOOD)], "number,text,label"))),
-    Case("all texts empty", TRAIN, ["XX"], write(
-        "rows.csv", make_rows_text([f" ,{label}" for label in ("music", "kitchen") * 15]))),
+    Case("all texts empty", TRAIN, [
+        "rows with no text in 'text' (30 rows: 1, 2, ", "text that is more than white space"], write(
+        "rows.csv", EMPTY)),
+    Case("all texts empty and dropped", (*TRAIN, "--set", "on_bad_rows=drop"), [
+        "all texts are empty", "30 rows with no text"], write("rows.csv", EMPTY)),
     Case("suffix unknown", ("train", "rows.xlsx", *LORA), ["rows.xlsx is of no format"], write("rows.xlsx", "text")),
     Case("no config in model", TRAIN, ["there is no config.json in", "--model"], remove_config),
     Case("only pickled weights", TRAIN, ["pickled objects", "pytorch_model.bin", "model.safetensors"], keep_only_bin),

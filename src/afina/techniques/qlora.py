@@ -51,9 +51,10 @@ class QLora(Lora):
         # The adapter was trained beside the quantised weights, so it is these, in fp32, that it belongs to.
         import torch
 
-        model: Any = self.restore(folder, setup)
-        model.base_model.model.dequantize(dtype=torch.float32)
-        merged = merge_adapter(model).float()
+        # They are unpacked first: peft merges into layers of the kind that it wrapped, and 4-bit ones would round the sum.
+        loaded = self.load(setup)
+        loaded.model = loaded.model.dequantize(dtype=torch.float32)
+        merged = merge_adapter(self.attach(loaded, folder)).float()
         if hasattr(merged.config, "quantization_config"):
             del merged.config.quantization_config
         return merged

@@ -1,0 +1,1 @@
+"""The folder of a run: made, written, read, listed and compared."""

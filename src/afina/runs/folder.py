@@ -1,0 +1,167 @@
+"""Where a run lives, and the names of what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from afina.config.run import RunConfig
+from afina.errors import RunFolderError
+
+RUNS = Path("runs")
+CONFIG = "config.yaml"
+REPORT = "report.json"
+
+
+class RunFolder:
+    """The paths of one run."""
+
+    def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.made = made
+        """Folders that were made for it, the innermost first."""
+
+    @property
+    def config(self) -> Path:
+        """The resolved description, written first."""
+        return self.path / CONFIG
+
+    @property
+    def report(self) -> Path:
+        """Written last: a run that has it is finished."""
+        return self.path / REPORT
+
+    @property
+    def model(self) -> Path:
+        """The result."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are while the run isn't finished."""
+        return self.path / "checkpoints"
+
+    @property
+    def history(self) -> Path:
+        """One line for every few steps and each evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def work(self) -> Path:
+        """Rows and tokens on disk; removed when the run ends."""
+        return self.path / ".work"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything was written."""
+        return self.report.is_file()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one file whole: under another name, then renamed."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one file whole: under another name, then renamed."""
+        unfinished = self.path / f".{name}.tmp"
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, self.path / name)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            RunFolderError: if it is missing or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            remedy = f"afina resume {self.path}" if not self.is_finished else ""
+            raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name} can't be read", found=str(error)) from None
+
+    def clear_work(self) -> None:
+        """Remove what only a running run needs."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Leave everything as it was before the run: its files go, and the folders that were made for it."""
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        for folder in self.made:
+            with contextlib.suppress(OSError):  # another run may be beside it
+                folder.rmdir()
+
+
+def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
+    """A new folder for a run, at `config.output` or under runs/.
+
+    Raises:
+        RunFolderError: if the folder holds something already, or can't be made.
+    """
+    path = Path(config.output) if config.output else choose_path(config, data_name)
+    if (path / CONFIG).exists():
+        raise RunFolderError(
+            f"{path} already holds a run", remedy=f"another --output, or afina resume {path} to go on with that one"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunFolderError(
+            f"{path} is not an empty folder", expected="a new or empty folder", remedy="another --output"
+        )
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"the folder {path} can't be made", found=str(error), remedy="another --output") from None
+    return RunFolder(path, made)
+
+
+def choose_path(config: RunConfig, data_name: str) -> Path:
+    """runs/DATA-TECHNIQUE-TIME, with a number behind it if that is taken."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-.")[:40] or "data"
+    base = RUNS / f"{name}-{config.technique}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """An existing run.
+
+    Raises:
+        RunFolderError: if there is none.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.config.is_file():
+        what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
+        raise RunFolderError(
+            f"{path} {what}", expected="the folder that afina train made", remedy="afina runs lists the runs here"
+        )
+    return folder
+
+
+def check_free_space(path: Path, needed_bytes: int) -> None:
+    """Refuse a run whose files won't fit.
+
+    Raises:
+        RunFolderError: with the free and the needed space.
+    """
+    free_bytes = shutil.disk_usage(path).free
+    if free_bytes < needed_bytes:
+        raise RunFolderError(
+            f"the disk of {path} is too full for this run",
+            found=f"{free_bytes / 1e9:.2f} GB free",
+            expected=f"about {needed_bytes / 1e9:.2f} GB for checkpoints and the model",
+            remedy="--output on another disk, or --set training.save_total_limit=1",
+        )

@@ -1,0 +1,34 @@
+"""The runs of a folder in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from afina.runs.folder import CONFIG, RunFolder
+
+
+def list_runs(root: Path) -> list[dict[str, Any]]:
+    """One mapping for each run under `root`, newest first; an unfinished one has no score."""
+    folders = [RunFolder(path.parent) for path in root.glob(f"*/{CONFIG}")]
+    folders.sort(key=lambda folder: folder.config.stat().st_mtime, reverse=True)
+    return [describe_run(folder) for folder in folders]
+
+
+def describe_run(folder: RunFolder) -> dict[str, Any]:
+    """Path, state, and for a finished run: task, technique, model, main score and its interval."""
+    if not folder.is_finished:
+        return {"run": str(folder.path), "state": "unfinished"}
+    report = folder.read_json("report.json")
+    metric = f"test/{report['primary_metric']}"
+    return {
+        "run": str(folder.path),
+        "state": "finished",
+        "task": report["task"],
+        "technique": report["technique"],
+        "model": report["model"]["reference"],
+        "metric": metric,
+        "score": report["metrics"][metric],
+        "interval": report["intervals"].get(metric),
+        "duration_seconds": report["duration_seconds"],
+    }

@@ -1,0 +1,143 @@
+"""A run's folder is new, holds whole files, and says what is missing."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afina.config.load import build_config
+from afina.errors import RunFolderError
+from afina.runs import folder as module
+from afina.runs.folder import RunFolder, check_free_space, choose_path, create_run_folder, open_run
+
+
+def make_config(output: Path | None = None) -> Any:
+    return build_config({"technique": "lora", "output": str(output) if output else None})
+
+
+def test_a_new_or_empty_folder_is_taken(tmp_path: Path) -> None:
+    run = create_run_folder(make_config(tmp_path / "a" / "b"), "x")
+    assert run.path == tmp_path / "a" / "b"
+    assert run.path.is_dir()
+    assert create_run_folder(make_config(run.path), "x").path == run.path
+
+
+def test_a_run_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError) as caught:
+        create_run_folder(make_config(tmp_path), "x")
+    assert str(caught.value) == (
+        f"{tmp_path} already holds a run\n  do: another --output, or afina resume {tmp_path} to go on with that one"
+    )
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_is_there_is_not_written_over(is_file: bool, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    if is_file:
+        path.write_text("mine")
+    else:
+        path.mkdir()
+        (path / "mine.txt").write_text("mine")
+    with pytest.raises(RunFolderError) as caught:
+        create_run_folder(make_config(path), "x")
+    assert str(caught.value) == (
+        f"{path} is not an empty folder\n  expected: a new or empty folder\n  do: another --output"
+    )
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError) as caught:
+        create_run_folder(make_config(tmp_path / "file" / "run"), "x")
+    assert caught.value.problems[0].what == f"the folder {tmp_path / 'file' / 'run'} can't be made"
+    assert caught.value.problems[0].remedy == "another --output"
+
+
+def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Clock:
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "datetime", Clock)
+    base = Path("runs/My-data-v1.2-lora-20260102-030405")
+    assert choose_path(make_config(), "My data/v1.2") == base
+    assert create_run_folder(make_config(), "My data/v1.2").path == base
+    assert create_run_folder(make_config(), "My data/v1.2").path in (base, Path(f"{base}-2"))
+    (base / "x").touch()
+    assert choose_path(make_config(), "My data/v1.2").name.startswith(base.name + "-")
+    assert choose_path(make_config(), "---").name == "data-lora-20260102-030405"
+    assert len(choose_path(make_config(), "d" * 300).name) < 80
+
+
+def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    assert open_run(str(tmp_path)).path == tmp_path
+    for path, what in ((tmp_path / "no", "doesn't exist"), (tmp_path.parent, "is not a run: it has no config.yaml")):
+        with pytest.raises(RunFolderError) as caught:
+            open_run(path)
+        assert str(caught.value) == (
+            f"{path} {what}\n  expected: the folder that afina train made\n  do: afina runs lists the runs here"
+        )
+
+
+def test_files_are_whole_or_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    run.write_json("report.json", {"a": "ä"})
+    assert run.read_json("report.json") == {"a": "ä"}
+    assert run.is_finished
+    assert "ä" in run.report.read_text(encoding="utf-8")
+
+    def die(source: Any, target: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            run.write_json("report.json", {"a": "b"})
+    assert run.read_json("report.json") == {"a": "ä"}
+    run.write_json("report.json", {"a": "b"})
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(RunFolderError) as caught:
+        run.read_json("report.json")
+    assert str(caught.value) == (
+        f"{tmp_path} has no report.json; the run isn't finished\n  do: afina resume {tmp_path}"
+    )  # fmt: skip
+    run.report.write_text("{")
+    with pytest.raises(RunFolderError) as caught:
+        run.read_json("report.json")
+    assert str(caught.value).startswith(f"{run.report} can't be read\n  found: ")
+
+
+def test_a_full_disk_is_refused_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 2_500_000_000
+
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: Usage)
+    check_free_space(tmp_path, 2_500_000_000)
+    with pytest.raises(RunFolderError) as caught:
+        check_free_space(tmp_path, 4_000_000_000)
+    assert str(caught.value) == (
+        f"the disk of {tmp_path} is too full for this run\n"
+        "  found: 2.50 GB free\n"
+        "  expected: about 4.00 GB for checkpoints and the model\n"
+        "  do: --output on another disk, or --set training.save_total_limit=1"
+    )
+
+
+def test_work_is_cleared(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.clear_work()
+    (run.work / "rows").mkdir(parents=True)
+    run.clear_work()
+    assert not run.work.exists()

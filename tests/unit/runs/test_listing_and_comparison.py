@@ -1,0 +1,106 @@
+"""Runs side by side: newest first, and only scores that mean the same are compared."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afina.errors import ConfigError, RunFolderError
+from afina.runs.comparison import compare_runs, flatten
+from afina.runs.folder import RunFolder
+from afina.runs.listing import list_runs
+
+
+def make_run(path: Path, score: float = 0.9, age_seconds: int = 0, finished: bool = True, **changes: Any) -> RunFolder:
+    path.mkdir()
+    run = RunFolder(path)
+    run.config.write_text("technique: lora\n")
+    os.utime(run.config, (1e9 - age_seconds, 1e9 - age_seconds))
+    run.write_json("data.json", {"hash": changes.pop("hash", "a" * 64)})
+    report = {
+        "run": str(path), "task": "text-classification", "technique": "lora", "primary_metric": "accuracy",
+        "model": {"reference": "bert"}, "metrics": {"test/accuracy": score, "validation/accuracy": 0.1},
+        "intervals": {"test/accuracy": [0.8, 0.95]}, "trainable_parameters": 10, "duration_seconds": 1.5,
+        "peak_memory_bytes": 100, "rows": {"parts": {"test": 20}},
+        "settings": {"seed": 1, "output": str(path), "lora": {"r": 8}},
+    }  # fmt: skip
+    if finished:
+        run.write_json("report.json", report | changes)
+    return run
+
+
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    make_run(tmp_path / "old", 0.5, age_seconds=100)
+    make_run(tmp_path / "new", 0.75)
+    make_run(tmp_path / "killed", age_seconds=50, finished=False)
+    (tmp_path / "something else").mkdir()
+    rest = {
+        "state": "finished", "task": "text-classification", "technique": "lora", "model": "bert",
+        "metric": "test/accuracy", "interval": [0.8, 0.95], "duration_seconds": 1.5,
+    }  # fmt: skip
+    assert list_runs(tmp_path) == [
+        {"run": str(tmp_path / "new"), "score": 0.75, **rest},
+        {"run": str(tmp_path / "killed"), "state": "unfinished"},
+        {"run": str(tmp_path / "old"), "score": 0.5, **rest},
+    ]
+    assert list_runs(tmp_path / "nothing here") == []
+
+
+def test_a_run_without_intervals_has_none_to_show(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", intervals={})
+    assert list_runs(tmp_path)[0]["interval"] is None
+
+
+def test_a_comparison_shows_scores_and_what_differs(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", 0.9)
+    other = make_run(
+        tmp_path / "other", 0.8, technique="full", settings={"seed": 1, "output": "x", "training": {"dropout": 0.1}}
+    )
+    found = compare_runs([one, other])
+    assert found["metric"] == "test/accuracy"
+    assert found["differences"] == {"lora.r": [8, None], "training.dropout": [None, 0.1]}
+    assert found["runs"][0] == {
+        "run": str(one.path), "technique": "lora", "model": "bert", "metrics": {"test/accuracy": 0.9},
+        "intervals": {"test/accuracy": [0.8, 0.95]}, "trainable_parameters": 10, "duration_seconds": 1.5,
+        "peak_memory_bytes": 100,
+    }  # fmt: skip
+    assert [run["metrics"]["test/accuracy"] for run in found["runs"]] == [0.9, 0.8]
+
+
+def test_one_run_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compare_runs([make_run(tmp_path / "one")])
+    assert str(caught.value) == "comparing takes two runs or more\n  do: afina compare RUN RUN"
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"hash": "b" * 64}, "text-classification, 20 test rows of data bbbbbbbb"),
+        ({"task": "text-regression"}, "text-regression, 20 test rows of data aaaaaaaa"),
+        ({"rows": {"parts": {"test": 21}}}, "text-classification, 21 test rows of data aaaaaaaa"),
+    ],
+)
+def test_scores_of_other_rows_are_not_compared(changes: dict[str, Any], other: str, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / "other", **changes)]
+    with pytest.raises(ConfigError) as caught:
+        compare_runs(runs)
+    assert str(caught.value) == (
+        "the runs were scored on different tasks or rows\n"
+        f"  found: {tmp_path / 'one'}: text-classification, 20 test rows of data aaaaaaaa;"
+        f" {tmp_path / 'other'}: {other}\n"
+        "  expected: runs over the same data, split by the same seed"
+    )
+
+
+def test_an_unfinished_run_is_not_compared(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / "other", finished=False)]
+    with pytest.raises(RunFolderError, match=r"has no report\.json; the run isn't finished"):
+        compare_runs(runs)
+
+
+def test_settings_are_flattened_to_paths() -> None:
+    assert flatten({"a": 1, "b": {"c": [1], "d": {"e": None}}}) == [("a", 1), ("b.c", [1]), ("b.d.e", None)]
