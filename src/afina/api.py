@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
-from afina.errors import ConfigError, Interrupted, Problem, RunFolderError, UserError
+from afina.errors import ConfigError, Interrupted, Problem, ProofError, RunFolderError, TrainingError
 from afina.runs.folder import RunFolder, create_run_folder, open_run
 
 if TYPE_CHECKING:
@@ -172,11 +172,10 @@ def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     try:
         return go_through(config, folder, source, narrator)
     except BaseException as error:
-        if isinstance(error, UserError) or is_stop(error):
-            if not folder.checkpoints.exists():
-                folder.discard()
-            if is_stop(error):
-                raise describe_stop(error, folder) from None
+        if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
+            folder.discard()
+        if is_stop(error):
+            raise describe_stop(error, folder) from None
         raise
 
 

@@ -12,6 +12,10 @@ from types import FrameType
 
 __all__ = ["main"]
 
+AGAIN_SECONDS = 0.5
+received: list[int] = []
+"""The stop signals so far."""
+
 
 class Stopped(BaseException):
     """A stop signal outside the training loop, which has its own way to stop. No library takes it for an error."""
@@ -22,8 +26,24 @@ class Stopped(BaseException):
 
 
 def raise_stopped(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGINT and SIGTERM."""
-    raise Stopped(number)
+    """The handler of SIGINT and SIGTERM.
+
+    Libraries that are being imported may swallow whatever is raised, so it is raised again until somebody handles it.
+    Where it meets a destructor, Python would print it and go on; that is kept quiet.
+    """
+    sys.unraisablehook = lambda ignored: None
+    received.append(number)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda alarm, frame: raise_stopped(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+    if not isinstance(sys.exc_info()[1], Stopped):
+        raise Stopped(number)
+
+
+def forget_stop() -> None:
+    """Raise it no more."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def main() -> None:
@@ -38,3 +58,5 @@ def main() -> None:
     except Stopped as stop:
         print("afina: interrupted; nothing was written", file=sys.stderr)
         sys.exit(stop.exit_code)
+    finally:
+        forget_stop()

@@ -6,12 +6,13 @@ import errno
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
 from afina import __version__
-from afina.cli import compare, evaluate, merge, predict, resume, runs, train
-from afina.errors import AfinaError
+from afina.cli import Stopped, compare, evaluate, merge, predict, received, resume, runs, train
+from afina.errors import AfinaError, Interrupted
 
 app = typer.Typer(
     name="afina",
@@ -50,22 +51,28 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app(prog_name="afina")
-    except AfinaError as error:
+    except Exception as error:
+        if received and not isinstance(error, Interrupted):
+            # A library turned what interrupted its import into an error of its own.
+            raise Stopped(received[0]) from None
+        end_with(error)
+
+
+def end_with(error: Exception) -> NoReturn:
+    """Print what went wrong, and exit with its code."""
+    if isinstance(error, AfinaError):
         print_error(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            report_bug(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         print_error(f"the disk is full: {error}\n  do: free some space, or --output on another disk")
         sys.exit(2)
-    except Exception as error:
-        report_bug(error)
+    report_bug(error)
 
 
-def report_bug(error: Exception) -> None:
+def report_bug(error: Exception) -> NoReturn:
     """Say that the fault is ours, and how to see where; exits with 1."""
     if os.environ.get("AFINA_TRACEBACK"):
         traceback.print_exception(error)

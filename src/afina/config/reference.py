@@ -1,6 +1,6 @@
 """docs/reference/settings.md, made from the fields of `RunConfig`.
 
-    python -m afina.config.reference > docs/reference/settings.md
+python -m afina.config.reference > docs/reference/settings.md
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from afina.config.run import RunConfig
 
 HEAD = """# Settings
 
-Every setting has one name: a key of a YAML file, `--set key=value` on the command line, a keyword in Python. The last part of a
-name is enough where no other setting ends in it (`--set learning_rate=2e-5`). Values that don't fit and names that don't exist are errors.
+Every setting has one name: a key of a YAML file, `--set key=value` on the command line, a keyword in Python. The last
+part of a name is enough where no other setting ends in it (`--set learning_rate=2e-5`). Values that don't fit and names
+that don't exist are errors.
 """
 
 
@@ -23,8 +24,9 @@ def render_reference() -> str:
     """The page, one table for the settings without a section and one for each section."""
     tables = [render_table("", RunConfig)]
     for name, info in RunConfig.model_fields.items():
-        if is_section(info.annotation):
-            tables.append(render_table(name, info.annotation))
+        section: Any = info.annotation
+        if is_section(section):
+            tables.append(render_table(name, section))
     return HEAD + "".join(tables)
 
 

@@ -17,7 +17,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def render_card(report: Mapping[str, Any]) -> str:
     """The card's Markdown with its YAML head; the licence is left to the person who publishes it."""
     head = yaml.safe_dump(describe_head(report), sort_keys=False, allow_unicode=True)
-    return load_template("card.md.j2").render(  # type: ignore[no-any-return]
+    return load_template("card.md.j2").render(
         report=report, head=head, titles=TITLES, scores=tabulate_scores(report), verdict=write_verdict(report)
     )
 

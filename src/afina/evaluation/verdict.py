@@ -23,7 +23,8 @@ def write_verdict(report: Mapping[str, Any]) -> str:
     sign = 1 if is_better_larger(metric) else -1
     name, best = max(known.items(), key=lambda item: sign * item[1]["metrics"][key])
     gain = sign * (report["metrics"][key] - best["metrics"][key])
-    ours, theirs = (report.get("intervals") or {}).get(key), (best.get("intervals") or {}).get(key)
+    ours: Any = (report.get("intervals") or {}).get(key)
+    theirs: Any = (best.get("intervals") or {}).get(key)
     is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
     amount = f"{abs(gain):.3f} {metric}"
     doubt = "" if is_clear else " The 95 % intervals overlap, so chance may explain it."

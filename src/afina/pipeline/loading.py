@@ -90,9 +90,7 @@ def write_code(layout: str, setup: Setup, task: str, pairs: bool) -> str:
     }
     if layout == "peft" and setup.config.technique == "qlora":
         storage = make_quantization(setup)
-        code = PEFT_IN_4_BITS.format(
-            **values, storage=storage, skipped=json.dumps(storage.llm_int8_skip_modules)
-        )
+        code = PEFT_IN_4_BITS.format(**values, storage=storage, skipped=json.dumps(storage.llm_int8_skip_modules))
     else:
         templates = {"transformers": TRANSFORMERS, "peft": PEFT, "sentence-transformers": SENTENCE}
         code = templates[layout].format(**values)

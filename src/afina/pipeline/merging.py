@@ -34,11 +34,14 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id)
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    merged.save_pretrained(unfinished)
-    load_tokenizer(folder.model).save_pretrained(unfinished)
-    if output.exists():
-        output.rmdir()
-    os.rename(unfinished, output)
+    try:
+        merged.save_pretrained(unfinished)
+        load_tokenizer(folder.model).save_pretrained(unfinished)
+        if output.exists():
+            output.rmdir()
+        os.rename(unfinished, output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return output
 
 

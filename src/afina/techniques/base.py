@@ -108,6 +108,12 @@ def describe_parameters(model: nn.Module) -> str:
     return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Compute activations again in the backward pass instead of keeping them. Its name differs between versions."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def iterate_trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Names and parameters that move, in the model's order."""
     for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from afina.errors import ConfigError
 from afina.models.load import LoadedModel, load_classifier
+from afina.techniques.base import checkpoint_activations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +28,7 @@ class Full:
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
         if setup.config.training.gradient_checkpointing:
-            loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(loaded.model)
         return loaded.model.requires_grad_(True)
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from afina.config.reason import Reason
 from afina.errors import ConfigError
 from afina.models.load import LoadedModel, load_classifier, quiet_transformers
+from afina.techniques.base import checkpoint_activations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +50,7 @@ class Lora:
 
         settings = setup.config.lora
         if setup.config.training.gradient_checkpointing:
-            loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(loaded.model)
             loaded.model.enable_input_require_grads()
         config = peft.LoraConfig(
             task_type=peft.TaskType.SEQ_CLS,

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from afina.techniques.base import Setup
 
 
+# Beginnings or ends of paths. A pooler inside the backbone may be new, and what is new can't be trained in 4 bits.
+NOT_QUANTISED = (
+    "classifier", "score", "pooler", "pooler.dense", "head", "pre_classifier", "logits_proj", "summary"
+)  # fmt: skip
+
+
 class QLora(Lora):
     """See `Technique`. The result is that of LoRA; the base is quantised again, to the same numbers, for use."""
 
@@ -51,7 +57,7 @@ class QLora(Lora):
         # The adapter was trained beside the quantised weights, so it is these, in fp32, that it belongs to.
         import torch
 
-        # They are unpacked first: peft merges into layers of the kind that it wrapped, and 4-bit ones would round the sum.
+        # They are unpacked first: peft merges into layers of the kind that it wrapped, and 4-bit ones round the sum.
         loaded = self.load(setup)
         loaded.model = loaded.model.dequantize(dtype=torch.float32)
         merged = merge_adapter(self.attach(loaded, folder)).float()
@@ -70,7 +76,7 @@ def make_quantization(setup: Setup) -> Any:
         bnb_4bit_quant_type=settings.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=settings.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=setup.frozen_dtype,
-        llm_int8_skip_modules=["classifier", "score", "pooler", "head", "pre_classifier", "logits_proj", "summary"],
+        llm_int8_skip_modules=list(NOT_QUANTISED),
     )
 
 

@@ -74,9 +74,7 @@ def _encoder(checkpoint: str, specials: SpecialTokens, config: dict[str, Any]) -
     return Family("encoder", checkpoint, specials, config)
 
 
-def _decoder(
-    checkpoint: str, specials: SpecialTokens, config: dict[str, Any], *, pad: bool = False
-) -> Family:
+def _decoder(checkpoint: str, specials: SpecialTokens, config: dict[str, Any], *, pad: bool = False) -> Family:
     return Family("decoder", checkpoint, specials, config, pad_in_config=pad)
 
 
@@ -97,9 +95,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": _decoder("MistralForCausalLM", byte_level.LLAMA, _LLAMA_SIZES | {"sliding_window": 32}),
     "phi3": _decoder("Phi3ForCausalLM", byte_level.PHI3, _LLAMA_SIZES, pad=True),
     "qwen2": _decoder("Qwen2ForCausalLM", byte_level.QWEN, _LLAMA_SIZES | {"tie_word_embeddings": True}),
-    "qwen3": _decoder(
-        "Qwen3ForCausalLM", byte_level.QWEN, _LLAMA_SIZES | {"head_dim": 8, "tie_word_embeddings": True}
-    ),
+    "qwen3": _decoder("Qwen3ForCausalLM", byte_level.QWEN, _LLAMA_SIZES | {"head_dim": 8, "tie_word_embeddings": True}),
 }
 ENCODERS = tuple(name for name, family in FAMILIES.items() if family.architecture == "encoder")
 DECODERS = tuple(name for name, family in FAMILIES.items() if family.architecture == "decoder")

@@ -1,8 +1,8 @@
 """Keep freed memory in the process while steps repeat themselves.
 
-Each step frees its gradients and activations and the next one asks for the same sizes again. glibc gives large blocks back
-to the system at once and the system clears each page anew: a fifth of a step of MiniLM on short texts. The numbers that
-are computed don't change. Other C libraries are left alone.
+Each step frees its gradients and activations and the next one asks for the same sizes again. glibc gives large blocks
+back to the system at once and the system clears each page anew: a fifth of a step of MiniLM on short texts. The numbers
+that are computed don't change. Other C libraries are left alone.
 """
 
 from __future__ import annotations

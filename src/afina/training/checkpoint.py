@@ -87,10 +87,12 @@ class CheckpointStore:
         return target
 
     def prune(self, step: int, best_step: int | None) -> None:
-        """Remove all but the newest `keep` checkpoints up to `step` and the best one.
+        """Remove all but the newest `keep` checkpoints up to `step` and the best one, and what a kill left unfinished.
 
         Later ones are damaged: the run was resumed before them.
         """
+        for unfinished in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         folders = self.list_folders()
         newest = [folder for folder in folders if folder.stem <= name_step(step)][-self.keep :]
         for folder in folders:

@@ -47,8 +47,9 @@ def measure_gradient(session: Session) -> torch.Tensor:
     """The gradient of a few rows in one vector, without dropout's noise (the same seed each time)."""
     batch = first_rows(session)
     session.model.train()
-    torch.manual_seed(0)
-    with session.accelerator.autocast():
+    device = session.accelerator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), session.accelerator.autocast():
+        torch.manual_seed(0)
         logits_BC = session.model(**batch).logits
     labels = torch.from_numpy(session.train.labels[: len(logits_BC)]).to(logits_BC.device)
     session.task.losses(logits_BC, labels, session.fit).sum().backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The page of settings is what the schema says. When this fails: python -m afina.config.reference > docs/reference/settings.md"""
+"""The page of settings is what the schema says; `python -m afina.config.reference > docs/reference/settings.md` makes it."""
 
 from __future__ import annotations
 

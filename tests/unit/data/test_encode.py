@@ -99,9 +99,7 @@ def test_a_text_without_tokens_gets_one(
     assert tokens.cut_rows == 0
 
 
-def test_a_limit_baked_into_the_tokenizer_hides_no_cut(
-    tiny_models: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_limit_baked_into_the_tokenizer_hides_no_cut(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_models("bert"))
     tokenizer.backend_tokenizer.enable_truncation(6)
     tokenizer.backend_tokenizer.enable_padding(length=40)

@@ -61,9 +61,7 @@ def test_the_layer_found_gives_the_logits(family: str, outputs: int, tiny_models
     ("family", "targets"),
     [("bert", ["query"]), ("distilbert", ["q_lin"]), ("roberta", ["query"]), ("llama", ["q_proj"])],
 )
-def test_under_peft_it_is_the_trained_copy(
-    family: str, targets: list[str], tiny_models: Callable[[str], Path]
-) -> None:
+def test_under_peft_it_is_the_trained_copy(family: str, targets: list[str], tiny_models: Callable[[str], Path]) -> None:
     import peft
 
     loaded = load_classifier(tiny_models(family), {"num_labels": 3}, 0)

@@ -166,9 +166,7 @@ def test_folder_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "model").mkdir()
     assert refuse(tmp_path) == (
-        f"{tmp_path} is the folder of a run, not a model\n"
-        f"  expected: {LAYOUT}\n"
-        f"  do: --model {tmp_path / 'model'}"
+        f"{tmp_path} is the folder of a run, not a model\n  expected: {LAYOUT}\n  do: --model {tmp_path / 'model'}"
     )
 
 
@@ -185,9 +183,7 @@ def test_adapter(copy_model: Copy) -> None:
         f"PeftModel.from_pretrained(model, '{folder}').merge_and_unload().save_pretrained('NEW')"
     )
     (folder.parent / "config.yaml").touch()
-    assert refuse(folder) == head + (
-        f"  do: afina merge {folder.parent}, and --model with the folder that it writes"
-    )
+    assert refuse(folder) == head + (f"  do: afina merge {folder.parent}, and --model with the folder that it writes")
 
 
 @pytest.mark.parametrize(
@@ -260,9 +256,7 @@ def test_cut_weights(copy_model: Copy) -> None:
 
 def test_pointer_instead_of_weights(copy_model: Copy) -> None:
     folder = copy_model("bert")
-    (folder / "model.safetensors").write_text(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-    )
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     assert refuse(folder) == unusable(
         folder,
         "model.safetensors is a pointer of Git LFS, not the weights\n"
@@ -331,9 +325,7 @@ def test_remote_tokenizer(copy_model: Copy, entry: Any) -> None:
     folder = copy_model("bert")
     (folder / "evil.py").write_text("raise RuntimeError")
     change_json(folder / "tokenizer_config.json", auto_map=entry)
-    assert "  do: remove auto_map from tokenizer_config.json to use the classes of transformers" in refuse(
-        folder
-    )
+    assert "  do: remove auto_map from tokenizer_config.json to use the classes of transformers" in refuse(folder)
 
 
 def test_encoder_decoder_and_missing_class(copy_model: Copy) -> None:

@@ -44,7 +44,7 @@ def compute_logits(classifier: Any, tokens: Any) -> Any:
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "llama"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
 def test_the_folder_gives_the_same_logits(
     family: str, pooling: str, saved: Callable[..., Any], encode: Callable[..., Any]
 ) -> None:
@@ -60,8 +60,9 @@ def test_the_folder_gives_the_same_logits(
         assert np.ptp(logits[:3], axis=0).min() > 1e-3
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("family", ["bert", "roberta", "qwen3"])
+@pytest.mark.parametrize(
+    ("family", "pooling"), [("bert", "mean"), ("bert", "first"), ("roberta", "mean"), ("qwen3", "last")]
+)
 def test_sentence_transformers_gives_the_same_numbers(
     family: str, pooling: str, saved: Callable[..., Any], encode: Callable[..., Any]
 ) -> None:

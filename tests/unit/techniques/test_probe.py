@@ -36,7 +36,7 @@ def fit_plainly(features: Any, labels: Any, strength: float, bias: bool = True, 
 def test_classes(strength: float, weights: tuple[float, ...]) -> None:
     head = fit_head(FEATURES, Problem("multiclass", CLASSES, 3, weights), strength, True)
     plain = fit_plainly(STANDARD, CLASSES, strength, weights=dict(enumerate(weights)) or None)
-    np.testing.assert_allclose(softmax(head.logits(FEATURES), axis=1), plain.predict_proba(STANDARD), atol=5e-3)
+    np.testing.assert_allclose(softmax(head.logits(FEATURES), axis=1), plain.predict_proba(STANDARD), atol=1e-2)
 
 
 def test_weights_and_strength_matter() -> None:
@@ -168,16 +168,18 @@ def test_own_is_taken_on_a_tie_and_left_for_a_clear_winner() -> None:
     assert choose_pooling({"mean": FEATURES}, problem, frozenset())[0] == "mean"
 
 
-def test_a_slightly_better_pooling_is_within_noise() -> None:
-    noise = np.random.default_rng(3).normal(size=FEATURES.shape).astype(np.float32)
-    features = {"own": (STANDARD + 0.05 * noise).astype(np.float32), "mean": STANDARD.astype(np.float32)}
+def test_a_slightly_better_pooling_is_within_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The folds agree, or they don't: the mean difference is the same.
+    own = np.asarray([1.0, 1.2, 0.8, 1.0], np.float32)
+    gains = {"agreed": np.full(4, 0.05), "noisy": np.asarray([0.35, -0.2, 0.1, -0.05])}
     problem = Problem("multiclass", CLASSES, 3)
-    losses = {name: cross_validate(array, problem, 0.1, True).mean() for name, array in features.items()}
-    if losses["own"] <= losses["mean"]:  # make `mean` the better one by a hair
-        features = {"own": features["mean"], "mean": features["own"]}
-    name, reason = choose_pooling(features, problem, frozenset())
-    assert name == "own"
-    assert reason.reason.startswith("within noise of mean, and an ordinary model (own ")
+    chosen = {}
+    for name, gain in gains.items():
+        losses = iter([own, (own - gain).astype(np.float32)])
+        monkeypatch.setattr(probe, "cross_validate", lambda *args, losses=losses: next(losses))
+        chosen[name], reason = choose_pooling({"own": FEATURES, "mean": FEATURES}, problem, frozenset())
+    assert chosen == {"agreed": "mean", "noisy": "own"}
+    assert reason.reason == "within noise of mean, and an ordinary model (own 1.0000, mean 0.9500)"
 
 
 def test_a_strength_is_sought_where_the_loss_falls() -> None:
@@ -185,7 +187,7 @@ def test_a_strength_is_sought_where_the_loss_falls() -> None:
     losses = probe.try_strengths(FEATURES, Problem("multiclass", noise, 2), True)
     assert list(losses) == sorted(losses)
     assert set(losses) <= set(STRENGTHS)
-    assert min(losses, key=losses.__getitem__) == STRENGTHS[0]  # noise is best not fitted at all
+    assert min(losses, key=losses.__getitem__) < probe.USUAL_STRENGTH  # noise is best hardly fitted
     easy = np.tile(np.eye(2), (ROWS // 2, 3)).astype(np.float32)
     losses = probe.try_strengths(easy, Problem("multiclass", np.tile([0, 1], ROWS // 2), 2), True)
     assert min(losses, key=losses.__getitem__) == STRENGTHS[-1]
@@ -205,9 +207,7 @@ def test_the_same_problem_has_the_same_solution(kind: str, labels: Any, outputs:
     assert first.head.weight_CH.shape == (outputs, features[first.pooling].shape[1])
     assert first.head.weight_CH.dtype == first.head.bias_C.dtype == np.float32
     baseline = LinearHead(np.zeros_like(first.head.weight_CH), np.full(outputs, labels.mean(), np.float32))
-    loss, worse = (
-        measure_loss(head.logits(features[first.pooling]), labels, kind) for head in (first.head, baseline)
-    )
+    loss, worse = (measure_loss(head.logits(features[first.pooling]), labels, kind) for head in (first.head, baseline))
     assert loss < 0.8 * worse
 
 

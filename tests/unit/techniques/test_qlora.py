@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers.pytorch_utils import Conv1D
 
 from afina.data.batches import collate_rows
 from afina.errors import MissingExtraError
@@ -21,7 +24,7 @@ from afina.techniques.qlora import QLora, forbid_repacking
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
-FAMILIES_TRIED = ("bert", "roberta", "deberta-v2", "modernbert", "llama", "phi3")
+FAMILIES_TRIED = ("albert", "bert", "deberta-v2", "gpt2", "llama", "modernbert", "phi3", "roberta")
 
 
 def prepare(setup: Any) -> Any:
@@ -50,8 +53,8 @@ def test_the_backbone_is_4_bits_and_guarded_and_adapters_and_new_modules_move(
     layers = list_layers(loaded.model)
     backbone = f"{loaded.model.base_model_prefix}."
     new = tuple(f"{name}." for name in loaded.new_modules)
-    linear = {name for name, module in plain.items() if isinstance(module, torch.nn.Linear)}
-    assert set(layers) == {name for name in linear if name.startswith(backbone) and ".pooler." not in name}
+    linear = {name for name, module in plain.items() if isinstance(module, torch.nn.Linear | Conv1D)}
+    assert set(layers) == {name for name in linear if name.startswith(backbone) and ".pooler" not in name}
     assert len(layers) >= 4
     model = QLora().prepare(loaded, setup)
     quantised = list_layers(model)
@@ -138,6 +141,26 @@ def test_saved_restored_and_merged_it_is_the_same_model(
     # What was merged is the 4-bit base, which differs from the full one.
     full = Lora().merge(tmp_path, setup)
     assert (compute_logits(full, family, setup.pad_token_id) - logits).abs().max() > 1e-3
+
+
+def test_a_pooler_that_the_folder_does_not_hold_is_trained_in_full(
+    make_setup: Callable[..., Any], compute_logits: Callable[..., Any], tmp_path: Path
+) -> None:
+    setup = make_setup("bert", "qlora")
+    BertForMaskedLM(BertConfig.from_pretrained(setup.base)).save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(setup.base).save_pretrained(tmp_path / "base")
+    setup = replace(setup, base=tmp_path / "base")
+    loaded = QLora().load(setup)
+    assert loaded.new_modules == ("classifier", "bert.pooler")
+    model = QLora().prepare(loaded, setup)
+    moving = {name for name, _ in iterate_trainable(model)}
+    assert "base_model.model.bert.pooler.modules_to_save.default.dense.weight" in moving
+    move(model)
+    logits = compute_logits(model, "bert", setup.pad_token_id)
+    QLora().save(model, load_tokenizer(setup.base), tmp_path / "out")
+    torch.manual_seed(99)
+    for again in (QLora().restore(tmp_path / "out", setup), QLora().merge(tmp_path / "out", setup)):
+        torch.testing.assert_close(compute_logits(again, "bert", setup.pad_token_id), logits, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])

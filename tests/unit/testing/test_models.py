@@ -111,9 +111,7 @@ def test_specials_of_config_and_tokenizer_agree(family: str, tiny_models: Callab
 
 def test_same_seed_gives_the_same_bytes_and_leaves_the_random_state(tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
-    folders = [
-        save_tiny_model("bert", tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    ]
+    folders = [save_tiny_model("bert", tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, again, other = [(folder / "model.safetensors").read_bytes() for folder in folders]
     assert first == again
     assert first != other

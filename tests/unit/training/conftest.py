@@ -1,0 +1,69 @@
+"""A session of the loop over a tiny model and made-up rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afina.data.labels import LabelSpace
+
+NAMES = {"multiclass": ("kitchen", "music", "weather"), "multilabel": ("kitchen", "music", "weather"), "regression": ()}
+
+
+@pytest.fixture
+def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """`open_session(technique, kind, folder=..., rows=..., epochs=..., fit=..., **training)`: ready for `fit`.
+
+    The same arguments give the same session, down to the last bit of its weights.
+    """
+    import torch
+
+    from afina.config.load import build_config
+    from afina.tasks.base import Fit
+    from afina.tasks.registry import make_task
+    from afina.techniques.registry import make_technique
+    from afina.training.checkpoint import CheckpointStore
+    from afina.training.loop import Session, start_accelerator
+    from afina.training.optim import make_optimizer
+    from afina.training.signals import StopSignals
+
+    def build(
+        technique: str = "full",
+        kind: str = "multiclass",
+        family: str = "bert",
+        folder: str = "run",
+        rows: int = 20,
+        epochs: int = 2,
+        fit: Fit | None = None,
+        **training: Any,
+    ) -> Session:
+        outputs = len(NAMES[kind]) or 1
+        setup = make_setup(family, technique, outputs=outputs, training=training)
+        torch.manual_seed(0)
+        loaded = make_technique(technique).load(setup)
+        model = make_technique(technique).prepare(loaded, setup)
+        config = build_config({"technique": technique, "training": training}).training
+        name = "text-regression" if kind == "regression" else "text-classification"
+        rate = 1e-2 if config.learning_rate == "auto" else config.learning_rate
+        return Session(
+            model=model,
+            optimizer=make_optimizer(model, rate, config.weight_decay),
+            accelerator=start_accelerator("cpu", "fp32"),
+            task=make_task(name, LabelSpace(kind, NAMES[kind])),  # type: ignore[arg-type]
+            fit=fit or Fit(),
+            train=encode_part(family, "train", kind, rows, 0),
+            validation=encode_part(family, "validation", kind, 8, 1),
+            config=config,
+            learning_rate=rate,
+            epochs=epochs,
+            seed=3,
+            pad_id=setup.pad_token_id,
+            eval_tokens_per_batch=256,
+            store=CheckpointStore(tmp_path / folder / "checkpoints", config.save_total_limit),
+            signals=StopSignals(),
+        )
+
+    return build

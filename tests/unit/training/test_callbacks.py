@@ -1,0 +1,97 @@
+"""The history survives a kill, and progress is said in lines or in a bar."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from afina.training.callbacks import progress
+from afina.training.callbacks.history import HistoryWriter, read_history
+from afina.training.callbacks.progress import ProgressBar, ProgressLines
+from afina.training.events import Callback, TrainingPlan, notify
+
+PLAN = TrainingPlan(total_steps=10, epochs=2, first_step=0)
+VALUES = {"loss": 1.5, "learning_rate": 0.1, "grad_norm": 2.0, "epoch": 0.5, "rows": 16.0}
+
+
+def test_every_callback_is_told_in_order() -> None:
+    told: list[tuple[str, int]] = []
+
+    class Named(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_checkpoint(self, step: int, folder: str) -> None:
+            told.append((self.name, step))
+
+    notify([Named("a"), Callback(), Named("b")], "on_checkpoint", 7, "folder")
+    assert told == [("a", 7), ("b", 7)]
+
+
+def test_lines_hold_the_mean_of_the_steps_since_the_last(tmp_path: Path) -> None:
+    history = HistoryWriter(tmp_path / "metrics.jsonl", every_steps=2)
+    history.on_train_begin(PLAN)
+    for step, loss in enumerate([1.0, 2.0, 3.0, 5.0, 9.0], 1):
+        history.on_step_end(step, VALUES | {"loss": loss, "epoch": step / 4})
+    history.on_evaluate_end(5, {"validation/loss": 0.25, "epoch": 1.0})
+    assert read_history(history.path) == [
+        {"step": 2, "epoch": 0.5, "loss": 1.5, "learning_rate": 0.1},
+        {"step": 4, "epoch": 1.0, "loss": 4.0, "learning_rate": 0.1},
+        {"step": 5, "validation/loss": 0.25, "epoch": 1.0},
+    ]
+
+
+def test_a_resumed_run_drops_what_it_will_do_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"step": step, "loss": 1.0} for step in (10, 20, 30)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 40, "lo')
+    assert read_history(path) == lines
+    history = HistoryWriter(path, 10)
+    history.on_train_begin(TrainingPlan(100, 1, 20))
+    history.append({"step": 21})
+    assert read_history(path) == [*lines[:2], {"step": 21}]
+    assert read_history(tmp_path / "none") == []
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200, force_terminal=False)
+
+
+def read(console: Console) -> str:
+    file: Any = console.file
+    return str(file.getvalue())
+
+
+def test_a_line_every_few_seconds(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    lines = ProgressLines(console)
+    lines.on_train_begin(TrainingPlan(10, 2, 2))
+    for step in range(3, 8):
+        now += 4.0
+        lines.on_step_end(step, VALUES)
+    lines.on_evaluate_end(5, {"validation/loss": 0.5, "validation/accuracy": 0.75, "validation/other": 1, "epoch": 1})
+    assert read(console).splitlines() == [
+        "step 5/10  loss 1.5000  about 20 s left",
+        "epoch 1, step 5: validation loss 0.5000  accuracy 0.7500",
+    ]
+
+
+def test_a_bar_shows_the_loss_and_goes_away(console: Console) -> None:
+    bar = ProgressBar(console)
+    bar.close()
+    bar.on_train_begin(PLAN)
+    bar.on_step_end(1, VALUES)
+    assert bar.bar is not None
+    assert bar.bar.tasks[0].fields["loss"] == "1.5000"
+    assert bar.bar.tasks[0].completed == 1
+    bar.on_evaluate_end(1, {"validation/rmse": 0.5, "epoch": 1.0})
+    bar.on_train_end(1, {})
+    assert bar.bar is None
+    assert "epoch 1, step 1: validation rmse 0.5000" in read(console)

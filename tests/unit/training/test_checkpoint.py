@@ -1,0 +1,334 @@
+"""A checkpoint is whole or not there, whatever the disk or a kill does at any step of its writing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from afina.errors import RunFolderError
+from afina.training import checkpoint as module
+from afina.training.checkpoint import CheckpointStore, is_whole, name_step, restore_moments, restore_weights
+from afina.training.optim import make_optimizer
+
+
+def make_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.ModuleDict({"moving": nn.Linear(4, 3), "resting": nn.Linear(50, 50)})
+    model["resting"].requires_grad_(False)
+    return model
+
+
+def take_steps(model: Any, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+    for step in range(start, start + steps):
+        torch.manual_seed(step)
+        model["moving"](torch.randn(6, 4)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.fixture
+def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = make_model()
+    optimizer = make_optimizer(model, 0.1, 0.1)
+    take_steps(model, optimizer, 3)
+    return model, optimizer
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "run" / "checkpoints", keep=2)
+
+
+def list_names(store: CheckpointStore) -> list[str]:
+    return sorted(path.name for path in store.folder.iterdir()) if store.folder.exists() else []
+
+
+def test_weights_moments_and_state_come_back(store: CheckpointStore, trained: Any) -> None:
+    model, optimizer = trained
+    folder = store.save(model, optimizer, {"step": 3, "best_step": None, "best_loss": 0.1 + 0.2})
+    assert folder == store.folder / "step-00000003"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json", "optimizer.safetensors", "state.json", "weights.safetensors"
+    ]  # fmt: skip
+    found, damaged = store.find_newest()
+    assert found is not None
+    assert damaged == []
+    assert found.state == {"step": 3, "best_step": None, "best_loss": 0.1 + 0.2}
+    again = make_model(1)
+    fresh = make_optimizer(again, 0.1, 0.1)
+    assert not torch.equal(again["moving"].weight, model["moving"].weight)
+    restore_weights(found, again)
+    restore_moments(found, again, fresh)
+    # Only what moves is kept: a LoRA's checkpoint is small.
+    assert torch.equal(again["moving"].weight, model["moving"].weight)
+    assert not torch.equal(again["resting"].weight, model["resting"].weight)
+    assert folder.joinpath("weights.safetensors").stat().st_size < 2000
+    for wanted, parameter in zip(model.parameters(), again.parameters(), strict=True):
+        assert optimizer.state[wanted].keys() == fresh.state[parameter].keys()
+        for name, value in optimizer.state[wanted].items():
+            assert torch.equal(fresh.state[parameter][name], value)
+            assert fresh.state[parameter][name].dtype == value.dtype
+    take_steps(model, optimizer, 4, start=3)
+    take_steps(again, fresh, 4, start=3)
+    assert torch.equal(again["moving"].weight, model["moving"].weight)
+
+
+def test_moments_matter(store: CheckpointStore, trained: Any) -> None:
+    model, optimizer = trained
+    store.save(model, optimizer, {"step": 3})
+    found, _ = store.find_newest()
+    assert found is not None
+    again = make_model()
+    restore_weights(found, again)
+    fresh = make_optimizer(again, 0.1, 0.1)
+    take_steps(model, optimizer, 1, start=3)
+    take_steps(again, fresh, 1, start=3)
+    assert not torch.equal(again["moving"].weight, model["moving"].weight)
+
+
+def test_a_checkpoint_before_the_first_step_has_no_moments(store: CheckpointStore) -> None:
+    model = make_model()
+    optimizer = make_optimizer(model, 0.1, 0.1)
+    store.save(model, optimizer, {"step": 0})
+    found, _ = store.find_newest()
+    assert found is not None
+    restore_moments(found, model, optimizer)
+    assert not optimizer.state
+
+
+def test_a_checkpoint_of_another_model_is_refused(store: CheckpointStore, trained: Any) -> None:
+    model, optimizer = trained
+    folder = store.save(model, optimizer, {"step": 3})
+    found, _ = store.find_newest()
+    assert found is not None
+    other = make_model()
+    other["moving"].bias.requires_grad_(False)
+    with pytest.raises(RunFolderError) as caught:
+        restore_weights(found, other)
+    assert str(caught.value) == (
+        f"the checkpoint {folder} is of another model\n  found: 2 tensors\n  expected: 1 tensors of the same names"
+    )
+
+
+class Killed(BaseException):
+    """What a kill is to the program: nothing catches it."""
+
+
+WRITES = (
+    (Path, "mkdir"), (safetensors.torch, "save_file"), (os, "fsync"), (os, "rename"), (module, "write_synced"),
+    (module, "make_manifest"),
+)  # fmt: skip
+
+
+def break_disk(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException, once: bool) -> list[str]:
+    """Raise `error` at the `at`-th operation on the disk (and, unless `once`, at all after it); gives those done."""
+    done: list[str] = []
+
+    def wrap(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            if len(done) == at:
+                if once:
+                    done.append("failed")
+                raise error
+            done.append(name)
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    # Removing ignores errors of the disk, but not a kill.
+    for owner, name in WRITES if once else (*WRITES, (shutil, "rmtree")):
+        wrap(owner, name)
+    return done
+
+
+def save_twice(store: CheckpointStore, trained: Any, second: int, at: int) -> int:
+    """A checkpoint of step 5, then one of step `second` that is killed at operation `at`; gives how many were done."""
+    model, optimizer = trained
+    store.save(model, optimizer, {"step": 5, "best_step": 5, "n": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        done = break_disk(patch, at, Killed(), once=False)
+        with contextlib.suppress(Killed):
+            store.save(model, optimizer, {"step": second, "best_step": 5, "n": 2})
+    return len(done)
+
+
+@pytest.mark.parametrize("second", [5, 8])
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(second: int, keep: int, tmp_path: Path, trained: Any) -> None:
+    operations = save_twice(CheckpointStore(tmp_path / "whole", keep), trained, second, at=1000)
+    assert operations >= 13
+    outcomes = set()
+    for at in range(operations):
+        store = CheckpointStore(tmp_path / str(at), keep)
+        assert save_twice(store, trained, second, at) == at
+        found, damaged = store.find_newest()
+        assert found is not None, f"nothing is left after a kill at operation {at}"
+        assert damaged == []
+        assert found.state in ({"step": 5, "best_step": 5, "n": 1}, {"step": second, "best_step": 5, "n": 2})
+        best = store.find_step(5)
+        assert best is not None
+        outcomes.add(found.state["n"])
+        # The next save of the resumed run clears what is left lying about.
+        store.save(*trained, {"step": 9, "best_step": 9})
+        store.save(*trained, {"step": 10, "best_step": 9})
+        assert list_names(store) == ["step-00000009", "step-00000010"]
+    assert outcomes == {1, 2}
+
+
+@pytest.mark.parametrize("second", [5, 8])
+def test_an_error_of_the_disk_at_any_instant_is_said_and_costs_nothing(
+    second: int, tmp_path: Path, trained: Any
+) -> None:
+    refused: list[str] = []
+    written = False
+    for at in range(100):
+        store = CheckpointStore(tmp_path / str(at) / "checkpoints", 2)
+        model, optimizer = trained
+        store.save(model, optimizer, {"step": 5, "n": 1})
+        with pytest.MonkeyPatch.context() as patch:
+            done = break_disk(patch, at, OSError(errno.ENOSPC, "No space left on device"), once=True)
+            try:
+                store.save(model, optimizer, {"step": second, "n": 2})
+            except RunFolderError as error:
+                refused.append(str(error))
+            written = "failed" not in done
+        found, _ = store.find_newest()
+        assert found is not None
+        assert not list(store.folder.glob(".*"))
+        if written:
+            break
+    assert written
+    assert len(refused) == at >= 10
+    assert refused == [
+        f"the checkpoint {tmp_path / str(i) / 'checkpoints' / name_step(second)} can't be written\n"
+        "  found: [Errno 28] No space left on device\n"
+        f"  do: free some space, then afina resume {tmp_path / str(i)}"
+        for i in range(at)
+    ]
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """In here no file can grow beyond 100 bytes: writing fails as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_with_what_to_do(store: CheckpointStore, trained: Any) -> None:
+    model, optimizer = trained
+    store.save(model, optimizer, {"step": 1})
+    with full_disk(), pytest.raises(RunFolderError) as caught:
+        store.save(model, optimizer, {"step": 2})
+    assert caught.value.problems[0].remedy == f"free some space, then afina resume {store.folder.parent}"
+    assert list_names(store) == ["step-00000001"]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "noise"])
+def test_a_damaged_checkpoint_is_passed_over(file: str, damage: str, store: CheckpointStore, trained: Any) -> None:
+    model, optimizer = trained
+    for step in (1, 2):
+        store.save(model, optimizer, {"step": step})
+    path = store.folder / "step-00000002" / file
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        changed = bytes([content[0] ^ 1]) + content[1:]
+        path.write_bytes({"cut": content[:-1], "changed": changed, "noise": b"\xff\x00"}[damage])
+    assert not is_whole(store.folder / "step-00000002")
+    found, damaged = store.find_newest()
+    assert found is not None
+    assert found.state == {"step": 1}
+    assert damaged == [store.folder / "step-00000002"]
+    assert store.find_step(2) is None
+    assert store.find_step(1) == found
+
+
+def test_a_file_too_many_is_damage(store: CheckpointStore, trained: Any) -> None:
+    folder = store.save(*trained, {"step": 1})
+    (folder / "extra").write_text("")
+    assert not is_whole(folder)
+
+
+def test_without_any_there_is_none(store: CheckpointStore) -> None:
+    assert store.find_newest() == (None, [])
+    assert store.find_step(1) is None
+    assert store.list_folders() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "kept"),
+    [(1, None, [9]), (1, 2, [2, 9]), (2, 2, [2, 8, 9]), (2, 9, [8, 9]), (3, 8, [7, 8, 9]), (50, 1, list(range(1, 10)))],
+)
+def test_the_newest_and_the_best_are_kept(
+    keep: int, best: int | None, kept: list[int], tmp_path: Path, trained: Any
+) -> None:
+    store = CheckpointStore(tmp_path, keep)
+    for step in range(1, 10):
+        store.save(*trained, {"step": step, "best_step": best if best and step >= best else None})
+        assert store.find_newest()[0] is not None
+    assert list_names(store) == [name_step(step) for step in kept]
+
+
+def test_damaged_ones_of_an_abandoned_future_push_no_good_one_out(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path, 1)
+    store.keep = 3
+    for step in (100, 200, 300):
+        store.save(*trained, {"step": step, "best_step": 100})
+    for step in (200, 300):
+        (tmp_path / name_step(step) / "state.json").unlink()
+    store.keep = 1
+    found, damaged = store.find_newest()
+    assert found is not None
+    assert found.state["step"] == 100
+    assert [folder.name for folder in damaged] == ["step-00000300", "step-00000200"]
+    store.save(*trained, {"step": 150, "best_step": 100})
+    assert list_names(store) == ["step-00000100", "step-00000150"]
+
+
+def test_steps_are_in_order_of_their_numbers(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path, 5)
+    for step in (2, 10, 9):
+        store.save(*trained, {"step": step})
+    found, _ = store.find_newest()
+    assert found is not None
+    assert found.state["step"] == 9  # 10 was of an abandoned future
+    assert [folder.name for folder in store.list_folders()] == ["step-00000002", "step-00000009"]
+    store.save(*trained, {"step": 10})
+    assert [folder.name for folder in store.list_folders()][-1] == "step-00000010"
+
+
+def test_the_manifest_is_written_last_and_all_is_synced(
+    store: CheckpointStore, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync: Callable[[int], None] = os.fsync
+
+    def watch(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    store.save(*trained, {"step": 1})
+    assert synced == [
+        "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json", ".step-00000001.tmp",
+        "checkpoints",
+    ]  # fmt: skip

@@ -1,0 +1,394 @@
+"""Accumulated equals whole, resumed equals uninterrupted, the best weights come back, and what isn't a number stops."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from afina.data.batches import collate_rows, group_windows, order_training_batches
+from afina.errors import Interrupted, TrainingError
+from afina.tasks.base import Fit
+from afina.techniques.base import iterate_trainable
+from afina.training import loop
+from afina.training.checkpoint import CheckpointStore
+from afina.training.events import Callback, TrainingPlan
+from afina.training.loop import Progress, Session, eval_step, fit, resume_from, run_epoch, train_step
+
+FITS = {
+    "multiclass": Fit(class_weights=(0.3, 1.0, 4.0)),
+    "multilabel": Fit(class_weights=(0.5, 2.0, 3.0)),
+    "regression": Fit(target_mean=0.1, target_scale=0.5),
+}
+
+
+class Recorder(Callback):
+    """Writes down all that is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def on_train_begin(self, plan: TrainingPlan) -> None:
+        self.told.append(("begin", plan))
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        self.told.append(("step", step, values))
+
+    def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+        self.told.append(("evaluate", step, values))
+
+    def on_checkpoint(self, step: int, folder: str) -> None:
+        self.told.append(("checkpoint", step))
+
+    def on_train_end(self, step: int, values: dict[str, Any]) -> None:
+        self.told.append(("end", step, values))
+
+    def named(self, event: str) -> list[tuple[Any, ...]]:
+        return [told for told in self.told if told[0] == event]
+
+
+def keep_gradients(session: Session) -> list[dict[str, torch.Tensor]]:
+    """A list that gets the gradients of each step; the weights stay where they are."""
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def step() -> None:
+        kept.append({name: p.grad.clone() for name, p in iterate_trainable(session.model) if p.grad is not None})
+
+    session.optimizer.step = step  # type: ignore[method-assign, assignment]
+    return kept
+
+
+def take_weights(session: Session) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in iterate_trainable(session.model)}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", FITS)
+def test_four_small_batches_are_one_large(kind: str, weighted: bool, open_session: Callable[..., Any]) -> None:
+    settings = FITS[kind] if weighted or kind == "regression" else Fit()
+    session = open_session(kind=kind, fit=settings, max_grad_norm=0.0)
+    rows = np.random.default_rng(0).permutation(20)[:15]
+    small = [rows[:4], rows[4:5], rows[5:11], rows[11:]]
+    assert len({int(session.train.tokens.lengths[part].max()) for part in small}) > 2
+    gradients = keep_gradients(session)
+    told = [train_step(session, window) for window in ([rows], small, [rows[:4]])]
+    assert gradients[0].keys() == dict(iterate_trainable(session.model)).keys()
+    largest = max(float(gradient.abs().max()) for gradient in gradients[0].values())
+    assert largest > 1e-3
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6 * max(1.0, largest), msg=name)
+    assert not equal(gradients[2], gradients[0])
+    for name in ("loss", "grad_norm", "rows", "learning_rate"):
+        assert told[1][name] == pytest.approx(told[0][name], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_each_window_is_torchs_mean_over_its_rows(kind: str, open_session: Callable[..., Any]) -> None:
+    settings = FITS[kind]
+    session = open_session(
+        kind=kind, fit=settings, max_grad_norm=0.0, per_device_train_batch_size=3, gradient_accumulation_steps=2
+    )
+    gradients = keep_gradients(session)
+    run_epoch(session)
+    windows = group_windows(order_training_batches(session.train.tokens.lengths, 3, session.seed, 0), 2)
+    sizes = [sum(map(len, window)) for window in windows]
+    assert len(gradients) == len(windows) == session.steps_per_epoch == 4
+    assert len(windows[-1]) == 1  # 20 rows are 7 batches, and 7 batches are 3 windows and a half
+    assert len(set(sizes)) > 1
+    for window, found in zip(windows, gradients, strict=True):
+        rows = np.concatenate(window)
+        session.model.train()
+        logits = session.model(**collate_rows(session.train.tokens, rows, session.pad_id)).logits
+        labels = torch.from_numpy(session.train.labels[rows])
+        if kind == "multiclass":
+            loss = functional.cross_entropy(logits, labels, weight=torch.tensor(settings.class_weights))
+        elif kind == "multilabel":
+            weights = torch.tensor(settings.class_weights)
+            loss = functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights)
+        else:
+            loss = functional.mse_loss(logits[:, 0], (labels - settings.target_mean) / settings.target_scale)
+        session.model.zero_grad()
+        loss.backward()
+        for name, parameter in iterate_trainable(session.model):
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=2e-6, msg=name)
+        session.model.zero_grad()
+
+
+def test_gradients_are_clipped_to_the_norm(open_session: Callable[..., Any]) -> None:
+    session = open_session(max_grad_norm=0.05)
+    gradients = keep_gradients(session)
+    values = train_step(session, [np.arange(8)])
+    norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients[0].values()))
+    assert values["grad_norm"] > 0.1
+    assert norm == pytest.approx(0.05, rel=1e-3)
+
+
+def test_the_loop_tells_what_it_does(open_session: Callable[..., Any]) -> None:
+    session = open_session(epochs=2, per_device_train_batch_size=6, save_steps=3, early_stopping_patience=0)
+    recorder = Recorder()
+    session.callbacks = (recorder,)
+    fit(session)
+    assert [(told[0], told[1]) for told in recorder.told] == [
+        ("begin", TrainingPlan(8, 2, 0)), ("step", 1), ("step", 2), ("step", 3), ("checkpoint", 3), ("step", 4),
+        ("evaluate", 4), ("checkpoint", 4), ("step", 5), ("step", 6), ("checkpoint", 6), ("step", 7), ("step", 8),
+        ("evaluate", 8), ("checkpoint", 8), ("end", 8),
+    ]  # fmt: skip
+    assert [told[2]["epoch"] for told in recorder.named("step")] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
+    assert sum(told[2]["rows"] for told in recorder.named("step")) == 2 * 20
+    assert [told[2]["epoch"] for told in recorder.named("evaluate")] == [1.0, 2.0]
+    # 8 steps, of which the first is warm-up.
+    rates = [told[2]["learning_rate"] for told in recorder.named("step")]
+    assert rates == pytest.approx([1e-2 * r for r in [1 / 2, 1, 6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7]])
+
+
+@pytest.mark.parametrize("technique", ["full", "lora"])
+def test_training_learns(technique: str, open_session: Callable[..., Any]) -> None:
+    session = open_session(technique, epochs=8, rows=48, learning_rate=5e-3, per_device_train_batch_size=8)
+    before = eval_step(session)["validation/loss"]
+    fit(session)
+    after = eval_step(session)
+    assert after["validation/loss"] < 0.7 * before
+    assert session.progress.best_loss == pytest.approx(after["validation/loss"])
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_the_validation_loss_is_the_mean_of_the_rows(kind: str, open_session: Callable[..., Any]) -> None:
+    session = open_session(kind=kind, fit=FITS[kind])
+    values = eval_step(session)
+    part, batch = session.validation, collate_rows(session.validation.tokens, np.arange(8), session.pad_id)
+    with torch.no_grad():
+        logits = session.model(**batch).logits
+    losses = session.task.losses(logits, torch.from_numpy(part.labels), session.fit)
+    weights = session.task.row_weights(part.labels, session.fit)
+    assert values["validation/loss"] == pytest.approx(float(losses.sum()) / float(weights.sum()), rel=1e-5)
+    assert f"validation/{session.task.primary_metric}" in values
+    if kind == "regression":  # scores are in the units of the data
+        misses = logits[:, 0].numpy() * 0.5 + 0.1 - part.labels
+        assert values["validation/rmse"] == pytest.approx(float(np.sqrt((misses**2).mean())), rel=1e-4)
+
+
+class Crash(Exception):
+    """What a callback raises in place of a kill."""
+
+
+class CrashAfter(Callback):
+    """Raises after the `number`-th checkpoint."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def on_checkpoint(self, step: int, folder: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash
+
+
+RUN = {
+    "rows": 18, "epochs": 3, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "save_steps": 2,
+    "dropout": 0.2, "save_total_limit": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("technique", ["full", "lora"])
+def test_a_resumed_run_is_the_uninterrupted_one(technique: str, open_session: Callable[..., Any]) -> None:
+    whole = open_session(technique, folder="whole", **RUN)
+    recorder = Recorder()
+    whole.callbacks = (recorder,)
+    fit(whole)
+    checkpoints = len(recorder.named("checkpoint"))
+    assert checkpoints == 6
+    for number in random.Random(technique).sample(range(1, checkpoints + 1), 2):
+        stopped = open_session(technique, folder=f"stopped {number}", **RUN)
+        stopped.callbacks = (CrashAfter(number),)
+        with pytest.raises(Crash):
+            fit(stopped)
+        again = open_session(technique, folder=f"stopped {number}", **RUN)
+        checkpoint, damaged = again.store.find_newest()
+        assert checkpoint is not None
+        assert damaged == []
+        assert not equal(take_weights(again), take_weights(stopped))
+        resume_from(again, checkpoint)
+        assert equal(take_weights(again), take_weights(stopped))
+        assert again.progress == stopped.progress
+        told = Recorder()
+        again.callbacks = (told,)
+        fit(again)
+        assert equal(take_weights(again), take_weights(whole))
+        assert again.progress == whole.progress
+        assert told.named("begin")[0][1].first_step == checkpoint.state["step"]
+        # Step by step the same loss, not only the same end.
+        assert told.named("step") == recorder.named("step")[checkpoint.state["step"] :]
+        assert told.named("evaluate") == recorder.named("evaluate")[checkpoint.state["epoch"] :]
+
+
+@pytest.mark.parametrize("at", [2, 3])  # in the middle of an epoch, and at its last step, before the evaluation
+def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_been(
+    at: int, open_session: Callable[..., Any]
+) -> None:
+    whole = open_session(folder="whole", **RUN)
+    fit(whole)
+
+    class Signal(Callback):
+        def on_step_end(self, step: int, values: dict[str, float]) -> None:
+            if step == at:
+                stopped.signals.received = 15
+
+    stopped = open_session(folder="stopped", **RUN)
+    recorder = Recorder()
+    stopped.callbacks = (Signal(), recorder)
+    with pytest.raises(Interrupted) as caught:
+        fit(stopped)
+    assert caught.value.exit_code == 143
+    assert caught.value.run == stopped.store.folder.parent
+    assert recorder.named("step")[-1][1] == recorder.named("checkpoint")[-1][1] == at
+    assert recorder.named("evaluate") == []
+    again = open_session(folder="stopped", **RUN)
+    checkpoint, _ = again.store.find_newest()
+    assert checkpoint is not None
+    resume_from(again, checkpoint)
+    fit(again)
+    assert equal(take_weights(again), take_weights(whole))
+
+
+def measure_badly(losses: list[float], session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluations give these losses."""
+    values = iter(losses)
+    monkeypatch.setattr(loop, "eval_step", lambda session: {"validation/loss": next(values)})
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "evaluations", "best"),
+    [
+        ([5, 4, 3, 2, 1, 0.5], 2, 6, 6),
+        ([5, 4, 4.5, 4.6, 1, 1], 2, 4, 2),
+        ([5, 6, 4, 6, 6, 1], 2, 5, 3),
+        ([5, 5, 5, 5, 5, 5], 3, 4, 1),
+        ([5, 6, 7, 8, 9, 10], 0, 6, 1),
+        ([5, 6, 7, 8, 9, 4], 5, 6, 6),
+    ],
+)
+def test_training_stops_when_patience_ends_and_the_best_weights_come_back(
+    losses: list[float],
+    patience: int,
+    evaluations: int,
+    best: int,
+    open_session: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = open_session(
+        rows=6, epochs=6, per_device_train_batch_size=3, early_stopping_patience=patience, save_total_limit=1
+    )
+    measure_badly(losses, session, monkeypatch)
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Watch(Callback):
+        def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+            seen[int(values["epoch"])] = take_weights(session)
+
+    session.callbacks = (Watch(),)
+    fit(session)
+    assert list(seen) == list(range(1, evaluations + 1))
+    assert session.progress.best_step == 2 * best
+    assert session.progress.best_loss == losses[best - 1]
+    assert equal(take_weights(session), seen[best])
+    assert sum(equal(take_weights(session), weights) for weights in seen.values()) == 1
+
+
+def test_a_run_that_was_out_of_patience_takes_no_more_steps_when_resumed(
+    open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"rows": 6, "epochs": 6, "per_device_train_batch_size": 3, "early_stopping_patience": 1}
+    session = open_session(**settings)
+    measure_badly([1, 2], session, monkeypatch)
+    fit(session)
+    again = open_session(**settings)
+    checkpoint, _ = again.store.find_newest()
+    assert checkpoint is not None
+    resume_from(again, checkpoint)
+    recorder = Recorder()
+    again.callbacks = (recorder,)
+    fit(again)
+    assert recorder.named("step") == []
+    assert equal(take_weights(again), take_weights(session))
+
+
+def test_a_best_checkpoint_that_is_gone_is_said(
+    open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(rows=6, epochs=2, per_device_train_batch_size=3)
+    measure_badly([1, 2], session, monkeypatch)
+    monkeypatch.setattr(CheckpointStore, "find_step", lambda self, step: None)
+    with pytest.raises(TrainingError) as caught:
+        fit(session)
+    assert str(caught.value) == "the best checkpoint, step 2, is damaged or gone"
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_what_is_not_a_number_stops_in_its_step_and_names_the_rows(
+    kind: str, open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(per_device_train_batch_size=4, dropout=0.0)
+    windows = group_windows(order_training_batches(session.train.tokens.lengths, 4, session.seed, 0), 1)
+    losses = session.task.losses
+    calls = 0
+
+    def break_third(logits: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        value = losses(logits, labels, fit)
+        if calls < 3:
+            return value
+        if kind == "loss":
+            return value * float("nan")
+        return value + torch.sqrt(logits[:, 0] - logits[:, 0].detach())  # 0, with an infinite gradient
+
+    session.task.losses = break_third
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Watch(Callback):
+        def on_step_end(self, step: int, values: dict[str, float]) -> None:
+            seen.append(take_weights(session))
+
+    session.callbacks = (Watch(),)
+    with pytest.raises(TrainingError) as caught:
+        fit(session)
+    rows = ", ".join(str(row + 1) for row in sorted(windows[2][0].tolist()))
+    assert str(caught.value) == (
+        "the loss or its gradient is not a finite number at step 3\n"
+        f"  found: training rows {rows}\n"
+        "  do: a smaller --set training.learning_rate, or --set training.precision=fp32; the rows may hold odd text"
+    )
+    assert len(seen) == 2
+    assert equal(take_weights(session), seen[-1])
+
+
+def test_steps_are_counted_as_they_are_taken(open_session: Callable[..., Any]) -> None:
+    session = open_session(rows=20, epochs=3, per_device_train_batch_size=3, gradient_accumulation_steps=4)
+    assert (session.steps_per_epoch, session.total_steps) == (2, 6)
+    fit(session)
+    assert session.progress.step == 6
+    assert session.progress == Progress(**session.progress.__dict__)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Accelerator, "num_processes", 2)
+    with pytest.raises(TrainingError) as caught:
+        loop.start_accelerator("cpu", "fp32")
+    assert str(caught.value) == "afina trains in one process\n  found: 2 processes"
+
+
+def test_the_number_format_reaches_the_accelerator() -> None:
+    for precision in ("bf16", "fp32"):  # one after the other in one process
+        accelerator = loop.start_accelerator("cpu", precision)
+        assert loop.precision_of(accelerator) == precision
+        assert accelerator.device.type == "cpu"
