@@ -2,8 +2,8 @@
 
     make demo        or: python examples/demo.py [OUTPUT]
 
-Fine-tunes MiniLM (22.7M parameters) on 720 requests to a voice assistant, each technique in a process of its own so that
-its memory is its own, and ends with a table: baselines, held-out scores with 95 % intervals, seconds, peak memory.
+Fine-tunes MiniLM (22.7M parameters) on 720 requests to a voice assistant, each technique in a process of its own so
+that its memory is its own, and ends with a table: baselines, held-out scores with 95 % intervals, seconds, peak memory.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,22 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session")
+def find_tokenizer(tiny_models: Callable[[str], Path]) -> Callable[[str], Any]:
+    """`find_tokenizer(family)`: the family's tokenizer, loaded once. Don't change it."""
+    from afina.models.load import load_tokenizer
+
+    return cache(lambda family: load_tokenizer(tiny_models(family)))
+
+
 @pytest.fixture
-def encode(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def encode(find_tokenizer: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """`encode(family, texts, max_seq_length=64)`: the token arrays of texts or pairs, by the family's tokenizer."""
     from afina.data.encode import encode_texts
-    from afina.models.load import load_tokenizer
 
     def build(family: str, texts: Sequence[Any], max_seq_length: int = 64) -> Any:
         folder = tmp_path_factory.mktemp("tokens")
-        return encode_texts(load_tokenizer(tiny_models(family)), [texts], max_seq_length, folder)
+        return encode_texts(find_tokenizer(family), [texts], max_seq_length, folder)
 
     return build
 
@@ -43,17 +51,16 @@ def encode_part(encode: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def make_setup(tiny_models: Callable[[str], Path]) -> Callable[..., Any]:
+def make_setup(tiny_models: Callable[[str], Path], find_tokenizer: Callable[[str], Any]) -> Callable[..., Any]:
     """`make_setup(family, technique, outputs=3, precision="fp32", **sections)`: what a technique is told of a run."""
     from afina.config.load import build_config
-    from afina.models.load import load_tokenizer
     from afina.techniques.base import Setup
 
     def build(family: str, technique: str, outputs: int = 3, precision: str = "fp32", **sections: Any) -> Setup:
         folder = tiny_models(family)
         head = {"num_labels": outputs, "problem_type": "single_label_classification"}
         config = build_config({"technique": technique, **sections})
-        return Setup(folder, str(folder), head, load_tokenizer(folder).pad_token_id, config, precision)
+        return Setup(folder, str(folder), head, find_tokenizer(family).pad_token_id, config, precision)
 
     return build
 

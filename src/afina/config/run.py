@@ -77,7 +77,7 @@ class TrainingConfig(Section):
     class_weight: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by rows / (classes * rows of the class)."""
     early_stopping_patience: Annotated[int, Field(ge=0)] = 3
-    """Evaluations without a better validation loss after which training stops. 0 means never."""
+    """Evaluations without a better main score on the validation part after which training stops. 0 means never."""
     save_steps: Annotated[int, Field(ge=0)] = 500
     """Optimizer steps between checkpoints, besides the one at each evaluation. 0 means only those."""
     save_total_limit: PositiveInt = 2

@@ -79,8 +79,9 @@ def load_classifier(
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, **SAFE)
-            for key, value in {**head, "pad_token_id": pad_token_id, **dropout_settings(config, dropout)}.items():
-                setattr(config, key, value)
+            dropouts = dropout_settings(config, dropout)
+            found = {name: getattr(config, name) for name in dropouts}
+            config.update({**head, "pad_token_id": pad_token_id, **dropouts})
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
                 ignore_mismatched_sizes=True, quantization_config=quantization, **SAFE,
@@ -88,7 +89,7 @@ def load_classifier(
         except Exception as error:
             raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
     mismatched = {name for name, *_ in info["mismatched_keys"]}
-    model.config.use_cache = False
+    model.config.update({**found, "use_cache": False})  # the layers are made; what is saved says what it said before
     return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))
 
 

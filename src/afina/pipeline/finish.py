@@ -60,9 +60,9 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     folder.write_json("environment.json", report["environment"])
     folder.write_text("report.html", render_report(report))
     folder.write_text("README.md", render_card(report))
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.clear_work()
     folder.write_json("report.json", report)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return report
 
 

@@ -13,7 +13,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
     """`runs` (one mapping each) and `differences` (setting -> value in each run).
 
     Raises:
-        ConfigError: for fewer than two runs, or runs of different tasks or test rows: their scores say nothing together.
+        ConfigError: for fewer than two runs, or runs of different tasks or test rows, whose scores say nothing.
     """
     if len(folders) < 2:
         raise ConfigError("comparing takes two runs or more", remedy="afina compare RUN RUN")

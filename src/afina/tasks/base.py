@@ -95,6 +95,10 @@ class Task(Protocol):
         """Every score of these rows, larger or smaller better as its name says."""
         ...
 
+    def rank(self, scores: Mapping[str, float]) -> float:
+        """One number to choose a checkpoint by, from the scores of the validation part: the larger the better."""
+        ...
+
     def intervals(
         self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:

@@ -6,7 +6,7 @@ Letters: N rows of a set, B of a batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +81,9 @@ class TextClassification:
         if self.many:
             return multilabel.score_multilabel(self.probabilities(logits_NC), labels, self.thresholds(fit))
         return classification.score_classification(self.probabilities(logits_NC), labels)
+
+    def rank(self, scores: Mapping[str, float]) -> float:
+        return scores[self.primary_metric]
 
     def intervals(
         self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int

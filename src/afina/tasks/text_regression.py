@@ -7,7 +7,7 @@ its squared error in standard deviations. Letters: N rows of a set, B of a batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,9 @@ class TextRegression:
 
     def score(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, float]:
         return regression.score_regression(logits_NC[:, 0], labels)
+
+    def rank(self, scores: Mapping[str, float]) -> float:
+        return -scores[self.primary_metric]
 
     def intervals(
         self,

@@ -40,8 +40,10 @@ class Progress:
     """Epochs done."""
     window: int = 0
     """Optimizer steps done within the epoch."""
+    best_rank: float | None = None
+    """Best main score of the validation part so far, the larger the better."""
     best_loss: float | None = None
-    """Least validation loss so far."""
+    """Validation loss of that evaluation."""
     best_step: int | None = None
     """The step it was measured at."""
     worse_evaluations: int = 0
@@ -83,7 +85,7 @@ class Session:
 
     @property
     def is_out_of_patience(self) -> bool:
-        """Whether the validation loss has not improved for as long as the settings allow."""
+        """Whether the validation score has not improved for as long as the settings allow."""
         patience = self.config.early_stopping_patience
         return patience > 0 and self.progress.worse_evaluations >= patience
 
@@ -98,6 +100,8 @@ def fit(session: Session) -> None:
     progress = session.progress
     plan = TrainingPlan(session.total_steps, session.epochs, progress.step)
     notify(session.callbacks, "on_train_begin", plan)
+    if progress.best_step is None and session.config.head_init == "probe":
+        evaluate_and_save(session)  # the solved head is a result of its own: training may make it worse
     while progress.epoch < session.epochs and not session.is_out_of_patience:
         run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:
@@ -124,13 +128,20 @@ def run_epoch(session: Session) -> None:
         stop_if_asked(session)
         if config.save_steps and progress.step % config.save_steps == 0 and progress.window < len(windows):
             save_checkpoint(session)
-    values = eval_step(session)
     progress.epoch += 1
     progress.window = 0
-    remember_best(progress, values["validation/loss"])
+    evaluate_and_save(session)
+    stop_if_asked(session)
+
+
+def evaluate_and_save(session: Session) -> None:
+    """Measure the validation part, note whether it is the best so far, and write a checkpoint."""
+    progress = session.progress
+    values = eval_step(session)
+    scores = {name.removeprefix("validation/"): value for name, value in values.items()}
+    remember_best(progress, session.task.rank(scores), scores["loss"])
     notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": float(progress.epoch)})
     save_checkpoint(session)
-    stop_if_asked(session)
 
 
 def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float]:
@@ -200,10 +211,15 @@ def clip_gradients(session: Session) -> torch.Tensor:
     return session.accelerator.clip_grad_norm_(parameters, limit)
 
 
-def remember_best(progress: Progress, loss: float) -> None:
-    """Note whether this evaluation is the best one so far."""
-    if progress.best_loss is None or loss < progress.best_loss:
-        progress.best_loss, progress.best_step, progress.worse_evaluations = loss, progress.step, 0
+def remember_best(progress: Progress, rank: float, loss: float) -> None:
+    """Note whether this evaluation is the best one so far; of two with equal scores the one with less loss is.
+
+    The loss alone would not do: it rises when a model that is right more often is also surer of its errors.
+    """
+    known = progress.best_rank is not None and progress.best_loss is not None
+    if not known or (rank, -loss) > (progress.best_rank, -(progress.best_loss or 0.0)):
+        progress.best_rank, progress.best_loss = rank, loss
+        progress.best_step, progress.worse_evaluations = progress.step, 0
     else:
         progress.worse_evaluations += 1
 

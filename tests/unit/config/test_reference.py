@@ -1,4 +1,4 @@
-"""The page of settings is what the schema says; `python -m afina.config.reference > docs/reference/settings.md` makes it."""
+"""The page of settings is what the schema says (`python -m afina.config.reference` prints it)."""
 
 from __future__ import annotations
 

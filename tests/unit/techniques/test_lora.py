@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def owner(name: str) -> str:
     return name.removeprefix("base_model.model.").split(".lora_")[0].replace(".modules_to_save.default", "")
 
 
-@pytest.mark.parametrize("targets", ["auto", "all-linear"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "targets"), [*product(FAMILIES, ["auto"]), *product(ONE_OF_EACH_KIND, ["all-linear"])]
+)
 def test_adapters_and_new_modules_move_and_nothing_else(
     family: str, targets: str, make_setup: Callable[..., Any]
 ) -> None:

@@ -45,6 +45,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
         torch.manual_seed(0)
         loaded = make_technique(technique).load(setup)
         model = make_technique(technique).prepare(loaded, setup)
+        training = {"head_init": "random", **training}  # these heads are not solved
         config = build_config({"technique": technique, "training": training}).training
         name = "text-regression" if kind == "regression" else "text-classification"
         rate = 1e-2 if config.learning_rate == "auto" else config.learning_rate

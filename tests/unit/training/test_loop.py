@@ -261,9 +261,11 @@ def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_bee
 
 
 def measure_badly(losses: list[float], session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The evaluations give these losses."""
+    """The evaluations give these losses, and always the same score."""
     values = iter(losses)
-    monkeypatch.setattr(loop, "eval_step", lambda session: {"validation/loss": next(values)})
+    monkeypatch.setattr(
+        loop, "eval_step", lambda session: {"validation/loss": next(values), "validation/accuracy": 0.5}
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,6 +304,29 @@ def test_training_stops_when_patience_ends_and_the_best_weights_come_back(
     assert session.progress.best_loss == losses[best - 1]
     assert equal(take_weights(session), seen[best])
     assert sum(equal(take_weights(session), weights) for weights in seen.values()) == 1
+
+
+def test_the_score_chooses_before_the_loss_does() -> None:
+    progress = loop.Progress(step=1)
+    loop.remember_best(progress, 0.7, 0.5)
+    progress.step = 2
+    loop.remember_best(progress, 0.8, 0.9)
+    assert (progress.best_step, progress.best_loss, progress.worse_evaluations) == (2, 0.9, 0)
+    progress.step = 3
+    loop.remember_best(progress, 0.7, 0.1)
+    assert (progress.best_step, progress.worse_evaluations) == (2, 1)
+
+
+def test_a_solved_head_is_kept_when_training_makes_it_worse(
+    open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(rows=6, epochs=2, per_device_train_batch_size=3, head_init="probe")
+    untouched = take_weights(session)
+    measure_badly([1, 2, 3], session, monkeypatch)
+    fit(session)
+    assert session.progress.best_step == 0
+    assert session.progress.step == 4
+    assert equal(take_weights(session), untouched)
 
 
 def test_a_run_that_was_out_of_patience_takes_no_more_steps_when_resumed(
