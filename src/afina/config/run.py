@@ -120,8 +120,8 @@ class FeatureConfig(Section):
 
 
 class EvaluationConfig(Section):
-    eval_tokens_per_batch: PositiveInt = 8192
-    """Tokens of one forward pass, padding included, when nothing is trained."""
+    eval_tokens_per_batch: PositiveInt | Auto = "auto"
+    """Tokens of one forward pass, padding included, when nothing is trained. auto: what the device's caches like."""
     bootstrap_resamples: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """Resamples of the test rows behind each 95 % interval. 0 means no intervals."""
     baselines: bool = True

@@ -114,7 +114,7 @@ def compute_features(
 
                 fresh = extract_features(
                     loaded.model, part.tokens, rows[new], poolings, pad_id=prepared.pad_id,
-                    tokens_per_batch=prepared.config.evaluation.eval_tokens_per_batch, device=prepared.device,
+                    tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch), device=prepared.device,
                     precision=prepared.setup.precision, on_batch=tell,
                 )  # fmt: skip
                 if cache:
@@ -229,7 +229,7 @@ def open_session(
         epochs=int(config.training.num_train_epochs),
         seed=config.seed,
         pad_id=prepared.pad_id,
-        eval_tokens_per_batch=config.evaluation.eval_tokens_per_batch,
+        eval_tokens_per_batch=int(config.evaluation.eval_tokens_per_batch),
         store=store,
         signals=signals,
         callbacks=(HistoryWriter(prepared.folder.history, config.training.logging_steps), *narrator.callbacks()),
@@ -239,6 +239,6 @@ def open_session(
 def compute_logits(prepared: Prepared, model: nn.Module, part: EncodedPart) -> Floats:
     """Logits of a part by the model as it stands."""
     return predict_logits(
-        model, part.tokens, pad_id=prepared.pad_id, tokens_per_batch=prepared.config.evaluation.eval_tokens_per_batch,
+        model, part.tokens, pad_id=prepared.pad_id, tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
         device=prepared.device, precision=prepared.setup.precision,
     )  # fmt: skip

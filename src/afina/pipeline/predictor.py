@@ -61,7 +61,7 @@ class Predictor:
             tokens = encode_texts(self.tokenizer, [texts], int(self.config.model.max_seq_length), Path(work))
             return predict_logits(
                 self.model, tokens, pad_id=int(self.tokenizer.pad_token_id),
-                tokens_per_batch=self.config.evaluation.eval_tokens_per_batch, device=self.device,
+                tokens_per_batch=int(self.config.evaluation.eval_tokens_per_batch), device=self.device,
                 precision=self.precision,
             )  # fmt: skip
 

@@ -27,7 +27,7 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     wanted_NC = learned.logits["test"][:ROWS]
     model = prepared.technique.restore(prepared.folder.model, prepared.setup).to(prepared.device)
     found_NC = predict_logits(
-        model, tokens, pad_id=prepared.pad_id, tokens_per_batch=prepared.config.evaluation.eval_tokens_per_batch,
+        model, tokens, pad_id=prepared.pad_id, tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
         device=prepared.device, precision=prepared.setup.precision,
     )  # fmt: skip
     difference = float(np.abs(found_NC - wanted_NC).max())

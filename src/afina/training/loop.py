@@ -205,10 +205,13 @@ def precision_of(accelerator: Accelerator) -> str:
 
 
 def clip_gradients(session: Session) -> torch.Tensor:
-    """The gradient's L2 norm before clipping."""
-    parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
-    limit = session.config.max_grad_norm or float("inf")
-    return session.accelerator.clip_grad_norm_(parameters, limit)
+    """The gradient's L2 norm before clipping. A gradient within the limit is left alone rather than multiplied by 1."""
+    parameters = [p for group in session.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    limit = session.config.max_grad_norm
+    if limit and norm > limit:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 def remember_best(progress: Progress, rank: float, loss: float) -> None:
