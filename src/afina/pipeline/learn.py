@@ -239,6 +239,6 @@ def open_session(
 def compute_logits(prepared: Prepared, model: nn.Module, part: EncodedPart) -> Floats:
     """Logits of a part by the model as it stands."""
     return predict_logits(
-        model, part.tokens, pad_id=prepared.pad_id, tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
-        device=prepared.device, precision=prepared.setup.precision,
+        model, part.tokens, pad_id=prepared.pad_id, device=prepared.device, precision=prepared.setup.precision,
+        tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
     )  # fmt: skip
