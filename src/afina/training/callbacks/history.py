@@ -31,6 +31,8 @@ class HistoryWriter(Callback):
             )
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+        if step == 0:  # whatever stands there is from a start that left no checkpoint
+            self.path.write_text("", encoding="utf-8")
         self.append({"step": step, **values})
 
     def append(self, line: dict[str, Any]) -> None:
