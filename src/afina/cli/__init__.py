@@ -12,7 +12,7 @@ from types import FrameType
 
 __all__ = ["main"]
 
-AGAIN_SECONDS = 0.5
+AGAIN_SECONDS = 0.25
 received: list[int] = []
 """The stop signals so far."""
 
@@ -36,8 +36,16 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, lambda alarm, frame: raise_stopped(number, frame))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        if is_half_imported("torch"):
+            return  # its C++ calls back into Python while it starts, and an exception there aborts the process
     if not isinstance(sys.exc_info()[1], Stopped):
         raise Stopped(number)
+
+
+def is_half_imported(name: str) -> bool:
+    """Whether a module's import has begun and isn't done."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def forget_stop() -> None:
