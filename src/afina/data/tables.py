@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,16 @@ def _list_series(series: Any) -> list[Any]:
     return [None if missing else to_plain(value) for value, missing in cells]
 
 
-class ArrowRows:
+class ArrowRows(ABC):
     """Anything that comes in Arrow batches. A subclass says where they come from."""
 
     surrogate_fault = "surrogate"
     refuses_nul = False
     name: str
 
+    @abstractmethod
     def batches(self) -> Iterator[Any]:
-        raise NotImplementedError
+        """The record batches, in order."""
 
     def class_names(self) -> Mapping[str, Sequence[str]]:
         """Names of the classes whose numbers stand in a column."""
