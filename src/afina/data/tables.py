@@ -130,7 +130,7 @@ class ArrowRows(ABC):
             for row, values in enumerate(zip(*columns, strict=True), row + 1):  # noqa: B020 (row goes on counting)
                 yield row, {name: to_plain(value) for name, value in zip(names, values, strict=True)}
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, findings: Findings) -> None:  # noqa: B027  most have nothing to explain
         """Nothing to add."""
 
     def _note_columns(
