@@ -33,6 +33,7 @@ logits = model(**inputs).logits
 """
 
 PEFT_IN_4_BITS = """\
+import bitsandbytes
 import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
@@ -48,6 +49,9 @@ storage = BitsAndBytesConfig(
     llm_int8_skip_modules={skipped},
 )
 base = AutoModelForSequenceClassification.from_pretrained({base}, config=config, quantization_config=storage)
+for module in base.modules():
+    if isinstance(module, bitsandbytes.nn.Linear4bit):
+        module.support_avx512bf16_for_cpu = False  # keeps CPUs from repacking the weights, which fails for small layers
 model = PeftModel.from_pretrained(base, "model")
 inputs = tokenizer(texts, padding=True, truncation=True, max_length={length}, return_tensors="pt")
 logits = model(**inputs.to(base.device)).logits

@@ -46,7 +46,9 @@ class Predictor:
         self.columns: dict[str, str | None] = stored["columns"]
         self.tokenizer = load_tokenizer(self.folder.model)
         self.device = choose_device("auto").value
-        self.precision = choose_precision("auto", self.device).value
+        # A run in fp32 stays in fp32; one in bf16 is used in bf16 where the hardware computes in it.
+        wanted = "fp32" if self.config.training.precision == "fp32" else "auto"
+        self.precision = choose_precision(wanted, self.device).value
         self.technique = make_technique(str(self.config.technique))
         self.model = self.technique.restore(self.folder.model, open_setup(self.folder, self.precision)).to(self.device)
 

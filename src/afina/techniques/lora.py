@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.reason import Reason
 from afina.errors import ConfigError
+from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, load_classifier, quiet_transformers
 from afina.techniques.base import checkpoint_activations
 
@@ -46,8 +47,7 @@ class Lora:
         return loaded
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
-        import peft
-
+        peft = import_peft()
         settings = setup.config.lora
         if setup.config.training.gradient_checkpointing:
             checkpoint_activations(loaded.model)
@@ -77,8 +77,7 @@ class Lora:
 
     def attach(self, loaded: LoadedModel, folder: Path) -> nn.Module:
         """The base with the adapter and the modules that are saved in `folder`."""
-        import peft
-
+        peft = import_peft()
         with warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")
             return peft.PeftModel.from_pretrained(loaded.model, folder)
@@ -87,6 +86,14 @@ class Lora:
         # In fp32, whatever the base was stored in: a sum rounded to bf16 would lose part of the update.
         loaded = load_classifier(setup.base, setup.head, setup.pad_token_id)
         return merge_adapter(self.attach(loaded, folder))
+
+
+def import_peft() -> Any:
+    """peft, after what it imports by itself."""
+    import_bitsandbytes()
+    import peft
+
+    return peft
 
 
 def merge_adapter(model: Any) -> PreTrainedModel:

@@ -8,12 +8,12 @@ repacking.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.errors import MissingExtraError
+from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, load_classifier
 from afina.techniques.lora import Lora, keep_new_modules_fp32, merge_adapter
 
@@ -36,7 +36,7 @@ class QLora(Lora):
     name = "qlora"
 
     def load(self, setup: Setup) -> LoadedModel:
-        if importlib.util.find_spec("bitsandbytes") is None:
+        if import_bitsandbytes() is None:
             raise MissingExtraError("bitsandbytes", "qlora", "the technique qlora")
         loaded = load_classifier(
             setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout,
@@ -82,9 +82,8 @@ def make_quantization(setup: Setup) -> Any:
 
 def forbid_repacking(model: nn.Module) -> int:
     """Set the guard on every 4-bit layer, so that an evaluation leaves its weights alone. Gives how many there are."""
-    import bitsandbytes
-
-    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    kind = import_bitsandbytes().nn.Linear4bit
+    layers = [module for module in model.modules() if isinstance(module, kind)]
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
