@@ -61,9 +61,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help=f"how many seeds, from {FIRST_SEED} on")
     parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), metavar="NAME")
     parser.add_argument("--max-steps", type=int, help="steps of the tutorials that are timed; the rest is extrapolated")
+    parser.add_argument("--max-steps-best", type=int, help="the same for trainer-best")
     parser.add_argument("--json", help="file for all figures, rewritten after each measurement")
     args = parser.parse_args()
-    for name in ("epochs", "batch_size", "repeats", "seeds", "max_steps"):
+    for name in ("epochs", "batch_size", "repeats", "seeds", "max_steps", "max_steps_best"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more, found {value}")
@@ -158,10 +159,9 @@ def check_same_rows(run: Path, setting: dict[str, Any]) -> None:
 
 def count_throughput(name: str, seconds: float, setting: dict[str, Any], epochs: int) -> dict[str, float]:
     """Rows and non-padding tokens a second of training: all epochs, or the rows that were encoded."""
-    parts = {"afina-features": ("train", "validation", "test"), "encode-logistic": ("train", "test")}.get(
-        name, ("train",)
-    )
-    passes = 1 if name in ("afina-features", "encode-logistic") else epochs
+    encodes = name in ("afina-features", "encode-logistic")
+    parts = ("train", "validation", "test") if encodes else ("train",)
+    passes = 1 if encodes else epochs
     rows, tokens = (passes * sum(setting[kind][part] for part in parts) for kind in ("rows", "tokens"))
     return {"rows_per_second": rows / seconds, "tokens_per_second": tokens / seconds}
 

@@ -29,12 +29,12 @@ def main() -> None:
 
 def run_tutorial(job: SimpleNamespace) -> Result:
     """Trainer as tutorials write it: rows padded to the model's limit, fp32, the config's dropout, a rate of 2e-5."""
-    return run_trainer(job, describe_tutorial(job), padding="max_length")
+    return run_trainer(job, describe_tutorial(job), padding="max_length", most_steps=job.max_steps)
 
 
 def run_frozen_tutorial(job: SimpleNamespace) -> Result:
     """The same with a backbone that doesn't learn."""
-    return run_trainer(job, describe_tutorial(job), padding="max_length", is_frozen=True)
+    return run_trainer(job, describe_tutorial(job), padding="max_length", most_steps=job.max_steps, is_frozen=True)
 
 
 def describe_tutorial(job: SimpleNamespace) -> dict[str, Any]:
@@ -66,12 +66,12 @@ def run_best_trainer(job: SimpleNamespace) -> Result:
         "save_strategy": "no",
         "logging_strategy": "epoch",
     }
-    return run_trainer(job, flags, padding=False, dropout=0.0, is_truncatable=False)
+    return run_trainer(job, flags, padding=False, most_steps=job.max_steps_best, dropout=0.0)
 
 
 def run_trainer(
-    job: SimpleNamespace, flags: dict[str, Any], *, padding: str | bool, dropout: float | None = None,
-    is_frozen: bool = False, is_truncatable: bool = True,
+    job: SimpleNamespace, flags: dict[str, Any], *, padding: str | bool, most_steps: int | None,
+    dropout: float | None = None, is_frozen: bool = False,
 ) -> Result:  # fmt: skip
     """Tokenise, train, evaluate each epoch on the validation part, save, predict the test part."""
     import torch
@@ -100,9 +100,9 @@ def run_trainer(
         for name, (texts, numbers) in read_parts(job).items()
     }
     steps = math.ceil(len(parts["train"]) / job.batch_size) * job.epochs
-    is_cut = is_truncatable and job.max_steps is not None and job.max_steps < steps
+    is_cut = most_steps is not None and most_steps < steps
     if is_cut:
-        flags = {**flags, "max_steps": job.max_steps, "eval_strategy": "no"}
+        flags = {**flags, "max_steps": most_steps, "eval_strategy": "no"}
     clock = make_trainer_clock()
     trainer = Trainer(
         model=model, args=TrainingArguments(
@@ -120,10 +120,10 @@ def run_trainer(
         "steps_timed": len(clock.step_seconds), "extra_seconds": 0.0, "run": None,
         "flags": {"padding": padding or "longest", "dropout": dropout, "frozen": is_frozen, **flags},
     }  # fmt: skip
-    if is_cut:
-        return {**result, "predictions": None, **extrapolate(job, trainer, parts, clock, result)}
     # Grouping by length reorders the rows of a prediction too, so the order is taken back before it is scored.
     trainer.args.train_sampling_strategy = "random"
+    if is_cut:
+        return {**result, "predictions": None, **extrapolate(job, trainer, parts, clock, result)}
     numbers = trainer.predict(parts["test"]).predictions.argmax(axis=1)
     return {**result, "predictions": [job.names[number] for number in numbers]}
 
@@ -135,7 +135,7 @@ def extrapolate(job: SimpleNamespace, trainer: Any, parts: Any, clock: Any, resu
     training, as in a whole run; the one of the test part doesn't.
     """
     batch = trainer.args.per_device_eval_batch_size
-    sample = parts["test"].select(range(min(len(parts["test"]), batch * job.max_steps)))
+    sample = parts["test"].select(range(min(len(parts["test"]), batch * result["steps_timed"])))
     clock.batch_seconds.clear()
     began = clock.last = time.perf_counter()
     trainer.predict(sample)
@@ -210,8 +210,9 @@ def run_encode_logistic(job: SimpleNamespace) -> Result:
     encoder = SentenceTransformer(job.model_folder, device=job.device)
     encoder.max_seq_length = job.max_seq_length
     began = time.perf_counter()
-    train, test = (encoder.encode(parts[name][0], show_progress_bar=False) for name in ("train", "test"))
-    head = LogisticRegression(max_iter=1000).fit(train, parts["train"][1])
+    texts, labels = (parts["train"][place] + parts["validation"][place] for place in (0, 1))
+    train, test = (encoder.encode(each, show_progress_bar=False) for each in (texts, parts["test"][0]))
+    head = LogisticRegression(max_iter=1000).fit(train, labels)
     seconds = time.perf_counter() - began
     flags = {"encode": "batches of 32, fp32, the folder's own pooling", "max_seq_length": job.max_seq_length}
     return {

@@ -18,8 +18,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "afina"
 FLOORS = (
     ("errors",),
     ("config",),
-    ("data", "metrics"),
-    ("models", "kernels"),
+    ("data", "metrics", "kernels"),
+    ("models",),
     ("tasks", "techniques"),
     ("training",),
     ("evaluation", "runs"),

@@ -51,6 +51,8 @@ class ModelConfig(Section):
     """Commit, tag or branch of a model on the Hub. None: the main branch."""
     max_seq_length: PositiveInt | Auto = "auto"
     """Tokens a row may have, longer ones are cut. auto: the model's limit or 512, the smaller one."""
+    attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
+    """Kernel of attention. auto: batched products for bf16 on a CPU (faster there), else transformers' choice."""
 
 
 class TrainingConfig(Section):

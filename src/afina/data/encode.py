@@ -47,6 +47,13 @@ class TokenArrays:
         """The tokens of one row, shape (T,)."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
+    def take(self, rows: npt.NDArray[np.int64]) -> TokenArrays:
+        """Some of the rows, in memory."""
+        places = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
+        flat = np.concatenate([np.empty(0, np.int64), *places]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum([len(each) for each in places])]).astype(np.int64)
+        return TokenArrays(self.ids[flat], offsets, None if self.type_ids is None else self.type_ids[flat], 0, 0)
+
 
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase, batches: Iterable[Texts], max_seq_length: int, folder: Path

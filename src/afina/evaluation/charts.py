@@ -103,6 +103,16 @@ def draw_history(training: Points, validation: Points) -> str:
     return frame.draw("training and validation loss over steps")
 
 
+def draw_series(points: Points, label: str, with_dots: bool = False) -> str:
+    """One quantity over steps, on an axis of its own."""
+    values = [value for _, value in points]
+    frame = Frame((0.0, max(step for step, _ in points)), (min(values), max(values)), "optimizer step", label)
+    frame.line(points, "line-a")
+    if with_dots:
+        frame.dots(points, "dot-a")
+    return frame.draw(f"{label} over steps")
+
+
 def draw_calibration(bins: Sequence[dict[str, float]]) -> str:
     """How often the model is right against how sure it is; larger dots hold more rows, the diagonal is perfect."""
     frame = Frame((0.0, 1.0), (0.0, 1.0), "confidence", "share that is right")

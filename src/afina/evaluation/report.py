@@ -11,11 +11,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
 
-from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores
+from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
 from afina.evaluation.verdict import is_better_larger, write_verdict
 
 OURS = "this run"
 LARGEST_CONFUSIONS = 20
+# A matrix of more classes is megabytes of cells that nobody reads; report.json holds it.
+MOST_CLASSES_IN_MATRIX = 60
 
 TITLES = {
     "accuracy": "accuracy",
@@ -47,6 +49,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         scores=tabulate_scores(report),
         charts=draw_charts(report),
         confusions=list_confusions(report.get("confusion") or {}),
+        most_classes_in_matrix=MOST_CLASSES_IN_MATRIX,
         settings=list(flatten_settings(report.get("settings") or {})),
     )
 
@@ -93,10 +96,11 @@ def _describe_cell(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, str]:
     """The charts that the report has numbers for."""
-    history = report.get("history") or []
-    training = [(line["step"], line["loss"]) for line in history if "loss" in line]
-    validation = [(line["step"], line["validation/loss"]) for line in history if "validation/loss" in line]
-    primary = report["primary_metric"]
+    history, primary = report.get("history") or [], report["primary_metric"]
+    training, validation, rates, scores = (
+        [(line["step"], line[key]) for line in history if key in line]
+        for key in ("loss", "validation/loss", "learning_rate", f"validation/{primary}")
+    )
     rows = tabulate_scores(report)["rows"]
     entries = [(row["name"], row["cells"][0]["value"], row["cells"][0]["interval"]) for row in rows]
     charts = {}
@@ -104,6 +108,10 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, str]:
         charts["scores"] = draw_scores([entry for entry in entries if entry[1] is not None])
     if len(training) > 1 or len(validation) > 1:
         charts["history"] = draw_history(training, validation)
+    if len(scores) > 1:
+        charts["validation"] = draw_series(scores, f"validation {TITLES[primary]}", with_dots=True)
+    if len(rates) > 1:
+        charts["rate"] = draw_series(rates, "learning rate")
     if report.get("calibration"):
         charts["calibration"] = draw_calibration(report["calibration"])
     if report.get("scatter"):

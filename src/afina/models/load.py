@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# The name under which transformers knows our attention; it isn't saved with a model.
+ATTENTION = "afina"
 # No code from the folder, no pickle, no network: what is loaded lies on this disk.
 SAFE = {"trust_remote_code": False, "local_files_only": True}
 
@@ -62,6 +64,7 @@ def load_classifier(
     dropout: float | str = "model",
     dtype: torch.dtype | None = None,
     quantization: Any = None,
+    attention: str = "auto",
 ) -> LoadedModel:
     """The folder's model as AutoModelForSequenceClassification with a head of the given shape.
 
@@ -72,6 +75,7 @@ def load_classifier(
         dropout: share of activations dropped while training, everywhere; "model" keeps the config's own.
         dtype: of all weights, by default float32.
         quantization: a transformers quantization config, for a base in 4 bits.
+        attention: `sdpa` or `eager`; "auto" takes ours where it is the faster one.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -84,13 +88,34 @@ def load_classifier(
             config.update({**head, "pad_token_id": pad_token_id, **dropouts})
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
-                ignore_mismatched_sizes=True, quantization_config=quantization, **SAFE,
+                ignore_mismatched_sizes=True, quantization_config=quantization, **choose_attention(attention), **SAFE,
             )  # fmt: skip
         except Exception as error:
             raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+    if attention == "auto":
+        use_products(model)
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     model.config.update({**found, "use_cache": False})  # the layers are made; what is saved says what it said before
     return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))
+
+
+def choose_attention(attention: str) -> dict[str, str]:
+    """The keyword argument of from_pretrained; none leaves the choice to transformers."""
+    return {} if attention == "auto" else {"attn_implementation": attention}
+
+
+def use_products(model: PreTrainedModel) -> None:
+    """Make the model call our attention, if it calls torch's fused kernel through transformers' interface."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    from afina.kernels.attention import attention_forward
+
+    if model.config._attn_implementation != "sdpa" or not model._can_set_attn_implementation():
+        return
+    AttentionInterface.register(ATTENTION, attention_forward)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    model.set_attn_implementation(ATTENTION)
 
 
 def list_new_modules(model: PreTrainedModel, missing: set[str]) -> tuple[str, ...]:

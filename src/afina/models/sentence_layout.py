@@ -15,7 +15,7 @@ from torch import nn
 
 from afina.errors import ModelError
 from afina.models.heads import PooledClassifier
-from afina.models.load import SAFE, first_line, quiet_transformers
+from afina.models.load import SAFE, choose_attention, first_line, quiet_transformers, use_products
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,8 +66,8 @@ def save_sentence_model(
     save_file(tensors, folder / "2_Dense" / "model.safetensors")
 
 
-def load_sentence_model(folder: Path) -> PooledClassifier:
-    """The classifier in a folder that `save_sentence_model` wrote.
+def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifier:
+    """The classifier in a folder that `save_sentence_model` wrote; `attention` as for `load_classifier`.
 
     Raises:
         ModelError: if a piece is missing or damaged.
@@ -80,12 +80,16 @@ def load_sentence_model(folder: Path) -> PooledClassifier:
         shape = read_json(folder / "2_Dense" / "config.json")
         tensors = load_file(folder / "2_Dense" / "model.safetensors")
         with quiet_transformers():
-            backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **SAFE)
+            backbone = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, **choose_attention(attention), **SAFE
+            )
         pooling = next(name for name, flag in POOLING_FLAGS.items() if flags.get(flag))
         head = nn.Linear(shape["in_features"], shape["out_features"])
         head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in tensors.items()})
     except Exception as error:
         raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+    if attention == "auto":
+        use_products(backbone)
     return PooledClassifier(backbone, pooling, head).eval()
 
 

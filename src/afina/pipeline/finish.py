@@ -13,6 +13,7 @@ import numpy as np
 
 from afina import __version__
 from afina.config.reason import Reason
+from afina.errors import RunFolderError
 from afina.evaluation.baselines import score_baselines
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
@@ -42,7 +43,7 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     with narrator.stage("evaluate"):
         scores = score_parts(prepared, learned)
     with narrator.stage("baselines"):
-        baselines = measure_baselines(prepared) if prepared.config.evaluation.baselines else {}
+        baselines = measure_baselines(prepared, learned.parts) if prepared.config.evaluation.baselines else {}
     with narrator.stage("save"):
         save_model(prepared, learned)
         folder.write_json("task.json", describe_task(prepared, learned))
@@ -84,11 +85,13 @@ def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     return {"metrics": metrics, "intervals": intervals, "details": details}
 
 
-def measure_baselines(prepared: Prepared) -> dict[str, Any]:
-    """The plain baselines, trained on the same training rows and scored on the same test rows."""
-    train, test = prepared.examples.parts["train"], prepared.examples.parts["test"]
+def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
+    """The plain baselines, trained on the rows that the model learned from and scored on the same test rows."""
+    parts, test = [prepared.examples.parts[name] for name in learned_from], prepared.examples.parts["test"]
+    texts = [text for part in parts for text in join_texts(part)]
+    labels = np.concatenate([part.labels for part in parts])
     found = score_baselines(
-        prepared.examples.labels.kind, join_texts(train), train.labels, join_texts(test), test.labels,
+        prepared.examples.labels.kind, texts, labels, join_texts(test), test.labels,
         prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
     )  # fmt: skip
     return {baseline.name: baseline.describe() for baseline in found}
@@ -100,17 +103,34 @@ def join_texts(part: Any) -> list[str]:
 
 
 def save_model(prepared: Prepared, learned: Learned) -> None:
-    """Write `model/` whole: under another name, then renamed."""
+    """Write `model/` whole: under another name, then renamed.
+
+    Raises:
+        RunFolderError: if the disk is full or can't be written; checkpoints are untouched.
+    """
+    from safetensors import SafetensorError
+
     folder = prepared.folder
     unfinished = folder.path / ".model.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
     # Whoever loads the tokenizer cuts texts where training did.
     prepared.tokenizer.model_max_length = int(prepared.config.model.max_seq_length)
-    with quiet_transformers():
-        prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
-    shutil.rmtree(folder.model, ignore_errors=True)
-    os.rename(unfinished, folder.model)
+    try:
+        unfinished.mkdir()
+        with quiet_transformers():
+            prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        os.rename(unfinished, folder.model)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
+        shutil.rmtree(unfinished, ignore_errors=True)
+        again = (
+            f"resume {folder.path}" if folder.checkpoints.exists() else "train once more, or --output on another disk"
+        )
+        raise RunFolderError(
+            f"the model can't be written to {folder.model}",
+            found=str(error),
+            remedy=f"free some space, then afina {again}",
+        ) from error
 
 
 def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from afina.config.reason import Reason
 from afina.data.encoded import EncodedPart
 from afina.models.feature_cache import FeatureCache, locate_cache
 from afina.models.features import extract_features, list_poolings, number_distinct_rows
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+# Up to so many training rows every pooling is computed for all of them.
+ROWS_OF_ALL_POOLINGS = 20_000
+WHY_BOTH = (
+    "nothing is left for the validation rows to choose, so the head is solved again with them; their scores are older"
+)
+
+
 @dataclass
 class Learned:
     """A model that gives logits in the units of the data."""
@@ -43,6 +51,8 @@ class Learned:
     """Of the validation and the test part."""
     parameters: str
     """How many parameters moved, in words."""
+    parts: tuple[str, ...] = ("train",)
+    """The parts whose rows were learned from."""
 
 
 def learn(prepared: Prepared, narrator: Narrator) -> Learned:
@@ -58,25 +68,59 @@ def learn(prepared: Prepared, narrator: Narrator) -> Learned:
 def learn_by_solving(
     prepared: Prepared, technique: FeatureExtraction, loaded: LoadedModel, narrator: Narrator
 ) -> Learned:
-    """Features of all parts in one pass, the head solved on those of the training part."""
-    config = prepared.config
+    """Features of all parts in one pass, the head solved on those of the training part, and of the validation part
+    where that was cut from it.
+    """
     technique.prepare(loaded, prepared.setup)
-    poolings: tuple[str, ...] = (config.features.pooling,)
-    if config.features.pooling == "auto":
-        poolings = list_poolings(prepared.facts.architecture)
-    parts = [prepared.parts[name] for name in ("train", "validation", "test")]
-    features = compute_features(prepared, loaded, parts, poolings, narrator)
-    task_fit = prepared.task.learn_from(prepared.parts["train"].labels, config.training.class_weight, True)
+    biasless = find_biasless(loaded)
+    task_fit = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
+    problem = pose_problem(prepared, ("train",), task_fit)
+    poolings = choose_poolings(prepared, loaded, problem, biasless, narrator)
+    features = compute_features(prepared, loaded, prepared.parts.values(), poolings, narrator)
     with narrator.stage("solve"):
-        solution = probe.solve(features["train"], pose_problem(prepared, task_fit), find_biasless(loaded))
+        solution = probe.solve(features["train"], problem, biasless)
     for reason in solution.reasons:
-        narrator.explain(reason)
-    model = technique.install(loaded.model, solution.head, solution.pooling)
+        if len(poolings) > 1 or reason.setting != "features.pooling":  # else it was given, or chosen before
+            narrator.explain(reason)
+    pooled = {name: arrays[solution.pooling] for name, arrays in features.items()}
+    logits = {"validation": solution.head.logits(pooled["validation"])}
+    head = solution.head
+    parts: tuple[str, ...] = ("train",)
+    if prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table:
+        parts = ("train", "validation")
+        problem = pose_problem(prepared, parts, task_fit)
+        with narrator.stage("solve"):
+            joined_NH = np.concatenate([pooled[name] for name in parts])
+            head = probe.fit_head(joined_NH, problem, solution.strength, solution.pooling not in biasless)
+        narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
+    logits["test"] = head.logits(pooled["test"])
+    model = technique.install(loaded.model, head, solution.pooling)
     parameters = describe_parameters(model)
     narrator.say(parameters)
-    logits = {name: solution.head.logits(features[name][solution.pooling]) for name in ("validation", "test")}
     task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)  # solved in the units of the data
-    return Learned(model, task_fit, logits, parameters)
+    return Learned(model, task_fit, logits, parameters, parts)
+
+
+def choose_poolings(
+    prepared: Prepared, loaded: LoadedModel, problem: probe.Problem, biasless: frozenset[str], narrator: Narrator
+) -> tuple[str, ...]:
+    """The poolings to compute for all rows: the one that was asked for, or those to choose among.
+
+    Where there are many rows, a sample of them chooses first, so that one array is held in memory and not three.
+    """
+    if prepared.config.features.pooling != "auto":
+        return (prepared.config.features.pooling,)
+    poolings = list_poolings(prepared.facts.architecture)
+    train = prepared.parts["train"]
+    if len(train) <= ROWS_OF_ALL_POOLINGS:
+        return poolings
+    rows = probe.choose_sample(len(train), problem.seed)
+    sample = EncodedPart("a sample of train", train.tokens.take(rows), train.labels[rows], train.row_numbers[rows])
+    features = compute_features(prepared, loaded, [sample], poolings, narrator)
+    with narrator.stage("solve"):
+        pooling, reason = probe.choose_pooling(features[sample.name], problem.at(rows), biasless)
+    narrator.explain(reason)
+    return (pooling,)
 
 
 def find_biasless(loaded: LoadedModel) -> frozenset[str]:
@@ -84,9 +128,9 @@ def find_biasless(loaded: LoadedModel) -> frozenset[str]:
     return frozenset() if find_head(loaded.model)[1].bias is not None else frozenset({"own"})
 
 
-def pose_problem(prepared: Prepared, task_fit: Fit) -> probe.Problem:
-    """The training part as a problem for the solver, targets as they are."""
-    labels = prepared.parts["train"].labels
+def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> probe.Problem:
+    """Some parts as a problem for the solver, targets as they are."""
+    labels = np.concatenate([prepared.parts[name].labels for name in parts])
     outputs = prepared.task.head_shape().num_labels
     kind = prepared.task.labels.kind
     folds = min(prepared.config.features.folds, max(2, len(labels) // 2))
@@ -196,7 +240,7 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
 def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:
     """Set the new head to the solution on frozen features, in the units that training computes in."""
     features = compute_features(prepared, loaded, [prepared.parts["train"]], ("own",), narrator)
-    problem = pose_problem(prepared, task_fit)
+    problem = pose_problem(prepared, ("train",), task_fit)
     if problem.kind == "regression":
         problem = replace(problem, labels=(problem.labels - task_fit.target_mean) / task_fit.target_scale)
     with narrator.stage("solve"):

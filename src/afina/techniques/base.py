@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from afina.config.run import RunConfig
 from afina.errors import ConfigError
-from afina.models.load import LoadedModel
+from afina.models.load import LoadedModel, load_classifier
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,12 @@ class Technique(Protocol):
             ConfigError: for a technique whose result is one already.
         """
         ...
+
+
+def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> LoadedModel:
+    """The base, or the model in `folder`, with the run's head and attention; `storage` goes to `load_classifier`."""
+    attention = setup.config.model.attn_implementation
+    return load_classifier(folder or setup.base, setup.head, setup.pad_token_id, attention=attention, **storage)
 
 
 def check_pair(technique: Technique, task: str) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from afina.errors import ConfigError
 from afina.models.heads import LinearHead, PooledClassifier, describe_layout, find_head, make_linear, set_head
-from afina.models.load import LoadedModel, load_classifier
+from afina.models.load import LoadedModel
 from afina.models.sentence_layout import load_sentence_model, save_sentence_model
+from afina.techniques.base import load_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,7 @@ class FeatureExtraction:
     tasks = frozenset({"text-classification", "text-regression"})
 
     def load(self, setup: Setup) -> LoadedModel:
-        return load_classifier(setup.base, setup.head, setup.pad_token_id)
+        return load_model(setup)
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
         loaded.model.requires_grad_(False)
@@ -55,8 +56,8 @@ class FeatureExtraction:
 
     def restore(self, folder: Path, setup: Setup) -> nn.Module:
         if describe_layout(folder) == "sentence-transformers":
-            return load_sentence_model(folder)
-        return load_classifier(folder, setup.head, setup.pad_token_id).model
+            return load_sentence_model(folder, setup.config.model.attn_implementation)
+        return load_model(setup, folder).model
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         raise ConfigError(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afina.errors import ConfigError
-from afina.models.load import LoadedModel, load_classifier
-from afina.techniques.base import checkpoint_activations
+from afina.models.load import LoadedModel
+from afina.techniques.base import checkpoint_activations, load_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,7 @@ class Full:
     tasks = frozenset({"text-classification", "text-regression"})
 
     def load(self, setup: Setup) -> LoadedModel:
-        return load_classifier(setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout)
+        return load_model(setup, dropout=setup.config.training.dropout)
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
         if setup.config.training.gradient_checkpointing:
@@ -36,7 +36,7 @@ class Full:
         tokenizer.save_pretrained(folder)
 
     def restore(self, folder: Path, setup: Setup) -> nn.Module:
-        return load_classifier(folder, setup.head, setup.pad_token_id).model
+        return load_model(setup, folder).model
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         raise ConfigError(

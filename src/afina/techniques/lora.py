@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from afina.config.reason import Reason
 from afina.errors import ConfigError
 from afina.models.four_bits import import_bitsandbytes
-from afina.models.load import LoadedModel, load_classifier, quiet_transformers
-from afina.techniques.base import checkpoint_activations
+from afina.models.load import LoadedModel, quiet_transformers
+from afina.techniques.base import checkpoint_activations, load_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,9 +40,7 @@ class Lora:
     tasks = frozenset({"text-classification", "text-regression"})
 
     def load(self, setup: Setup) -> LoadedModel:
-        loaded = load_classifier(
-            setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype
-        )
+        loaded = load_model(setup, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype)
         keep_new_modules_fp32(loaded)
         return loaded
 
@@ -84,7 +82,7 @@ class Lora:
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         # In fp32, whatever the base was stored in: a sum rounded to bf16 would lose part of the update.
-        loaded = load_classifier(setup.base, setup.head, setup.pad_token_id)
+        loaded = load_model(setup)
         return merge_adapter(self.attach(loaded, folder))
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from afina.errors import MissingExtraError
 from afina.models.four_bits import import_bitsandbytes
-from afina.models.load import LoadedModel, load_classifier
+from afina.models.load import LoadedModel
+from afina.techniques.base import load_model
 from afina.techniques.lora import Lora, keep_new_modules_fp32, merge_adapter
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class QLora(Lora):
     def load(self, setup: Setup) -> LoadedModel:
         if import_bitsandbytes() is None:
             raise MissingExtraError("bitsandbytes", "qlora", "the technique qlora")
-        loaded = load_classifier(
-            setup.base, setup.head, setup.pad_token_id, dropout=setup.config.training.dropout,
-            dtype=setup.frozen_dtype, quantization=make_quantization(setup),
+        loaded = load_model(
+            setup, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype,
+            quantization=make_quantization(setup),
         )  # fmt: skip
         forbid_repacking(loaded.model)
         keep_new_modules_fp32(loaded)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from afina.evaluation.card import render_card
-from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, round_ticks
+from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series, round_ticks
 from afina.evaluation.report import render_report
 from afina.evaluation.verdict import write_verdict
 
@@ -111,6 +111,22 @@ def test_many_classes_become_a_list_and_a_folded_matrix() -> None:
     assert len(html) < 300_000
 
 
+def test_a_matrix_of_hundreds_of_classes_stays_in_the_json() -> None:
+    names = [f"class {i}" for i in range(400)]
+    counts = [[10 if i == j else (3 if j == i + 1 else 0) for j in range(400)] for i in range(400)]
+    html = render_report(make_report(confusion={"names": names, "counts": counts}))
+    assert "report.json holds the whole matrix of 400 classes" in html
+    assert len(html) < 100_000
+
+
+def test_training_is_drawn_in_three_curves() -> None:
+    history = make_report()["history"]
+    scores = [{"step": step, "epoch": 1.0, "validation/accuracy": 0.5 + step / 10} for step in (0, 2)]
+    html = render_report(make_report(history=[*history, *scores]))
+    for title in ("training and validation loss", "validation accuracy", "learning rate"):
+        assert f'aria-label="{title} over steps"' in html
+
+
 def test_card_has_a_head_that_the_hub_can_read() -> None:
     card = render_card(make_report(model={"reference": "bert-base-uncased", "architecture": "bert"}))
     head = yaml.safe_load(card.split("---")[1])
@@ -146,6 +162,7 @@ def test_charts_are_well_formed() -> None:
         draw_history([(0, 1.0), (10, 0.5)], [(10, 0.7)]),
         draw_calibration([{"confidence": 0.9, "accuracy": 0.8, "count": 5}]),
         draw_scatter([(1.0, 1.0), (1.0, 1.0)]),
+        draw_series([(0, 1e-4), (10, 0.0)], "learning rate"),
         draw_scores([("<a>", 0.5, (0.4, 0.6)), ("b", -1.0, None)]),
     ]
     for svg in drawn:
