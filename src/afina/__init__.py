@@ -31,12 +31,14 @@ _HOME = {
     "RunFolderError": "errors",
     "TrainingError": "errors",
     "UserError": "errors",
+    "check": "api",
     "compare": "api",
     "evaluate": "api",
     "fit": "api",
     "list_runs": "api",
     "load": "api",
     "merge": "api",
+    "open_chat": "api",
     "predict": "api",
     "predict_file": "api",
     "resume": "api",
@@ -56,19 +58,34 @@ __all__ = [
     "TrainingError",
     "UserError",
     "__version__",
+    "check",
     "compare",
     "evaluate",
     "fit",
     "list_runs",
     "load",
     "merge",
+    "open_chat",
     "predict",
     "predict_file",
     "resume",
 ]
 
 if TYPE_CHECKING:
-    from afina.api import Run, compare, evaluate, fit, list_runs, load, merge, predict, predict_file, resume
+    from afina.api import (
+        Run,
+        check,
+        compare,
+        evaluate,
+        fit,
+        list_runs,
+        load,
+        merge,
+        open_chat,
+        predict,
+        predict_file,
+        resume,
+    )
     from afina.config.run import RunConfig
     from afina.errors import (
         AfinaError,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Interrupted, Problem, ProofError, RunFolderError, TrainingError
-from afina.runs.folder import RunFolder, create_run_folder, open_run
+from afina.runs.folder import CONFIG, RunFolder, create_run_folder, open_run
 
 if TYPE_CHECKING:
+    from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
     from afina.pipeline.predictor import Predictor
+    from afina.pipeline.source import Opened
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -30,6 +32,7 @@ class Run:
         self.path = folder.path
         self.report: dict[str, Any] = folder.read_json("report.json")
         self._predictor: Predictor | None = None
+        self._speaker: Speaker | None = None
 
     def __repr__(self) -> str:
         name = self.report["primary_metric"]
@@ -66,7 +69,12 @@ class Run:
         return self.path / "model"
 
     def predict(self, texts: Texts) -> list[Any]:
-        """The class name, the list of names, or the number for each text (or pair of texts), in their order."""
+        """The class name, the list of names, or the number for each text (or pair of texts), in their order.
+
+        For a language model the answer to each prompt.
+        """
+        if self.report["kind"] == "generation":
+            return self.generate(texts)
         return [row["prediction"] for row in self._load().predict(texts)]
 
     def predict_proba(self, texts: Texts) -> list[dict[str, float]]:
@@ -79,6 +87,18 @@ class Run:
         if rows and "probabilities" not in rows[0]:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
         return [row["probabilities"] for row in rows]
+
+    def generate(self, prompts: Sequence[Any], max_new_tokens: int = 256) -> list[str]:
+        """The likeliest answer of a language model to each prompt: a text, or the messages of a conversation.
+
+        Raises:
+            ConfigError: if the run didn't train a language model.
+        """
+        from afina.pipeline.language.speaker import Speaker
+
+        if self._speaker is None:
+            self._speaker = Speaker.of_run(self.path)
+        return self._speaker.answer(prompts, max_new_tokens)
 
     def _load(self) -> Predictor:
         from afina.pipeline.predictor import Predictor
@@ -191,16 +211,38 @@ def describe_stop(error: BaseException, folder: RunFolder) -> Interrupted:
 
 def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Run:
     """Prepare, learn, finish."""
+    from afina.pipeline.source import open_source
+
+    opened = open_source(config, folder, source, narrator)
+    if opened.is_generation:
+        go_through_language(config, folder, opened, narrator)
+    else:
+        go_through_labelled(config, folder, opened, narrator)
+    return Run(folder.path)
+
+
+def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+    """The three stages where each row has a label. Torch is imported once the input was found right."""
     from afina.pipeline.prepare import prepare_run
 
-    prepared = prepare_run(config, folder, source, narrator)
+    prepared = prepare_run(config, folder, opened, narrator)
     narrator.say(f"run: {folder.path}")
     from afina.pipeline.finish import finish_run
     from afina.pipeline.learn import learn
 
-    learned = learn(prepared, narrator)
-    finish_run(prepared, learned, narrator)
-    return Run(folder.path)
+    finish_run(prepared, learn(prepared, narrator), narrator)
+
+
+def go_through_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+    """The three stages of a language model."""
+    from afina.pipeline.language.prepare import prepare_language
+
+    prepared = prepare_language(config, folder, opened, narrator)
+    narrator.say(f"run: {folder.path}")
+    from afina.pipeline.language.finish import finish_language
+    from afina.pipeline.language.learn import learn_language
+
+    finish_language(prepared, learn_language(prepared, narrator), narrator)
 
 
 def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
@@ -242,9 +284,18 @@ def predict(run: str | Path, data: Any) -> list[dict[str, Any]]:
     Raises:
         DataError: if the data can't be read or has no text column.
     """
+    return list(answer_rows(open_run(run), data))
+
+
+def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
+    """Each row of the data with what the run's model says of it."""
+    if folder.read_json("task.json")["task"] == "text-generation":
+        from afina.pipeline.language.speaker import Speaker
+
+        return Speaker.of_run(folder.path).answer_source(data)
     from afina.pipeline.predictor import Predictor
 
-    return list(Predictor(open_run(run).path).predict_source(data))
+    return Predictor(folder.path).predict_source(data)
 
 
 def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int]:
@@ -258,9 +309,7 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
 
     folder, path = open_run(run), Path(output)
     check_output(path)
-    from afina.pipeline.predictor import Predictor
-
-    return path, write_rows(Predictor(folder.path).predict_source(data), path)
+    return path, write_rows(answer_rows(folder, data), path)
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
@@ -269,9 +318,14 @@ def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.
     """
+    folder = open_run(run)
+    if folder.read_json("task.json")["task"] == "text-generation":
+        from afina.pipeline.language.evaluate import evaluate_language
+
+        return evaluate_language(folder, data)
     from afina.pipeline.predictor import Predictor
 
-    return Predictor(open_run(run).path).evaluate_source(data)
+    return Predictor(folder.path).evaluate_source(data)
 
 
 def merge(run: str | Path, output: str | Path) -> Path:
@@ -285,6 +339,39 @@ def merge(run: str | Path, output: str | Path) -> Path:
     from afina.pipeline.merging import merge_run
 
     return merge_run(open_run(run), Path(output))
+
+
+def open_chat(reference: str) -> Speaker:
+    """A language model to talk to: of a finished run, or as it was published.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    from afina.pipeline.language.speaker import Speaker
+
+    if (Path(reference) / CONFIG).is_file():
+        return Speaker.of_run(Path(reference))
+    return Speaker.of_model(reference)
+
+
+def check(data: Any, model: str | Path, rows: int = 5, **settings: Any) -> dict[str, Any]:
+    """What a language model would learn of the data, with no training: `parts`, `notes`, `reasons` and `rows`.
+
+    Args:
+        rows: how many training rows to show as stretches of text, learned or only read.
+        settings: as for `fit`.
+
+    Raises:
+        UserError: if the data or the model can't be used.
+    """
+    from afina.pipeline.language.check import check_conversations
+
+    in_memory = not isinstance(data, str | Path)
+    given = {"model.reference": str(model), "data.path": None if in_memory else str(data), "technique": "lora"}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    for name, value in settings.items():
+        overrides.update(spell_out(name, value))
+    return check_conversations(load_config(None, overrides), data, rows)
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from afina import __version__
-from afina.cli import Stopped, compare, evaluate, merge, predict, received, resume, runs, train
+from afina.cli import Stopped, chat, check, compare, evaluate, merge, predict, received, resume, runs, train
 from afina.errors import AfinaError, Interrupted
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.command(name="train")(train.train)
 app.command(name="resume")(resume.resume)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="predict")(predict.predict)
+app.command(name="chat")(chat.chat)
+app.command(name="check")(check.check)
 app.command(name="compare")(compare.compare)
 app.command(name="runs")(runs.runs)
 app.command(name="merge")(merge.merge)

@@ -12,6 +12,7 @@ JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdou
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
 
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
+SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4
 
 
@@ -51,12 +52,15 @@ def print_run(report: Mapping[str, Any]) -> None:
     print(f"peak memory {report['peak_memory_bytes'] / 2**30:.2f} GiB")
     print(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
     print(f"report  {report['run']}/report.html")
+    if report["kind"] == "generation":
+        print(f"use it  afina chat {report['run']}")
     print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
 
 
 def choose_metrics(scores: Mapping[str, float]) -> list[str]:
     """The names of the scores worth a column."""
-    return [name for name in SHOWN if f"test/{name}" in scores][:MOST_SHOWN]
+    shown = SHOWN_OF_LANGUAGE if "test/perplexity" in scores else SHOWN
+    return [name for name in shown if f"test/{name}" in scores][:MOST_SHOWN]
 
 
 def format_score(scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str) -> str:

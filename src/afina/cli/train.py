@@ -13,9 +13,9 @@ DATA = typer.Argument(
 
 def train(
     data: str | None = DATA,
-    model: str | None = typer.Option(None, help="Folder, Hub id, or package:NAME/PATH."),
+    model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
     technique: str | None = typer.Option(None, help="full, feature-extraction, lora or qlora."),
-    task: str | None = typer.Option(None, help="text-classification or text-regression; guessed from the labels."),
+    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
     config: str | None = typer.Option(None, help="YAML file with any of the settings."),
     output: str | None = typer.Option(None, help="Folder of the run, new or empty; runs/... by default."),
     seed: str | None = typer.Option(None, help="Seed of the split, the order of rows, new weights and dropout."),
@@ -26,6 +26,10 @@ def train(
     learning_rate: str | None = typer.Option(None, help="Peak learning rate."),
     num_train_epochs: str | None = typer.Option(None, help="Passes over the training rows."),
     per_device_train_batch_size: str | None = typer.Option(None, help="Rows of one forward and backward pass."),
+    messages_column: str | None = typer.Option(None, help="Column of lists of messages; guessed."),
+    prompt_column: str | None = typer.Option(None, help="Column of what is asked; guessed."),
+    completion_column: str | None = typer.Option(None, help="Column of the answer; guessed."),
+    chat_template: str | None = typer.Option(None, help="auto, chatml, none, or path of a Jinja file."),
     class_weight: str | None = typer.Option(None, help="balanced weighs rare classes up; none."),
     r: str | None = typer.Option(None, help="Rank of LoRA's matrices."),
     lora_alpha: str | None = typer.Option(None, help="Scale of LoRA's update."),
@@ -40,8 +44,9 @@ def train(
         "task": task, "seed": seed, "output": output, "text_column": text_column, "text_pair_column": text_pair_column,
         "label_column": label_column, "max_seq_length": max_seq_length, "learning_rate": learning_rate,
         "num_train_epochs": num_train_epochs, "per_device_train_batch_size": per_device_train_batch_size,
-        "class_weight": class_weight, "r": r, "lora_alpha": lora_alpha, "lora_dropout": lora_dropout,
-        "target_modules": target_modules,
+        "messages_column": messages_column, "prompt_column": prompt_column, "completion_column": completion_column,
+        "chat_template": chat_template, "class_weight": class_weight, "r": r, "lora_alpha": lora_alpha,
+        "lora_dropout": lora_dropout, "target_modules": target_modules,
     }  # fmt: skip
     from afina.api import fit
     from afina.config.load import parse_override

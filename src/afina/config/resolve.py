@@ -79,6 +79,8 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
     name, wanted = "training.num_train_epochs", config.training.num_train_epochs
     if wanted != "auto":
         return Reason(name, wanted, "as given")
+    if config.task == "text-generation":
+        return Reason(name, USUAL_EPOCHS, "the usual number; more of them make a language model repeat its examples")
     rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
     steps = max(1, math.ceil(facts.train_rows / rows_a_step))
     epochs = min(MOST_EPOCHS, max(USUAL_EPOCHS, math.ceil(FEWEST_STEPS / steps)))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-TaskName = Literal["auto", "text-classification", "text-regression"]
+TaskName = Literal["auto", "text-classification", "text-regression", "text-generation"]
 TechniqueName = Literal["full", "feature-extraction", "lora", "qlora"]
 
 
@@ -34,6 +34,16 @@ class DataConfig(Section):
     """Name of the column that holds the second text of a pair. None: guessed; "" means that there is none."""
     label_column: str | None = None
     """Name of the column that holds the label. None: guessed, and the reason is printed."""
+    messages_column: str | None = None
+    """Name of the column that holds lists of messages. None: guessed. Only for text-generation, as the next four."""
+    prompt_column: str | None = None
+    """Name of the column that holds what is asked; goes with completion_column. None: guessed."""
+    completion_column: str | None = None
+    """Name of the column that holds the answer. None: guessed."""
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    """Tokens that are learned: `assistant` those of every answer, `last` of the last answer of a row, `all` of all."""
+    packing: bool | Auto = "auto"
+    """Whether rows share a sequence, kept apart by the attention mask. auto: on a GPU; a CPU groups rows by length."""
     label_separator: str | None = None
     """String between the labels of one row, for several labels in one cell of text, such as "|"."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
@@ -51,6 +61,8 @@ class ModelConfig(Section):
     """Commit, tag or branch of a model on the Hub. None: the main branch."""
     max_seq_length: PositiveInt | Auto = "auto"
     """Tokens a row may have, longer ones are cut. auto: the model's limit or 512, the smaller one."""
+    chat_template: str = "auto"
+    """`auto` (the tokenizer's own), `chatml`, `none` (prompt and completion as they are), or path of a Jinja file."""
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
     """Kernel of attention. auto: batched products for bf16 on a CPU (faster there), else transformers' choice."""
 
@@ -102,7 +114,7 @@ class LoraConfig(Section):
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the adapter's inputs set to 0 while training."""
     target_modules: tuple[str, ...] | Literal["auto", "all-linear"] = "auto"
-    """Names of the layers that get an adapter. auto: the query and value projections; all-linear: all but the head."""
+    """Layers with an adapter, by name. auto: query and value, in language models all-linear: all but the head."""
 
 
 class QuantizationConfig(Section):
@@ -130,6 +142,12 @@ class EvaluationConfig(Section):
     """Whether the plain baselines (majority or mean, TF-IDF + linear) are trained and scored on the same rows."""
     hardest_errors: Annotated[int, Field(ge=0)] = 20
     """Wrong test rows shown in the report, the most confident ones first."""
+    generation_samples: Annotated[int, Field(ge=0)] = 8
+    """Test prompts that a language model answers before and after training. 0 means none."""
+    max_new_tokens: PositiveInt = 128
+    """Tokens of such an answer at most."""
+    general_text: bool = True
+    """Whether the loss on a fixed sample of general text is measured before and after, to show what was forgotten."""
 
 
 class RunConfig(Section):

@@ -13,7 +13,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from afina.data.data_notes import note_absent, note_dropped, note_duplicates, no
 from afina.data.findings import count
 from afina.data.label_profile import profile_labels
 from afina.data.labels import LabelSpace, build_label_space, note_alike
-from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata, split_rows
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
@@ -88,10 +86,12 @@ class Examples:
     """Rows by class, for each part; empty where numbers are predicted."""
 
 
-def load_examples(source: Any, config: DataConfig, task: TaskName, seed: int, spool: Path) -> Examples:
-    """Examples from anything `read_parts` takes. DataError lists all that is wrong with the data at once."""
+def load_examples(
+    source: Any, config: DataConfig, task: TaskName, seed: int, tables: Mapping[str, RowTable]
+) -> Examples:
+    """Examples from the tables that `read_parts` made of `source`. DataError lists all that is wrong at once."""
     check_fractions(config)
-    tables = read_parts(source, spool)
+    tables = dict(tables)
     is_strict = config.on_bad_rows == "fail"
     structural = [problem for table in tables.values() for problem in table.problems] if is_strict else []
     try:

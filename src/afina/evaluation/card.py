@@ -27,7 +27,7 @@ def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
     reference = report["model"]["reference"]
     head: dict[str, Any] = {
         "library_name": report["load"]["layout"],
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": "text-generation" if report["kind"] == "generation" else "text-classification",
         "tags": ["afina", report["task"], report["technique"]],
         "metrics": [name for name in ("accuracy", "f1", "mse") if any(name in key for key in report["metrics"])],
     }

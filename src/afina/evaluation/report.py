@@ -37,6 +37,12 @@ TITLES = {
     "r2": "R²",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "perplexity": "perplexity",
+    "token_accuracy": "token accuracy",
+    "exact_match": "exact match",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "general_loss": "loss on general text",
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SMALLER_IS_BETTER = frozenset({"rmse", "mae", "loss", "brier", "calibration_error", "hamming_loss"})
+SMALLER_IS_BETTER = frozenset(
+    {"rmse", "mae", "loss", "brier", "calibration_error", "hamming_loss", "perplexity", "general_loss"}
+)
 
 
 def is_better_larger(metric: str) -> bool:

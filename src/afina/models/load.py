@@ -99,6 +99,46 @@ def load_classifier(
     return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))
 
 
+def load_language_model(
+    folder: Path,
+    *,
+    dropout: float | str = "model",
+    dtype: torch.dtype | None = None,
+    quantization: Any = None,
+    attention: str = "auto",
+) -> LoadedModel:
+    """The folder's model as AutoModelForCausalLM, nothing of it new. Arguments as for `load_classifier`.
+
+    Raises:
+        ModelError: if it can't be loaded, or weights are missing.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(folder, **SAFE)
+            dropouts = dropout_settings(config, dropout)
+            found = {name: getattr(config, name) for name in dropouts}
+            config.update(dropouts)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
+                quantization_config=quantization, **choose_attention(attention), **SAFE,
+            )  # fmt: skip
+        except Exception as error:
+            raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"the weights in {folder} are not those of a whole language model",
+            found=f"without {', '.join(sorted(info['missing_keys'])[:3])}",
+            expected="a checkpoint of a causal language model",
+        )
+    if attention == "auto":
+        use_products(model)
+    model.config.update(found)
+    return LoadedModel(model, ())
+
+
 def choose_attention(attention: str) -> dict[str, str]:
     """The keyword argument of from_pretrained; none leaves the choice to transformers."""
     return {} if attention == "auto" else {"attn_implementation": attention}

@@ -33,8 +33,10 @@ MAX_CHARACTERS = 1000
 KINDS = "a local folder, an id on the Hub such as google-bert/bert-base-uncased, or package:NAME/PATH"
 
 
-def resolve_model(reference: str, revision: str | None = None) -> Path:
+def resolve_model(reference: str, revision: str | None = None, *, allow_gguf: bool = False) -> Path:
     """Folder that the reference stands for; a model of the Hub is downloaded into the Hub's own cache first.
+
+    With `allow_gguf` it may also be a GGUF file of this machine or of a package.
 
     Only the reference is judged here, not what the folder holds: see `inspect_model`.
     Raises ModelError: nothing is found there, the Hub can't be reached or refuses, or the reference has no
@@ -56,11 +58,13 @@ def resolve_model(reference: str, revision: str | None = None) -> Path:
             remedy="leave out --set model.revision",
         )
     if is_package:
-        return _find_in_package(reference)
+        return _find_in_package(reference, allow_gguf)
     if os.path.isdir(path):
         return path.resolve()
+    if allow_gguf and path.suffix == ".gguf" and os.path.isfile(path):
+        return path.resolve()
     if os.path.exists(path):
-        raise _describe_file(path)
+        raise describe_file(path)
     if path.suffix == ".gguf" or not HUB_ID.fullmatch(reference):
         raise ModelError(
             f"there is no folder {reference}",
@@ -70,7 +74,7 @@ def resolve_model(reference: str, revision: str | None = None) -> Path:
     return _download(reference, revision)
 
 
-def _describe_file(path: Path) -> ModelError:
+def describe_file(path: Path) -> ModelError:
     """The error for a path that is there, but is not a folder."""
     if path.suffix == ".gguf":
         return ModelError(
@@ -88,7 +92,7 @@ def _describe_file(path: Path) -> ModelError:
     )
 
 
-def _find_in_package(reference: str) -> Path:
+def _find_in_package(reference: str, allow_gguf: bool) -> Path:
     """Folder inside an installed package. Finding a top-level package runs none of its code."""
     name, _, inner = reference.removeprefix(PACKAGE_PREFIX).partition("/")
     module = name.replace("-", "_")
@@ -106,7 +110,8 @@ def _find_in_package(reference: str) -> Path:
         )
     for root in map(Path, spec.submodule_search_locations or ()):
         folder = (root / inner).resolve()
-        if os.path.isdir(folder) and folder.is_relative_to(root.resolve()):
+        is_file = allow_gguf and folder.suffix == ".gguf" and os.path.isfile(folder)
+        if (os.path.isdir(folder) or is_file) and folder.is_relative_to(root.resolve()):
             return folder
     raise _describe_package(reference, module, list(map(Path, spec.submodule_search_locations or ())))
 

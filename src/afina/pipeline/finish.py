@@ -30,7 +30,9 @@ from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from afina.runs.folder import RunFolder
 
 LONGEST_ERROR_TEXT = 600
 
@@ -103,22 +105,27 @@ def join_texts(part: Any) -> list[str]:
 
 
 def save_model(prepared: Prepared, learned: Learned) -> None:
-    """Write `model/` whole: under another name, then renamed.
+    """Write `model/`: weights, head and tokenizer."""
+    # Whoever loads the tokenizer cuts texts where training did.
+    prepared.tokenizer.model_max_length = int(prepared.config.model.max_seq_length)
+    technique = prepared.technique
+    write_model(prepared.folder, lambda unfinished: technique.save(learned.model, prepared.tokenizer, unfinished))
+
+
+def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
+    """What `save` writes, as the run's `model/`, whole: under another name, then renamed.
 
     Raises:
         RunFolderError: if the disk is full or can't be written; checkpoints are untouched.
     """
     from safetensors import SafetensorError
 
-    folder = prepared.folder
     unfinished = folder.path / ".model.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
-    # Whoever loads the tokenizer cuts texts where training did.
-    prepared.tokenizer.model_max_length = int(prepared.config.model.max_seq_length)
     try:
         unfinished.mkdir()
         with quiet_transformers():
-            prepared.technique.save(learned.model, prepared.tokenizer, unfinished)
+            save(unfinished)
         shutil.rmtree(folder.model, ignore_errors=True)
         os.rename(unfinished, folder.model)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk

@@ -25,6 +25,7 @@ from afina.training.callbacks.history import HistoryWriter
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
 from afina.training.loop import Session, fit, resume_from, start_accelerator
+from afina.training.objective import LabelledRows
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
@@ -264,16 +265,18 @@ def open_session(
         model=model,
         optimizer=make_optimizer(model, learning_rate, config.training.weight_decay),
         accelerator=start_accelerator(prepared.device, prepared.setup.precision),
-        task=prepared.task,
-        fit=task_fit,
-        train=prepared.parts["train"],
-        validation=prepared.parts["validation"],
+        objective=LabelledRows(
+            prepared.task,
+            task_fit,
+            prepared.parts["train"],
+            prepared.parts["validation"],
+            prepared.pad_id,
+            int(config.evaluation.eval_tokens_per_batch),
+        ),
         config=config.training,
         learning_rate=learning_rate,
         epochs=int(config.training.num_train_epochs),
         seed=config.seed,
-        pad_id=prepared.pad_id,
-        eval_tokens_per_batch=int(config.evaluation.eval_tokens_per_batch),
         store=store,
         signals=signals,
         callbacks=(HistoryWriter(prepared.folder.history, config.training.logging_steps), *narrator.callbacks()),

@@ -32,7 +32,22 @@ inputs = tokenizer(texts, padding=True, truncation=True, max_length={length}, re
 logits = model(**inputs).logits
 """
 
-PEFT_IN_4_BITS = """\
+STORAGE = """\
+storage = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="{storage.bnb_4bit_quant_type}",
+    bnb_4bit_use_double_quant={storage.bnb_4bit_use_double_quant},
+    bnb_4bit_compute_dtype={storage.bnb_4bit_compute_dtype},
+    llm_int8_skip_modules={skipped},
+)"""
+
+GUARD = """\
+for module in base.modules():
+    if isinstance(module, bitsandbytes.nn.Linear4bit):
+        module.support_avx512bf16_for_cpu = False  # some CPUs repack weights, which fails for small layers"""
+
+PEFT_IN_4_BITS = (
+    """\
 import bitsandbytes
 import torch
 from peft import PeftModel
@@ -41,21 +56,18 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 texts = {texts}
 tokenizer = AutoTokenizer.from_pretrained("model")
 config = AutoConfig.from_pretrained("model")
-storage = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="{storage.bnb_4bit_quant_type}",
-    bnb_4bit_use_double_quant={storage.bnb_4bit_use_double_quant},
-    bnb_4bit_compute_dtype={storage.bnb_4bit_compute_dtype},
-    llm_int8_skip_modules={skipped},
-)
+"""
+    + STORAGE
+    + """
 base = AutoModelForSequenceClassification.from_pretrained({base}, config=config, quantization_config=storage)
-for module in base.modules():
-    if isinstance(module, bitsandbytes.nn.Linear4bit):
-        module.support_avx512bf16_for_cpu = False  # keeps CPUs from repacking the weights, which fails for small layers
+"""
+    + GUARD
+    + """
 model = PeftModel.from_pretrained(base, "model")
 inputs = tokenizer(texts, padding=True, truncation=True, max_length={length}, return_tensors="pt")
 logits = model(**inputs.to(base.device)).logits
 """
+)
 
 SENTENCE = """\
 from sentence_transformers import SentenceTransformer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from afina.errors import ProofError, RunFolderError
-from afina.models.load import load_tokenizer
+from afina.models.load import load_tokenizer, quiet_transformers
 from afina.pipeline.predictor import open_setup
 from afina.runs.folder import RunFolder
 from afina.techniques.registry import make_technique
@@ -35,7 +35,8 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        merged.save_pretrained(unfinished)
+        with quiet_transformers():
+            merged.save_pretrained(unfinished)
         load_tokenizer(folder.model).save_pretrained(unfinished)
         if output.exists():
             output.rmdir()

@@ -159,12 +159,14 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
     config = load_config(folder.config)
     stored = folder.read_json("task.json")
-    task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
+    head = None  # a language model has its own
+    if "labels" in stored:
+        head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
     needs_base = config.technique in ("lora", "qlora")
     reference, revision = stored["base"]["reference"], stored["base"]["revision"]
     base = resolve_model(reference, revision) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
-    return Setup(base, reference, task.head_shape().as_config(), pad_id, config, precision)
+    return Setup(base, reference, head, pad_id, config, precision)
 
 
 def arrange_labels(labels: list[Any], space: LabelSpace) -> Any:

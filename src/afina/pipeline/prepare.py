@@ -11,9 +11,9 @@ from afina.config.run import RunConfig
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, load_examples
 from afina.errors import RunFolderError
-from afina.models.inspect import ModelFacts, inspect_model
-from afina.models.resolve import resolve_model
+from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import Opened
 from afina.runs.folder import RunFolder, check_free_space
 from afina.techniques.base import Setup, Technique
 
@@ -50,16 +50,11 @@ class Prepared:
         return int(self.tokenizer.pad_token_id)
 
 
-def prepare_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Prepared:
-    """Read, check, resolve, tokenise. Nothing heavy is imported before the rows and the model's files were checked.
-
-    Args:
-        source: what the user gave as data: a path, an id, or rows in memory.
-    """
-    base = resolve_model(str(config.model.reference), config.model.revision)
-    facts = inspect_model(base)
+def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> Prepared:
+    """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked."""
+    base, facts = opened.base, opened.facts
     with narrator.stage("read"):
-        examples = load_examples(source, config.data, config.task, config.seed, folder.work / "rows")
+        examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
     tell_data(examples, narrator)
     config = config.model_copy(update={"task": examples.columns.task})
     sizes = Facts(len(examples.parts["train"]), facts.hidden_size, facts.max_positions)
@@ -75,9 +70,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
 
     technique, task = make_technique(str(config.technique)), make_task(config.task, examples.labels)
     check_pair(technique, task.name)
-    if technique.learns_by == "gradient":
-        weights = facts.parameters if technique.name == "full" else facts.parameters // 10
-        check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
+    check_disk(technique, facts, config, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(base)
         parts = encode_parts(examples, tokenizer, int(config.model.max_seq_length), folder, narrator)
@@ -90,8 +83,15 @@ def prepare_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
         precision,
     )
     prepared = Prepared(folder, config, examples, facts, task, technique, setup, tokenizer, parts, device)
-    keep_description(prepared)
+    keep_files(folder, config, examples.data_hash, describe_data(prepared))
     return prepared
+
+
+def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
+    """Refuse a run whose checkpoints won't fit on the disk."""
+    if technique.learns_by == "gradient":
+        weights = facts.parameters if technique.name == "full" else facts.parameters // 10
+        check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
 
 
 def tell_data(examples: Examples, narrator: Narrator) -> None:
@@ -150,25 +150,24 @@ def is_local(reference: str) -> bool:
     return Path(reference).is_dir()
 
 
-def keep_description(prepared: Prepared) -> None:
+def keep_files(folder: RunFolder, config: RunConfig, data_hash: str, data: dict[str, Any]) -> None:
     """Write config.yaml and data.json, or check a resumed run's data against them.
 
     Raises:
         RunFolderError: if the rows aren't those that the run began with.
     """
-    folder, examples = prepared.folder, prepared.examples
     if folder.config.exists():
         known = folder.read_json("data.json")["hash"]
-        if known != examples.data_hash:
+        if known != data_hash:
             raise RunFolderError(
                 f"the data of {folder.path} has changed since the run began",
-                found=examples.data_hash[:16],
+                found=data_hash[:16],
                 expected=known[:16],
                 remedy="bring the same rows back, or start a new run with afina train",
             )
         return
-    folder.write_json("data.json", describe_data(prepared))
-    folder.write_text("config.yaml", dump_config(prepared.config))
+    folder.write_json("data.json", data)
+    folder.write_text("config.yaml", dump_config(config))
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:

@@ -21,8 +21,9 @@ ROWS = 32
 # All relative to the largest logit. The trained and the saved model take the same batch, so they differ by nothing but
 # the order of a sum; a weight that was stored in bf16 by mistake moves logits ten times as far.
 SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
-# Scores come from other batches, or from cached features, and these round otherwise, in bf16 far more than in fp32.
-SCORED_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+# Scores come from other batches, or from cached features, and these round otherwise. In bf16 a head with large weights
+# makes much of it: what is caught there is the wrong head, pooling or order of rows, which moves logits by their size.
+SCORED_TOLERANCE = {"fp32": 1e-4, "bf16": 0.25}
 
 
 def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:

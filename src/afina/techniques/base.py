@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from afina.config.run import RunConfig
 from afina.errors import ConfigError
-from afina.models.load import LoadedModel, load_classifier
+from afina.models.load import LoadedModel, load_classifier, load_language_model
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,8 @@ class Setup:
     """Folder of the pretrained model."""
     reference: str
     """What the user called it: an id on the Hub, or else the folder's path."""
-    head: Mapping[str, Any]
-    """The head's shape and names, as settings of a transformers config."""
+    head: Mapping[str, Any] | None
+    """Shape and names of the new head, as settings of a transformers config; None for a language model."""
     pad_token_id: int | None
     config: RunConfig
     precision: str
@@ -79,8 +79,14 @@ class Technique(Protocol):
 
 
 def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> LoadedModel:
-    """The base, or the model in `folder`, with the run's head and attention; `storage` goes to `load_classifier`."""
+    """The base, or the model in `folder`, with the head and the attention of the run.
+
+    Args:
+        storage: `dropout`, `dtype` and `quantization` of `load_classifier`.
+    """
     attention = setup.config.model.attn_implementation
+    if setup.head is None:
+        return load_language_model(folder or setup.base, attention=attention, **storage)
     return load_classifier(folder or setup.base, setup.head, setup.pad_token_id, attention=attention, **storage)
 
 
@@ -90,6 +96,12 @@ def check_pair(technique: Technique, task: str) -> None:
     Raises:
         ConfigError: naming the tasks that it can learn.
     """
+    if task == "text-generation" and task not in technique.tasks:
+        raise ConfigError(
+            f"{technique.name} has no meaning for a language model: it learns what its own head says, and has no other",
+            expected="lora (the usual choice), full (much data), qlora (little memory)",
+            remedy="--technique lora",
+        )
     if task not in technique.tasks:
         raise ConfigError(
             f"the technique {technique.name} can't learn the task {task}", expected=", ".join(sorted(technique.tasks))

@@ -21,7 +21,7 @@ class Full:
 
     name = "full"
     learns_by: Literal["gradient", "solver"] = "gradient"
-    tasks = frozenset({"text-classification", "text-regression"})
+    tasks = frozenset({"text-classification", "text-regression", "text-generation"})
 
     def load(self, setup: Setup) -> LoadedModel:
         return load_model(setup, dropout=setup.config.training.dropout)

@@ -37,7 +37,7 @@ class Lora:
 
     name = "lora"
     learns_by: Literal["gradient", "solver"] = "gradient"
-    tasks = frozenset({"text-classification", "text-regression"})
+    tasks = frozenset({"text-classification", "text-regression", "text-generation"})
 
     def load(self, setup: Setup) -> LoadedModel:
         loaded = load_model(setup, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype)
@@ -51,12 +51,12 @@ class Lora:
             checkpoint_activations(loaded.model)
             loaded.model.enable_input_require_grads()
         config = peft.LoraConfig(
-            task_type=peft.TaskType.SEQ_CLS,
+            task_type=peft.TaskType.CAUSAL_LM if setup.head is None else peft.TaskType.SEQ_CLS,
             r=settings.r,
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,
-            target_modules=choose_target_modules(loaded, settings.target_modules).value,
-            modules_to_save=list(loaded.new_modules),
+            target_modules=choose_target_modules(loaded, default_targets(setup)).value,
+            modules_to_save=list(loaded.new_modules) or None,
             base_model_name_or_path=setup.reference,
         )
         # peft warns of things that are handled here: Conv1D layers, and a head that is trained.
@@ -67,6 +67,9 @@ class Lora:
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        generation = getattr(model, "generation_config", None)
+        if generation is not None:  # which tokens end an answer
+            generation.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's template; the run's own card says more
 
@@ -99,6 +102,12 @@ def merge_adapter(model: Any) -> PreTrainedModel:
     merged = model.merge_and_unload(safe_merge=True)
     merged.config.use_cache = True
     return merged
+
+
+def default_targets(setup: Setup) -> tuple[str, ...] | str:
+    """What the user asked for; by itself a language model adapts every linear layer, which its loss needs."""
+    wanted = setup.config.lora.target_modules
+    return "all-linear" if wanted == "auto" and setup.head is None else wanted
 
 
 def keep_new_modules_fp32(loaded: LoadedModel) -> None:
@@ -148,8 +157,9 @@ def list_adaptable_layers(loaded: LoadedModel) -> list[str]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    head = getattr(loaded.model, "get_output_embeddings", lambda: None)()
     new = tuple(f"{name}." for name in loaded.new_modules)
     return [
         path for path, module in loaded.model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and not f"{path}.".startswith(new)
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and not f"{path}.".startswith(new)
     ]  # fmt: skip

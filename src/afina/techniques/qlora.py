@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Beginnings or ends of paths. A pooler inside the backbone may be new, and what is new can't be trained in 4 bits.
 NOT_QUANTISED = (
-    "classifier", "score", "pooler", "pooler.dense", "head", "pre_classifier", "logits_proj", "summary"
+    "lm_head", "embed_out", "classifier", "score", "pooler", "pooler.dense", "head", "pre_classifier", "logits_proj",
+    "summary",
 )  # fmt: skip
 
 

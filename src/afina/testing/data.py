@@ -1,4 +1,4 @@
-"""Small labelled sets with a signal that a tiny model can learn from bytes.
+"""Small sets, labelled or of conversations, with a signal that a tiny model can learn from bytes.
 
 A topic has words of its own, and a text mixes words of its topic with words of none. In `pairs` the label
 depends on the second text alone, so a model that never reads it can only guess. No two rows of a set are
@@ -11,6 +11,7 @@ import random
 from typing import Any, Literal
 
 Kind = Literal["multiclass", "binary", "multilabel", "regression", "pairs"]
+Form = Literal["messages", "completion", "instruction", "text"]
 
 TOPICS: dict[str, tuple[str, ...]] = {
     "kitchen": ("kettle", "cook", "knife", "rack", "fork", "oak spoon", "cake", "milk"),
@@ -34,6 +35,31 @@ def make_rows(kind: Kind = "multiclass", rows: int = 64, seed: int = 0) -> list[
         row = build(source, len(made))
         made.setdefault(str(row), row)
     return list(made.values())
+
+
+def make_conversations(form: Form = "messages", rows: int = 32, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows for a language model, of several lengths: what is asked names a topic, the answer is a word of it.
+
+    No two prompts of a set are equal. The same arguments give the same rows.
+    """
+    source = random.Random(f"{form}/{seed}")
+    made: dict[str, dict[str, Any]] = {}
+    while len(made) < rows:
+        topic = list(TOPICS)[len(made) % len(TOPICS)]
+        asked = _write_text(source, source.choices(TOPICS[topic], k=source.randint(1, 3)))
+        answer = " ".join(source.choices(TOPICS[topic], k=source.randint(1, 4)))
+        made.setdefault(asked, _FORMS[form](asked, answer))
+    return list(made.values())
+
+
+_FORMS: dict[str, Any] = {
+    "messages": lambda asked, answer: {
+        "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    },
+    "completion": lambda asked, answer: {"prompt": asked, "completion": answer},
+    "instruction": lambda asked, answer: {"instruction": "Name the topic.", "input": asked, "output": answer},
+    "text": lambda asked, answer: {"text": f"{asked}: {answer}"},
+}
 
 
 def _write_text(source: random.Random, words: list[str]) -> str:

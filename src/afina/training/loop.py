@@ -3,7 +3,7 @@
 
 What a step does is a function of the seed, the step's number and the weights: the order of rows, the dropout and
 the learning rate are computed from these, so a resumed run takes the very steps that it would have taken. The loop
-knows a task by its losses and a technique by what is trainable, and nothing else of them.
+knows a task by its objective and a technique by what is trainable, and nothing else of them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from afina.config.run import TrainingConfig
-from afina.data.batches import Indices, collate_rows, group_windows, order_training_batches
-from afina.data.encoded import EncodedPart
+from afina.data.batches import Indices, group_windows, order_training_batches
 from afina.errors import Interrupted, TrainingError, describe_rows
-from afina.tasks.base import Fit, Task
 from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
 from afina.training.events import Callback, TrainingPlan, notify
-from afina.training.inference import predict_logits
+from afina.training.objective import Objective
 from afina.training.optim import learning_rate_at, set_learning_rate
 from afina.training.seed import seed_torch
 from afina.training.signals import StopSignals
@@ -57,16 +54,11 @@ class Session:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    task: Task
-    fit: Fit
-    train: EncodedPart
-    validation: EncodedPart
+    objective: Objective
     config: TrainingConfig
     learning_rate: float
     epochs: int
     seed: int
-    pad_id: int
-    eval_tokens_per_batch: int
     store: CheckpointStore
     signals: StopSignals
     callbacks: Sequence[Callback] = ()
@@ -75,7 +67,7 @@ class Session:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one pass over the training part."""
-        batches = -(-len(self.train) // self.config.per_device_train_batch_size)
+        batches = -(-len(self.objective.lengths) // self.config.per_device_train_batch_size)
         return -(-batches // self.config.gradient_accumulation_steps)
 
     @property
@@ -116,7 +108,7 @@ def run_epoch(session: Session) -> None:
     """Take the steps that are left of the epoch, then evaluate and save."""
     progress, config = session.progress, session.config
     batches = order_training_batches(
-        session.train.tokens.lengths, config.per_device_train_batch_size, session.seed, progress.epoch
+        session.objective.lengths, config.per_device_train_batch_size, session.seed, progress.epoch
     )
     windows = group_windows(batches, config.gradient_accumulation_steps)
     for window in windows[progress.window :]:
@@ -137,29 +129,24 @@ def run_epoch(session: Session) -> None:
 def evaluate_and_save(session: Session) -> None:
     """Measure the validation part, note whether it is the best so far, and write a checkpoint."""
     progress = session.progress
-    values = eval_step(session)
-    scores = {name.removeprefix("validation/"): value for name, value in values.items()}
-    remember_best(progress, session.task.rank(scores), scores["loss"])
+    scores = eval_step(session)
+    remember_best(progress, session.objective.rank(scores), scores["loss"])
+    values = {f"validation/{name}": value for name, value in scores.items()}
     notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": float(progress.epoch)})
     save_checkpoint(session)
 
 
 def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float]:
     """One optimizer step over the batches of `window`, whose mean loss is over all their rows at once."""
-    model, task, step = session.model, session.task, session.progress.step
-    device = session.accelerator.device
+    objective, step = session.objective, session.progress.step
     learning_rate = learning_rate_at(step, session.total_steps, session.learning_rate, session.config)
     set_learning_rate(session.optimizer, learning_rate)
     seed_torch(session.seed, "step", step)
-    model.train()
-    total_weight = sum(float(task.row_weights(session.train.labels[rows], session.fit).sum()) for rows in window)
-    window_loss = torch.zeros((), device=device)
+    session.model.train()
+    total_weight = sum(objective.weigh(rows) for rows in window)
+    window_loss = torch.zeros((), device=session.accelerator.device)
     for rows in window:
-        batch = {k: v.to(device) for k, v in collate_rows(session.train.tokens, rows, session.pad_id).items()}
-        labels = torch.from_numpy(session.train.labels[rows]).to(device)
-        with session.accelerator.autocast():
-            logits_BC = model(**batch).logits
-        loss = task.losses(logits_BC, labels, session.fit).sum() / total_weight
+        loss = objective.sum_losses(session.model, rows, session.accelerator) / total_weight
         session.accelerator.backward(loss)
         window_loss += loss.detach()
     norm = clip_gradients(session)
@@ -172,16 +159,8 @@ def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float]:
 
 
 def eval_step(session: Session) -> dict[str, float]:
-    """Loss and scores of the validation part, under names that begin with `validation/`."""
-    part, task, fit = session.validation, session.task, session.fit
-    logits_NC = predict_logits(
-        session.model, part.tokens, pad_id=session.pad_id, tokens_per_batch=session.eval_tokens_per_batch,
-        device=session.accelerator.device.type, precision=precision_of(session.accelerator),
-    )  # fmt: skip
-    losses_N = task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), fit)
-    loss = float(losses_N.double().sum()) / float(task.row_weights(part.labels, fit).sum())
-    scores = task.score(task.rescale(logits_NC, fit), part.labels, fit)
-    return {**{f"validation/{name}": value for name, value in scores.items()}, "validation/loss": loss}
+    """Loss and scores of the validation part."""
+    return session.objective.evaluate(session.model, session.accelerator)
 
 
 def start_accelerator(device: str, precision: str) -> Accelerator:
@@ -197,11 +176,6 @@ def start_accelerator(device: str, precision: str) -> Accelerator:
     if accelerator.num_processes > 1:
         raise TrainingError("afina trains in one process", found=f"{accelerator.num_processes} processes")
     return accelerator
-
-
-def precision_of(accelerator: Accelerator) -> str:
-    """`bf16` or `fp32`."""
-    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
 
 
 def clip_gradients(session: Session) -> torch.Tensor:
@@ -251,7 +225,7 @@ def stop_if_asked(session: Session) -> None:
 
 def raise_not_finite(session: Session, window: Sequence[Indices]) -> None:
     """Stop at the first loss or gradient that isn't a number, naming the rows and what usually helps."""
-    rows: list[Any] = sorted(int(number) for rows in window for number in session.train.row_numbers[rows])
+    rows = sorted(number for rows in window for number in session.objective.name_rows(rows))
     raise TrainingError(
         f"the loss or its gradient is not a finite number at step {session.progress.step + 1}",
         found=f"training {describe_rows(rows)}",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from afina.config.reason import Reason
 from afina.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def choose_device(wanted: str) -> Reason:
@@ -47,3 +52,8 @@ def find_cpu_bf16_units() -> str:
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     units = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
     return " and ".join(name for key, name in units.items() if capabilities.get(key))
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """`bf16` or `fp32`."""
+    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"

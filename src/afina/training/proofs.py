@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from afina.data.batches import collate_rows
+from afina.data.batches import Indices
 from afina.errors import ProofError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def check_evaluation_keeps_gradient(session: Session) -> float:
         return 1.0
     before = measure_gradient(session)
     session.model.eval()
-    with torch.no_grad(), session.accelerator.autocast():
-        session.model(**first_rows(session))
+    with torch.no_grad():
+        session.objective.sum_losses(session.model, first_rows(session), session.accelerator)
     cosine = float(torch.nn.functional.cosine_similarity(before, measure_gradient(session), dim=0))
     if cosine < LEAST_COSINE:
         raise ProofError(
@@ -45,21 +45,17 @@ def check_evaluation_keeps_gradient(session: Session) -> float:
 
 def measure_gradient(session: Session) -> torch.Tensor:
     """The gradient of a few rows in one vector, without dropout's noise (the same seed each time)."""
-    batch = first_rows(session)
     session.model.train()
     device = session.accelerator.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), session.accelerator.autocast():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        logits_BC = session.model(**batch).logits
-    labels = torch.from_numpy(session.train.labels[: len(logits_BC)]).to(logits_BC.device)
-    session.task.losses(logits_BC, labels, session.fit).sum().backward()  # type: ignore[no-untyped-call]
+        loss = session.objective.sum_losses(session.model, first_rows(session), session.accelerator)
+    loss.backward()  # type: ignore[no-untyped-call]
     gradient = torch.cat([p.grad.float().flatten() for p in session.model.parameters() if p.grad is not None])
     session.optimizer.zero_grad(set_to_none=True)
     return gradient.clone()
 
 
-def first_rows(session: Session) -> dict[str, torch.Tensor]:
-    """A batch of the first few training rows."""
-    rows = np.arange(min(ROWS, len(session.train)))
-    batch = collate_rows(session.train.tokens, rows, session.pad_id)
-    return {key: value.to(session.accelerator.device) for key, value in batch.items()}
+def first_rows(session: Session) -> Indices:
+    """The first few training rows."""
+    return np.arange(min(ROWS, len(session.objective.lengths)))

@@ -11,6 +11,7 @@ import pytest
 
 from afina.config.run import DataConfig
 from afina.data.examples import Examples, load_examples
+from afina.data.read import read_parts
 from afina.errors import ConfigError, DataError
 
 MEND = "mend these rows, or leave them out with --set data.on_bad_rows=drop"
@@ -21,7 +22,7 @@ def make_rows(count: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def load(source: Any, folder: Path, task: Any = "auto", seed: int = 42, **settings: Any) -> Examples:
-    return load_examples(source, DataConfig(**settings), task, seed, folder)
+    return load_examples(source, DataConfig(**settings), task, seed, read_parts(source, folder))
 
 
 def message(source: Any, folder: Path, task: Any = "auto", **settings: Any) -> str:

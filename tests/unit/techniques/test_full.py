@@ -73,5 +73,15 @@ def test_a_pair_that_cannot_be_is_refused(name: str) -> None:
         check_pair(technique, "token-classification")
     assert str(caught.value) == (
         f"the technique {name} can't learn the task token-classification\n"
-        "  expected: text-classification, text-regression"
+        f"  expected: {', '.join(sorted(technique.tasks))}"
+    )
+
+
+def test_feature_extraction_says_what_a_language_model_takes_instead() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_pair(make_technique("feature-extraction"), "text-generation")
+    assert str(caught.value) == (
+        "feature-extraction has no meaning for a language model: it learns what its own head says, and has no other\n"
+        "  expected: lora (the usual choice), full (much data), qlora (little memory)\n"
+        "  do: --technique lora"
     )

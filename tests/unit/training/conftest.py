@@ -27,6 +27,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
     from afina.techniques.registry import make_technique
     from afina.training.checkpoint import CheckpointStore
     from afina.training.loop import Session, start_accelerator
+    from afina.training.objective import LabelledRows
     from afina.training.optim import make_optimizer
     from afina.training.signals import StopSignals
 
@@ -53,16 +54,18 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
             model=model,
             optimizer=make_optimizer(model, rate, config.weight_decay),
             accelerator=start_accelerator("cpu", "fp32"),
-            task=make_task(name, LabelSpace(kind, NAMES[kind])),  # type: ignore[arg-type]
-            fit=fit or Fit(),
-            train=encode_part(family, "train", kind, rows, 0),
-            validation=encode_part(family, "validation", kind, 8, 1),
+            objective=LabelledRows(
+                task=make_task(name, LabelSpace(kind, NAMES[kind])),  # type: ignore[arg-type]
+                fit=fit or Fit(),
+                train=encode_part(family, "train", kind, rows, 0),
+                validation=encode_part(family, "validation", kind, 8, 1),
+                pad_id=setup.pad_token_id,
+                eval_tokens_per_batch=256,
+            ),
             config=config,
             learning_rate=rate,
             epochs=epochs,
             seed=3,
-            pad_id=setup.pad_token_id,
-            eval_tokens_per_batch=256,
             store=CheckpointStore(tmp_path / folder / "checkpoints", config.save_total_limit),
             signals=StopSignals(),
         )

@@ -19,10 +19,15 @@ from afina.training.proofs import check_evaluation_keeps_gradient, measure_gradi
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 100_000])
 def test_logits_are_those_of_each_row_alone(tokens_per_batch: int, open_session: Callable[..., Any]) -> None:
     session = open_session(rows=12)
-    tokens = session.train.tokens
+    tokens = session.objective.train.tokens
     session.model.train()
     logits = predict_logits(
-        session.model, tokens, pad_id=session.pad_id, tokens_per_batch=tokens_per_batch, device="cpu", precision="fp32"
+        session.model,
+        tokens,
+        pad_id=session.objective.pad_id,
+        tokens_per_batch=tokens_per_batch,
+        device="cpu",
+        precision="fp32",
     )
     assert not session.model.training
     with torch.no_grad():

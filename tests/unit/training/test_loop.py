@@ -20,6 +20,7 @@ from afina.training import loop
 from afina.training.checkpoint import CheckpointStore
 from afina.training.events import Callback, TrainingPlan
 from afina.training.loop import Progress, Session, eval_step, fit, resume_from, run_epoch, train_step
+from afina.training.precision import precision_of
 
 FITS = {
     "multiclass": Fit(class_weights=(0.3, 1.0, 4.0)),
@@ -79,7 +80,7 @@ def test_four_small_batches_are_one_large(kind: str, weighted: bool, open_sessio
     session = open_session(kind=kind, fit=settings, max_grad_norm=0.0)
     rows = np.random.default_rng(0).permutation(20)[:15]
     small = [rows[:4], rows[4:5], rows[5:11], rows[11:]]
-    assert len({int(session.train.tokens.lengths[part].max()) for part in small}) > 2
+    assert len({int(session.objective.train.tokens.lengths[part].max()) for part in small}) > 2
     gradients = keep_gradients(session)
     told = [train_step(session, window) for window in ([rows], small, [rows[:4]])]
     assert gradients[0].keys() == dict(iterate_trainable(session.model)).keys()
@@ -100,7 +101,7 @@ def test_each_window_is_torchs_mean_over_its_rows(kind: str, open_session: Calla
     )
     gradients = keep_gradients(session)
     run_epoch(session)
-    windows = group_windows(order_training_batches(session.train.tokens.lengths, 3, session.seed, 0), 2)
+    windows = group_windows(order_training_batches(session.objective.train.tokens.lengths, 3, session.seed, 0), 2)
     sizes = [sum(map(len, window)) for window in windows]
     assert len(gradients) == len(windows) == session.steps_per_epoch == 4
     assert len(windows[-1]) == 1  # 20 rows are 7 batches, and 7 batches are 3 windows and a half
@@ -108,8 +109,8 @@ def test_each_window_is_torchs_mean_over_its_rows(kind: str, open_session: Calla
     for window, found in zip(windows, gradients, strict=True):
         rows = np.concatenate(window)
         session.model.train()
-        logits = session.model(**collate_rows(session.train.tokens, rows, session.pad_id)).logits
-        labels = torch.from_numpy(session.train.labels[rows])
+        logits = session.model(**collate_rows(session.objective.train.tokens, rows, session.objective.pad_id)).logits
+        labels = torch.from_numpy(session.objective.train.labels[rows])
         if kind == "multiclass":
             loss = functional.cross_entropy(logits, labels, weight=torch.tensor(settings.class_weights))
         elif kind == "multilabel":
@@ -154,27 +155,28 @@ def test_the_loop_tells_what_it_does(open_session: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("technique", ["full", "lora"])
 def test_training_learns(technique: str, open_session: Callable[..., Any]) -> None:
     session = open_session(technique, epochs=8, rows=48, learning_rate=5e-3, per_device_train_batch_size=8)
-    before = eval_step(session)["validation/loss"]
+    before = eval_step(session)["loss"]
     fit(session)
     after = eval_step(session)
-    assert after["validation/loss"] < 0.7 * before
-    assert session.progress.best_loss == pytest.approx(after["validation/loss"])
+    assert after["loss"] < 0.7 * before
+    assert session.progress.best_loss == pytest.approx(after["loss"])
 
 
 @pytest.mark.parametrize("kind", FITS)
 def test_the_validation_loss_is_the_mean_of_the_rows(kind: str, open_session: Callable[..., Any]) -> None:
     session = open_session(kind=kind, fit=FITS[kind])
     values = eval_step(session)
-    part, batch = session.validation, collate_rows(session.validation.tokens, np.arange(8), session.pad_id)
+    objective = session.objective
+    part, batch = objective.validation, collate_rows(objective.validation.tokens, np.arange(8), objective.pad_id)
     with torch.no_grad():
         logits = session.model(**batch).logits
-    losses = session.task.losses(logits, torch.from_numpy(part.labels), session.fit)
-    weights = session.task.row_weights(part.labels, session.fit)
-    assert values["validation/loss"] == pytest.approx(float(losses.sum()) / float(weights.sum()), rel=1e-5)
-    assert f"validation/{session.task.primary_metric}" in values
+    losses = objective.task.losses(logits, torch.from_numpy(part.labels), objective.fit)
+    weights = objective.task.row_weights(part.labels, objective.fit)
+    assert values["loss"] == pytest.approx(float(losses.sum()) / float(weights.sum()), rel=1e-5)
+    assert objective.task.primary_metric in values
     if kind == "regression":  # scores are in the units of the data
         misses = logits[:, 0].numpy() * 0.5 + 0.1 - part.labels
-        assert values["validation/rmse"] == pytest.approx(float(np.sqrt((misses**2).mean())), rel=1e-4)
+        assert values["rmse"] == pytest.approx(float(np.sqrt((misses**2).mean())), rel=1e-4)
 
 
 class Crash(Exception):
@@ -263,9 +265,7 @@ def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_bee
 def measure_badly(losses: list[float], session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """The evaluations give these losses, and always the same score."""
     values = iter(losses)
-    monkeypatch.setattr(
-        loop, "eval_step", lambda session: {"validation/loss": next(values), "validation/accuracy": 0.5}
-    )
+    monkeypatch.setattr(loop, "eval_step", lambda session: {"loss": next(values), "accuracy": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ def test_what_is_not_a_number_stops_in_its_step_and_names_the_rows(
     kind: str, open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = open_session(per_device_train_batch_size=4, dropout=0.0)
-    windows = group_windows(order_training_batches(session.train.tokens.lengths, 4, session.seed, 0), 1)
-    losses = session.task.losses
+    windows = group_windows(order_training_batches(session.objective.train.tokens.lengths, 4, session.seed, 0), 1)
+    losses = session.objective.task.losses
     calls = 0
 
     def break_third(logits: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
@@ -377,7 +377,7 @@ def test_what_is_not_a_number_stops_in_its_step_and_names_the_rows(
             return value * float("nan")
         return value + torch.sqrt(logits[:, 0] - logits[:, 0].detach())  # 0, with an infinite gradient
 
-    session.task.losses = break_third
+    session.objective.task.losses = break_third
     seen: list[dict[str, torch.Tensor]] = []
 
     class Watch(Callback):
@@ -415,5 +415,5 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_number_format_reaches_the_accelerator() -> None:
     for precision in ("bf16", "fp32"):  # one after the other in one process
         accelerator = loop.start_accelerator("cpu", precision)
-        assert loop.precision_of(accelerator) == precision
+        assert precision_of(accelerator) == precision
         assert accelerator.device.type == "cpu"

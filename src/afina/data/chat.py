@@ -1,0 +1,199 @@
+"""One conversation, one prompt with its completion, or one plain text as tokens, with a mask of those to train.
+
+Decisions:
+
+- The assistant's turns are trained, each with the token that ends it and without the white space behind that.
+  Nothing is read off padding: where pad and end are one token, the end is trained all the same.
+- A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
+- What a row holds and the template doesn't write is said: an answer or a tool call refuses the row, anything else
+  is a note.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from afina.data.chat_messages import check_messages, check_tools
+from afina.data.chat_template import LOST_ANSWER, ChatFaultError, Message, Turn, locate_turns, tokenize
+from afina.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_messages", "encode_plain"]
+
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+# A prompt may already hold the first characters of an answer, such as <think>.
+OPENING_CHARACTERS = 40
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+NO_ANSWER = "no assistant turn"
+LOST_CALLS = "tool calls that the chat template leaves out"
+UNMARKED = "no answer inside the chat template's {% generation %} marks"
+EMPTY_COMPLETION = "an empty completion"
+EMPTY_TEXT = "an empty text"
+
+LAST_IS_OTHER = "the last turn isn't the assistant's"
+NO_END = "the chat template puts no token behind an answer that would end it"
+END_UNMARKED = "the chat template's {% generation %} marks leave out an answer or its end"
+TWO_STARTS = "the chat template writes the start token twice"
+LOST_MESSAGE = "the chat template leaves out a message, or changes it"
+LOST_TOOLS = "the chat template leaves out the tools"
+LOST_TEXT = "the chat template leaves out the text beside tool calls"
+LOST_REASONING = "the chat template leaves out reasoning"
+PROMPT_MERGES = "the prompt's last token merges with the completion"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTokens:
+    """The tokens of one row, and which of them are learned."""
+
+    ids: list[int]
+    mask: list[int]
+    """1 for a token that is learned, 0 for one that is only read."""
+    end_tokens: int
+    """Tokens that end a turn and are learned."""
+    turns: int
+    """Turns that are learned."""
+    notes: tuple[str, ...] = ()
+
+
+def encode_messages(
+    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, last_turn_only: bool = False
+) -> TrainedTokens:
+    """The tokens of a conversation as the tokenizer's chat template writes it, the assistant's turns trained.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: role and content, or from and value (ShareGPT); checked here.
+        tools: JSON schemas of the functions that the assistant may call, for the template.
+        last_turn_only: train the assistant's last turn alone, which also templates allow that rewrite earlier ones.
+    """
+    checked, tools = check_messages(messages), check_tools(tools)
+    answers = [i for i, message in enumerate(checked) if message["role"] == "assistant"]
+    if not answers:
+        raise ChatFaultError(NO_ANSWER, "roles: " + ", ".join(message["role"] for message in checked))
+    wanted = answers[-1:] if last_turn_only else answers
+    whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
+    mask = _build_mask(ids, turns.values(), _read_marks(tokenizer, checked, tools))
+    trained = [turn for turn in turns.values() if any(mask[turn.start : turn.stop])]
+    if not trained:
+        raise ChatFaultError(UNMARKED)
+    ends = sum(mask[turn.stop - 1] for turn in trained if turn.has_end)
+    notes = [*_find_lost_parts(whole, checked, tools)]
+    for i in wanted:
+        notes.extend(_check_answer(checked[i], turns[i], f"message {i + 1}"))
+    if checked[-1]["role"] != "assistant":
+        notes.append(LAST_IS_OTHER)
+    if ends < len(turns):
+        notes.append(END_UNMARKED if all(turn.has_end for turn in turns.values()) else NO_END)
+    if tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:
+        notes.append(TWO_STARTS)
+    return TrainedTokens(ids, mask, ends, len(trained), tuple(dict.fromkeys(notes)))
+
+
+def _read_marks(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None) -> Sequence[int]:
+    """1 for each token inside the template's {% generation %} marks; empty where it has none."""
+    if not tokenizer.is_fast or not GENERATION.search(tokenizer.get_chat_template(tools=tools)):
+        return ()
+    encoded = tokenizer.apply_chat_template(messages, tools=tools, return_dict=True, return_assistant_tokens_mask=True)
+    return encoded["assistant_masks"]
+
+
+def _build_mask(ids: list[int], turns: Iterable[Turn], marks: Sequence[int]) -> list[int]:
+    """1 for each token of a turn that is marked, and for the one that ends it and directly follows.
+
+    Marks can't reach beyond a turn: they may include the white space behind it, and transformers stretches one that
+    ends in characters without a token up to the end of the conversation.
+    """
+    mask = [0] * len(ids)
+    for turn in turns:
+        places = [place for place in range(turn.start, turn.stop) if not marks or marks[place]]
+        if turn.has_end and places and places[-1] == turn.stop - 2:
+            places.append(turn.stop - 1)
+        for place in places:
+            mask[place] = 1
+    return mask
+
+
+def _check_answer(message: Message, turn: Turn, where: str) -> Iterator[str]:
+    """Notes on what the template didn't write of an answer. White space may differ: templates strip it."""
+    written, content = _squeeze(turn.text), _squeeze(message["content"])
+    prompt = _squeeze(turn.prompt[-OPENING_CHARACTERS:])
+    opened = max((n for n in range(len(prompt) + 1) if content.startswith(prompt[len(prompt) - n :])), default=0)
+    calls = message.get("tool_calls", [])
+    for call in calls:
+        if _squeeze(call["function"]["name"]) not in written:
+            raise ChatFaultError(LOST_CALLS, f"{where}, {call['function']['name']!r}")
+    if content[opened:] not in written:
+        if not calls:
+            raise ChatFaultError(LOST_ANSWER, where)
+        yield LOST_TEXT
+    reasoning = next((message[key] for key in REASONING_KEYS if isinstance(message.get(key), str)), "")
+    if _squeeze(reasoning) not in written:
+        yield LOST_REASONING
+
+
+def _find_lost_parts(whole: str, messages: list[Message], tools: list[Any] | None) -> Iterator[str]:
+    """Notes on what the template didn't write of the messages that aren't the assistant's, and of the tools."""
+    whole = _squeeze(whole)
+    for message in messages:
+        content = message["content"]
+        # Some templates write what a tool returned as a JSON string.
+        forms = (content, json.dumps(content, ensure_ascii=False)[1:-1])
+        if message["role"] != "assistant" and not any(_squeeze(form) in whole for form in forms):
+            yield LOST_MESSAGE
+    for tool in tools or []:
+        name = tool.get("function", tool)
+        name = name.get("name") if isinstance(name, dict) else None
+        if isinstance(name, str) and _squeeze(name) not in whole:
+            yield LOST_TOOLS
+
+
+def _squeeze(text: str) -> str:
+    return "".join(text.split())
+
+
+def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> TrainedTokens:
+    """The tokens of a prompt and its completion as one text, without a template; the completion is trained.
+
+    Its first token is the first one that the prompt alone doesn't have: a token that holds characters of both is
+    learned, since generation would have to write it.
+    """
+    if not completion.strip():
+        raise ChatFaultError(EMPTY_COMPLETION)
+    prompt_ids, ids = (_tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
+    shared = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
+    notes = (PROMPT_MERGES,) if shared < len(prompt_ids) else ()
+    ids.append(tokenizer.eos_token_id)
+    return TrainedTokens(ids, [int(place >= shared) for place in range(len(ids))], 1, 1, notes)
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens:
+    """The tokens of a plain text, all trained but the start token, with the end token behind them."""
+    if not text.strip():
+        raise ChatFaultError(EMPTY_TEXT)
+    ids = [*_tokenize_open(tokenizer, text), tokenizer.eos_token_id]
+    return TrainedTokens(ids, [int(ids[0] != tokenizer.bos_token_id), *[1] * (len(ids) - 1)], 1, 1)
+
+
+def _tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text with the tokenizer's own start token, once, and without an end token behind them.
+
+    Tokenizers differ in whether they add either, and a text may bring them itself.
+    """
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if end is None:
+        raise ModelError(
+            "the model's tokenizer has no end token", expected="an eos token: a text's end is learned by it"
+        )
+    (ids,) = tokenize(tokenizer, [text], specials=True)
+    while start is not None and ids[:2] == [start, start]:
+        del ids[0]
+    while ids and ids[-1] == end and ids != [start]:
+        ids.pop()
+    return ids

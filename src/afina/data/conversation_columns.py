@@ -1,0 +1,282 @@
+"""Which form rows for a language model have, and which columns hold their parts.
+
+What the user names wins. Otherwise names decide, in English and Spanish, and contents are checked: columns of
+messages win over an instruction or a prompt with its answer, these over plain text. The training part
+decides, and the other parts must have the same columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from afina.config.reason import Reason
+from afina.data.column_names import LABEL_TIERS, normalize_name
+from afina.data.column_profile import SAMPLE_ROWS, profile_columns
+from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, list_names
+from afina.data.rows import RowTable
+from afina.errors import DataError, Problem
+
+Form = Literal["messages", "completion", "instruction", "text"]
+Content = Literal["objects", "text", "neither"]
+
+MESSAGES = (
+    ("messages", "mensajes"),
+    ("conversations", "conversation", "conversaciones", "conversacion", "dialog", "dialogue", "dialogo", "chat"),
+)
+# What is answered, with the usual name of its answer; the other names of answers are tried after that one.
+ASKED = {
+    "instruction": "output", "instruccion": "salida", "prompt": "completion", "question": "answer",
+    "pregunta": "respuesta", "query": "response", "consulta": "respuesta", "input": "output", "entrada": "salida",
+}  # fmt: skip
+ANSWERS = ("completion", "output", "response", "answer", "salida", "respuesta")
+INSTRUCTIONS = ("instruction", "instruccion")
+BESIDE = {
+    "input": ("input", "context", "entrada", "contexto"),
+    "system": ("system", "system_prompt", "system_message", "sistema"),
+}
+TOOLS = ("tools", "functions", "herramientas")
+TEXTS = ("text", "texto", "content", "contenido")
+OPTIONAL = frozenset({"tools", "input", "system"})
+
+# What the columns named by flags may hold, and which flags go together.
+ALLOWED = {
+    "messages": ("objects",),
+    "prompt": ("objects", "text"),
+    "completion": ("objects", "text"),
+    "text": ("text",),
+}
+TOGETHER = ({"messages"}, {"prompt", "completion"}, {"text"})
+MESSAGES_EXPECTED = 'lists such as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+ANY_FLAGS = "--messages-column NAME, or --prompt-column NAME with --completion-column NAME, or --text-column NAME"
+
+
+@dataclass(frozen=True)
+class ConversationColumns:
+    """The form of the rows, and the columns that hold their parts."""
+
+    form: Form
+    names: dict[str, str]
+    """Role of the column -> its name in the file.
+
+    messages: messages, or prompt and completion where these hold lists of messages; maybe tools.
+    completion: prompt, completion. instruction: instruction, output, maybe input and system. text: text.
+    """
+    reasons: tuple[Reason, ...] = ()
+
+
+def choose_conversation_columns(
+    tables: Mapping[str, RowTable],
+    *,
+    prompt_column: str | None = None,
+    completion_column: str | None = None,
+    messages_column: str | None = None,
+    text_column: str | None = None,
+) -> ConversationColumns:
+    """The choice for all parts. DataError where a named column is missing or of no use, or where nothing fits."""
+    table = tables["all"] if "all" in tables else tables["train"]
+    given = {"messages": messages_column, "prompt": prompt_column, "completion": completion_column, "text": text_column}
+    flagged = {role: name for role, name in given.items() if name}
+    guess = _Guess(table)
+    columns = _use_flags(guess, flagged) if flagged else _use_names(guess)
+    for other in tables.values():
+        check_columns(other, [name for role, name in columns.names.items() if role not in OPTIONAL])
+    return columns
+
+
+def looks_like_conversations(table: RowTable) -> bool:
+    """Whether columns of messages, or of prompts and answers, are there: enough to guess the task.
+
+    False for plain texts alone, which may have lost their labels, and for preference data. A column named like
+    a label, or answers that are few and repeat (`yes`, `no`), may as well be for a classifier: there only
+    messages and instructions are sure.
+    """
+    guess = _Guess(table)
+    if guess.are_preferences or guess.message_names():
+        return not guess.are_preferences
+    found = guess.answered()
+    if found is None or found.form == "messages":
+        return found is not None
+    asked, answer = (name for role, name in found.names.items() if role not in OPTIONAL)
+    if normalize_name(asked) in INSTRUCTIONS:
+        return True
+    profiles, usual = profile_columns(table), {name for tier in LABEL_TIERS for name in tier}
+    others = [profile for name, profile in profiles.items() if name not in found.names.values()]
+    if any(normalize_name(profile.name) in usual and profile.filled_count for profile in others):
+        return False
+    return normalize_name(asked) == "prompt" or not profiles[answer].is_label_like
+
+
+def parse_objects(value: Any, *, is_json: bool) -> list[dict[str, Any]] | None:
+    """The list of objects that a cell holds, or spells as JSON in a file without lists such as csv; else None."""
+    if is_json and isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) and all(isinstance(item, dict) for item in value) else None
+
+
+class _Guess:
+    """What the names of one table and the contents of some of its rows speak for."""
+
+    def __init__(self, table: RowTable) -> None:
+        self.table = table
+        self.by_normal = {normalize_name(name): name for name in table.names}
+
+    def message_names(self) -> list[str]:
+        """Columns that by name and content hold messages, all equally good."""
+        tiers = [
+            [name for name in self.present(tier) if self.content(name, is_json=True) == "objects"] for tier in MESSAGES
+        ]
+        return next(filter(None, tiers), [])
+
+    def messages(self) -> ConversationColumns | None:
+        found = self.message_names()
+        if len(found) > 1:
+            raise DataError(
+                f"{self.table.source}: it is not clear which column holds the messages",
+                found=f"several that it may be: {', '.join(found)}",
+                remedy=f"--messages-column {found[0]} or --messages-column {found[1]}",
+            )
+        reason = "{!r} is a usual name for them, and it holds lists of objects"
+        return self.with_tools({"messages": found[0]}, reason.format(found[0])) if found else None
+
+    def answered(self) -> ConversationColumns | None:
+        """The columns of what is asked and what is answered, and those beside them."""
+        pairs = ((name, self.answer_of(name)) for name in self.present(ASKED))
+        asked, answer = next((pair for pair in pairs if pair[1]), ("", None))
+        if answer is None:
+            return None
+        reason = f"{asked!r} and {answer!r} are usual names for a prompt and its answer"
+        if self.content(asked) == "objects":
+            return self.with_tools({"prompt": asked, "completion": answer}, f"{reason}, and hold lists of objects")
+        beside = {}
+        for role, usual in BESIDE.items():
+            others = [name for name in self.present(usual) if name not in (asked, answer)]
+            beside[role] = next((name for name in others if self.content(name) == "text"), "")
+        if not any(beside.values()) and normalize_name(asked) not in INSTRUCTIONS:
+            return _explain("completion", {"prompt": asked, "completion": answer}, reason)
+        names = {role: name for role, name in {"instruction": asked, **beside, "output": answer}.items() if name}
+        roles = ", ".join(f"{name!r} is the {role}" for role, name in names.items())
+        return _explain("instruction", names, f"by name, {roles}")
+
+    def answer_of(self, asked: str) -> str | None:
+        """The column that answers `asked`, with the same kind of content."""
+        content = self.content(asked)
+        usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS])
+        found = [name for name in self.present(usual) if name != asked and content != "neither"]
+        return next((name for name in found if self.content(name) == content), None)
+
+    def text(self) -> ConversationColumns | None:
+        found = next((name for name in self.present(TEXTS) if self.content(name) == "text"), None)
+        reason = f"{found!r} is a usual name for it, and no columns of prompts and answers are there"
+        return _explain("text", {"text": found}, reason) if found else None
+
+    def with_tools(self, names: dict[str, str], reason: str = "") -> ConversationColumns:
+        """The form `messages`, with the column of the tools if there is one."""
+        tools = next((name for name in self.present(TOOLS) if self.content(name, is_json=True) == "objects"), None)
+        if tools:
+            names, reason = {**names, "tools": tools}, f"{reason}{reason and '; '}{tools!r} holds the tools"
+        return _explain("messages", names, reason) if reason else ConversationColumns("messages", names)
+
+    @property
+    def are_preferences(self) -> bool:
+        """Whether the rows have a better and a worse answer, or answers marked as good or bad."""
+        if "chosen" in self.by_normal and "rejected" in self.by_normal:
+            return True
+        marked = {"prompt", "completion", "label"} <= self.by_normal.keys()
+        return marked and profile_columns(self.table)[self.by_normal["label"]].shape == "true or false"
+
+    def present(self, usual: Iterable[str]) -> list[str]:
+        """The columns that have one of these normalised names, in the order of these."""
+        return [self.by_normal[normal] for normal in usual if normal in self.by_normal]
+
+    def content(self, name: str, *, is_json: bool = False) -> Content:
+        """What most filled cells of a column hold, in rows spread evenly over the table."""
+        spread = np.unique(np.linspace(0, self.table.row_count - 1, SAMPLE_ROWS).astype(np.int64))
+        filled = [value for value in self.table.take(spread, [name])[name] if value is not None and value != ""]
+        if 2 * sum(parse_objects(value, is_json=is_json) is not None for value in filled) > len(filled):
+            return "objects"
+        return "text" if 2 * sum(isinstance(value, str) for value in filled) > len(filled) else "neither"
+
+
+def _explain(form: Form, names: dict[str, str], reason: str) -> ConversationColumns:
+    return ConversationColumns(form, names, (Reason("data.form", form, reason),))
+
+
+def _use_names(guess: _Guess) -> ConversationColumns:
+    if guess.are_preferences:
+        raise _refuse_preferences(guess)
+    found = guess.messages() or guess.answered() or guess.text()
+    if found:
+        return found
+    profiles = list(profile_columns(guess.table).values())
+    more = f"; and {len(profiles) - COLUMNS_SHOWN:,} more" if len(profiles) > COLUMNS_SHOWN else ""
+    raise DataError(
+        f"{guess.table.source}: it is not clear which columns hold what is to be learned",
+        found=f"columns: {'; '.join(map(str, profiles[:COLUMNS_SHOWN]))}{more}",
+        expected="messages; or prompt and completion; or instruction, maybe input, and output; or text",
+        remedy=ANY_FLAGS,
+    )
+
+
+def _refuse_preferences(guess: _Guess) -> DataError:
+    """The error for preference data, with flags that take one answer of each row."""
+    answer, mark = [*guess.present(["chosen", "rejected"]), *guess.present(["completion", "label"])][:2]
+    asked, messages = guess.present(["prompt", "question", "instruction"]), guess.present(MESSAGES[0])
+    flags = f"--messages-column {[*messages, answer][0]}"
+    if asked and not messages:
+        flags = f"--prompt-column {asked[0]} --completion-column {answer}"
+    return DataError(
+        f"{guess.table.source}: this is preference data, which is not for the task text-generation",
+        found=f"the columns {answer!r} and {mark!r}",
+        expected="one answer a row, the right one",
+        remedy=f"{flags}, to learn from these answers alone",
+    )
+
+
+def _use_flags(guess: _Guess, flagged: dict[str, str]) -> ConversationColumns:
+    _check_flags(guess.table, flagged)
+    contents = {role: guess.content(name, is_json=role == "messages") for role, name in flagged.items()}
+    wrong = [role for role in flagged if contents[role] not in ALLOWED[role]]
+    if not wrong and len(set(contents.values())) > 1:
+        wrong = list(flagged)
+    if wrong:
+        raise DataError(problems=[_wrong_content(guess.table, role, flagged[role]) for role in wrong])
+    if "objects" not in contents.values():
+        return ConversationColumns("text" if "text" in flagged else "completion", flagged)
+    held = " and ".join(map(repr, flagged.values()))
+    return guess.with_tools(flagged, "" if "messages" in flagged else f"{held} hold lists of objects")
+
+
+def _check_flags(table: RowTable, flagged: dict[str, str]) -> None:
+    """DataError where columns are missing, or where flags don't make up one form."""
+    problems = []
+    if flagged.keys() not in TOGETHER or len(set(flagged.values())) < len(flagged):
+        given = ", ".join(f"--{role}-column {name}" for role, name in flagged.items())
+        what, expected = "the flags don't say what a row is made of", "flags for the columns of one form"
+        problems.append(Problem(what, given, expected, ANY_FLAGS))
+    for role, name in flagged.items():
+        if name not in table.kinds:
+            near = find_nearest(name, table.names)
+            found = f"columns: {list_names(table.names)}" + (f"; the nearest name is {near!r}" if near else "")
+            remedy = f"--{role}-column {near or 'NAME'}"
+            problems.append(Problem(f"{table.source} has no column {name!r}", found, f"a column {name!r}", remedy))
+    if problems:
+        raise DataError(problems=problems)
+
+
+def _wrong_content(table: RowTable, role: str, name: str) -> Problem:
+    profile = profile_columns(table)[name]
+    both = "text in both columns, or lists of messages in both"
+    return Problem(
+        f"{table.source}: the {role} column {name!r} holds {profile.shape}",
+        f"values such as {profile.example}" if profile.filled_count else "empty cells",
+        {"text": "text", "messages": MESSAGES_EXPECTED}.get(role, both),
+        f"--{role}-column NAME, one of: {list_names(table.names)}",
+    )

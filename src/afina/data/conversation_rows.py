@@ -1,0 +1,109 @@
+"""One row of a conversation, whatever the file's form: checked, and written the same way.
+
+Names of speakers in data from other tools become those that chat templates know; keys that hold nothing are dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from afina.data.conversation_columns import MESSAGES_EXPECTED, OPTIONAL, ConversationColumns, parse_objects
+
+# Keys of a row in each form whose cells are texts; the optional ones are "" where the file has none.
+TEXT_KEYS = {
+    "completion": ("prompt", "completion"),
+    "instruction": ("instruction", "input", "output", "system"),
+    "text": ("text",),
+}
+# Names of speakers in data from other tools, and in Spanish, by the names that chat templates know.
+SPEAKERS = {
+    "human": "user", "usuario": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+    "model": "assistant", "asistente": "assistant", "sistema": "system", "observation": "tool",
+} | {name: name for name in ("user", "assistant", "system", "developer", "tool")}  # fmt: skip
+write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class RowFaultError(ValueError):
+    """A row that can't be used: the role of the cell, what is wrong with it, and what was expected."""
+
+    def __init__(self, role: str, reason: str, expected: str, value: Any) -> None:
+        super().__init__(reason)
+        self.role, self.reason, self.expected = role, reason, expected
+        self.found = "an empty cell" if value is None else json.dumps(value, ensure_ascii=False)[:60]
+
+
+def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dict[str, Any]:
+    """The row from its cells by role. RowFaultError where it can't be used.
+
+    messages: `messages`, each with role and content, and `tools` (None where there are none); a prompt and a
+    completion of messages are joined. Other forms: see `TEXT_KEYS`.
+    """
+    if columns.form != "messages":
+        return {role: _read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
+    roles = [role for role in columns.names if role not in OPTIONAL]
+    messages = [message for role in roles for message in _read_messages(role, cells[role])]
+    return {"messages": messages, "tools": _read_tools(cells.get("tools"))}
+
+
+def _read_text(role: str, value: Any) -> str:
+    article = "an" if role[0] in "aeiou" else "a"
+    if value is not None and not isinstance(value, str):
+        raise RowFaultError(role, f"{article} {role} that is a number, a list or an object", "text", value)
+    if value and value.strip():
+        return value
+    if role in OPTIONAL:
+        return ""
+    raise RowFaultError(role, f"no {role}", "text that is more than white space", value)
+
+
+def _read_messages(role: str, value: Any) -> list[dict[str, Any]]:
+    objects = parse_objects(value, is_json=role == "messages")
+    if objects is None and value is not None and value != "":
+        what = "messages that are" if role == "messages" else f"a {role} that is"
+        raise RowFaultError(role, f"{what} not a list of objects", MESSAGES_EXPECTED, value)
+    if not objects:
+        raise RowFaultError(role, f"no {role}", MESSAGES_EXPECTED, value)
+    return [_read_message(role, message) for message in objects]
+
+
+def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
+    """The message with the keys role and content first; it may have been written with from and value."""
+    speaker = message.get("role") or message.get("from")
+    if not isinstance(speaker, str) or message.keys().isdisjoint(("content", "value", "tool_calls")):
+        raise RowFaultError(role, "a message without role and content", MESSAGES_EXPECTED, message)
+    content = message.get("content")
+    content = message.get("value") if content is None else content
+    others = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value")}
+    speaker = SPEAKERS.get(speaker.strip().casefold(), speaker)
+    return {"role": speaker, "content": _drop_nulls(content), **_drop_nulls(others)}
+
+
+def _read_tools(value: Any) -> list[dict[str, Any]] | None:
+    tools = parse_objects(value, is_json=True)
+    if tools is None and value is not None and value != "":
+        raise RowFaultError("tools", "tools that are not a list of objects", "a list of functions, or nothing", value)
+    return _drop_nulls(tools) or None
+
+
+def _drop_nulls(value: Any) -> Any:
+    """`value` without keys that hold null: parquet writes one for each key that only other rows have."""
+    if isinstance(value, dict):
+        return {key: _drop_nulls(item) for key, item in value.items() if item is not None}
+    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def find_prompt(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is asked in a normalised row: rows that agree in it stay on one side of the split."""
+    if "messages" not in row:
+        return tuple(row[key] for key in ("instruction", "input", "prompt", "text") if key in row)
+    messages, is_asked = row["messages"], False
+    for i, message in enumerate(messages):
+        # A greeting by the assistant asks nothing: it would be the whole prompt of all rows that begin with it.
+        if message["role"] == "assistant" and is_asked:
+            messages = messages[:i]
+            break
+        is_asked = is_asked or message["role"] not in ("assistant", "system", "developer")
+    contents = [message["content"] for message in messages]
+    return tuple(content if isinstance(content, str) else write_json(content) for content in contents)

@@ -1,0 +1,230 @@
+"""From the user's file to the conversations that train, choose and test: read, choose columns, check, split.
+
+Every bad row of every part is named in one error; under `data.on_bad_rows=drop` bad rows are left out and
+counted instead. Parts that the data brings are kept as they are; what is missing is carved out of the training
+part, and rows with the same prompt stay on one side. Rows are read in batches and never held all at once.
+
+Letters: N rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from afina.config.reason import Reason
+from afina.config.run import DataConfig
+from afina.data.conversation_columns import (
+    ANY_FLAGS,
+    ConversationColumns,
+    choose_conversation_columns,
+)
+from afina.data.conversation_rows import RowFaultError, find_prompt, normalize_row, write_json
+from afina.data.data_notes import note_dropped
+from afina.data.examples import ROWS_LEAST, check_fractions, count_rows, describe_source
+from afina.data.findings import MEND, RowNumbers, count
+from afina.data.rows import RowTable
+from afina.data.split import Ints, hash_texts, split_rows
+from afina.data.usable_rows import UsableRows
+from afina.errors import DataError, Problem
+
+
+@dataclass(frozen=True)
+class ConversationPart:
+    """The rows that train, choose the checkpoint, or test. They stay on disk."""
+
+    name: str
+    table: RowTable
+    columns: ConversationColumns
+    indices: Ints
+    """Positions in the table (N,), rising."""
+
+    @property
+    def row_numbers(self) -> Ints:
+        """Numbers of the rows in the user's file (N,)."""
+        return self.table.row_numbers[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, batch_size: int = 1000) -> Iterator[list[dict[str, Any]]]:
+        """Batches of rows as `normalize_row` writes them, in the order of `indices`."""
+        names = _names_in(self.table, self.columns)
+        for start in range(0, len(self.indices), batch_size):
+            cells = self.table.take(self.indices[start : start + batch_size], list(names.values()))
+            values = zip(*(cells[name] for name in names.values()), strict=True)
+            yield [normalize_row(dict(zip(names, row, strict=True)), self.columns) for row in values]
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """All that training a language model needs to know about the data."""
+
+    parts: dict[str, ConversationPart]
+    """`train`, `validation` and `test`."""
+    columns: ConversationColumns
+    reasons: tuple[Reason, ...]
+    """Choices that were made for the user."""
+    notes: tuple[str, ...]
+    """What was skipped, dropped or looks odd."""
+    counts: dict[str, Any]
+    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `examples.count_rows`."""
+    source: str
+    """Name of the source, for messages and records."""
+    data_hash: str
+    """SHA-256 over the rows used, as they are trained on, part by part of the source."""
+
+
+def load_conversations(
+    source: Any, config: DataConfig, seed: int, tables: Mapping[str, RowTable], **flags: str | None
+) -> Conversations:
+    """Conversations from the tables that `read_parts` made of `source`. DataError lists all that is wrong at once.
+
+    Args:
+        flags: columns that the user names, see `choose_conversation_columns`.
+    """
+    check_fractions(config)
+    tables = dict(tables)
+    is_strict = config.on_bad_rows == "fail"
+    problems = [problem for table in tables.values() for problem in table.problems] if is_strict else []
+    try:
+        columns = choose_conversation_columns(tables, **{"text_column": config.text_column, **flags})
+    except DataError as error:
+        raise DataError(problems=[*problems, *error.problems]) from None
+    usable = {}
+    for name, table in tables.items():
+        usable[name], found = find_usable_conversations(table, columns)
+        problems += found if is_strict else []
+    if problems:
+        raise DataError(problems=problems)
+    for name, table in tables.items():
+        _check_left(table, usable[name])
+    parts = _split(tables, usable, columns, config, seed)
+    counts = count_rows(tables, usable)
+    notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
+    notes += [*_note_shared(usable), _note_parts(parts, tables, seed)]
+    digests = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
+    data_hash = hashlib.sha256(digests.encode()).hexdigest()
+    return Conversations(parts, columns, columns.reasons, tuple(notes), counts, describe_source(source), data_hash)
+
+
+def find_usable_conversations(table: RowTable, columns: ConversationColumns) -> tuple[UsableRows, list[Problem]]:
+    """The usable rows of a table, and what is wrong with the others."""
+    scan = _Scan(table, columns)
+    return scan.run(), scan.problems()
+
+
+def _names_in(table: RowTable, columns: ConversationColumns) -> dict[str, str]:
+    """Columns by role, without the optional ones that this table lacks."""
+    return {role: name for role, name in columns.names.items() if name in table.kinds}
+
+
+class _Scan:
+    """One pass over a table that finds the usable rows, and what is wrong with the others."""
+
+    def __init__(self, table: RowTable, columns: ConversationColumns) -> None:
+        self.table, self.columns = table, columns
+        self.indices: list[int] = []
+        self.digest = hashlib.sha256()
+        self.faults: dict[str, RowNumbers] = {}
+        self.first: dict[str, RowFaultError] = {}
+
+    def run(self) -> UsableRows:
+        hashes_N = hash_texts(self._prompts())
+        indices_N, no_labels = np.array(self.indices, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return UsableRows(indices_N, no_labels, hashes_N, self.digest.hexdigest(), self.faults)
+
+    def _prompts(self) -> Iterator[tuple[str, ...]]:
+        names = _names_in(self.table, self.columns)
+        values = (row for batch in self.table.columns(*names.values()) for row in zip(*batch, strict=True))
+        for index, cells in enumerate(values):
+            try:
+                row = normalize_row(dict(zip(names, cells, strict=True)), self.columns)
+            except RowFaultError as fault:
+                self.first.setdefault(fault.reason, fault)
+                self.faults.setdefault(fault.reason, RowNumbers()).add(int(self.table.row_numbers[index]))
+                continue
+            self.indices.append(index)
+            self.digest.update(f"{write_json(row)}\n".encode())
+            yield find_prompt(row)
+
+    def problems(self) -> list[Problem]:
+        listed = []
+        for reason, fault in self.first.items():
+            where = f"{self.table.source}: rows with {reason} in {self.columns.names[fault.role]!r}"
+            listed.append(Problem(where, fault.found, fault.expected, MEND, self.faults[reason]))
+        return listed
+
+
+def _check_left(table: RowTable, rows: UsableRows) -> None:
+    if not len(rows.indices):
+        raise DataError(
+            f"{table.source}: no row can be used",
+            found=", ".join(f"{count(len(numbers), 'row')} with {reason}" for reason, numbers in rows.faults.items()),
+            expected="rows with something to learn",
+            remedy=ANY_FLAGS,
+        )
+
+
+def _split(
+    tables: dict[str, RowTable],
+    usable: dict[str, UsableRows],
+    columns: ConversationColumns,
+    config: DataConfig,
+    seed: int,
+) -> dict[str, ConversationPart]:
+    """The three parts: those of the source, and those carved out of its first."""
+    first = next(iter(tables))
+    fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
+    carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
+    chosen = _carve(tables[first].source, usable[first], {"train": 1.0 - sum(carved.values()), **carved}, seed)
+    parts = {}
+    for name in ("train", "validation", "test"):
+        table = tables[first] if name in chosen else tables[name]
+        indices_N = chosen[name] if name in chosen else usable[name].indices
+        parts[name] = ConversationPart(name, table, columns, indices_N)
+    return parts
+
+
+def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int) -> dict[str, Ints]:
+    """Positions in the table of the rows of each part."""
+    total, strata_N = len(rows.indices), np.zeros(len(rows.indices), dtype=np.int64)
+    if total < ROWS_LEAST:
+        raise DataError(
+            f"{source}: too few rows to train and to test on",
+            found=count(total, "row"),
+            expected=f"at least {ROWS_LEAST} rows, and better some hundreds",
+            remedy="add rows",
+        )
+    chosen = split_rows(rows.hashes, strata_N, shares, seed)
+    if not all(map(len, chosen.values())):
+        raise DataError(
+            f"{source}: too few different prompts to train and to test on",
+            found=f"{count(len(np.unique(rows.hashes)), 'different prompt')} in {count(total, 'row')}",
+            expected="one for each part at least, since rows with the same prompt stay on one side",
+            remedy="add rows, or give a folder with train.*, validation.* and test.*",
+        )
+    return {name: rows.indices[picks_N] for name, picks_N in chosen.items()}
+
+
+def _note_shared(usable: Mapping[str, UsableRows]) -> list[str]:
+    """Notes on prompts that stand on two sides of the data's own parts."""
+    first, *others = usable
+    shared = {name: int(np.isin(usable[name].hashes, usable[first].hashes).sum()) for name in others}
+    return [
+        f"prompts that stand in the training part too: {count(rows, 'row')} of the {name} part; its figures may flatter"
+        for name, rows in shared.items()
+        if rows
+    ]
+
+
+def _note_parts(parts: Mapping[str, ConversationPart], tables: Mapping[str, RowTable], seed: int) -> str:
+    """How the rows were divided."""
+    sizes = ", ".join(f"{name} {count(len(part), 'row')}" for name, part in parts.items())
+    carved = " and ".join(name for name in parts if name not in tables and name != "train")
+    how = f"; {carved} chosen with seed {seed}, equal prompts on one side" if carved else ", as the data brings them"
+    return f"parts: {sizes}{how}"

@@ -1,0 +1,205 @@
+"""Conversations as token arrays, with a mark on each token that is learned, and a tally of what happened on the way.
+
+Letters: N rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afina.data.chat import (
+    ChatFaultError,
+    TrainedTokens,
+    encode_completion,
+    encode_messages,
+    encode_plain,
+)
+from afina.data.chat_template import find_special_strings
+from afina.data.conversations import ConversationPart
+from afina.data.encode import TokenArrays, map_file
+from afina.data.findings import MEND, RowNumbers
+from afina.errors import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Indices = npt.NDArray[np.int64]
+KEPT_SHARE = 0.99
+STRANGE = "texts that spell a special token of the model"
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """N rows of tokens; which of them are learned; where each row came from."""
+
+    name: str
+    tokens: TokenArrays
+    trained: npt.NDArray[np.uint8]
+    """1 for each token of `tokens.ids` that the model learns to say, never for the first of a row."""
+    row_numbers: Indices
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def marks(self, row: int) -> npt.NDArray[np.uint8]:
+        """The marks of one row, shape (T,)."""
+        return self.trained[self.tokens.offsets[row] : self.tokens.offsets[row + 1]]
+
+    @property
+    def trained_counts(self) -> Indices:
+        """Tokens that are learned in each row, shape (N,)."""
+        sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
+        return sums[self.tokens.offsets[1:]] - sums[self.tokens.offsets[:-1]]
+
+
+@dataclass
+class Tally:
+    """What became of the rows of one part, by their numbers in the user's file."""
+
+    faults: dict[str, RowNumbers] = field(default_factory=dict)
+    """Rows that can't be used, by reason."""
+    details: dict[str, str] = field(default_factory=dict)
+    """What was found in the first row of each fault."""
+    untrained: RowNumbers = field(default_factory=RowNumbers)
+    """Rows without a token to learn, left out."""
+    notes: dict[str, RowNumbers] = field(default_factory=dict)
+    """Rows that are odd, but used."""
+    lengths: list[int] = field(default_factory=list)
+    """Tokens of each usable row before it was cut."""
+    cut_tokens: int = 0
+    cut_trained: int = 0
+    whole_trained: int = 0
+    """Tokens to learn before rows were cut."""
+
+    def problems(self, source: str) -> list[Problem]:
+        """The faults as an error lists them."""
+        return [
+            Problem(f"{source}: rows with {reason}", self.details[reason], "", MEND, rows)
+            for reason, rows in self.faults.items()
+        ]
+
+    def find_length(self) -> int:
+        """The least length that keeps `KEPT_SHARE` of the rows whole."""
+        return int(np.quantile(self.lengths, KEPT_SHARE, method="higher")) if self.lengths else 0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How rows become tokens."""
+
+    has_template: bool
+    """Whether prompts and answers are put into the tokenizer's chat template."""
+    train_on: str
+    """See `DataConfig.train_on`."""
+    max_seq_length: int
+
+
+def encode_conversations(
+    part: ConversationPart, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, folder: Path
+) -> tuple[TrainedRows, Tally]:
+    """The part's token arrays, written to `folder` while they are made, and what happened on the way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tally, lengths, numbers = Tally(), [0], []
+    with open(folder / "ids.i32", "wb") as ids_file, open(folder / "trained.u8", "wb") as marks_file:
+        for number, row in number_rows(part):
+            found = encode_row(row, tokenizer, encoding, number, tally)
+            if found is None:
+                continue
+            ids, marks = found
+            ids_file.write(np.asarray(ids, np.int32).tobytes())
+            marks_file.write(np.asarray(marks, np.uint8).tobytes())
+            lengths.append(len(ids))
+            numbers.append(number)
+    tokens = TokenArrays(
+        map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64), None,
+        sum(length > encoding.max_seq_length for length in tally.lengths), tally.cut_tokens,
+    )  # fmt: skip
+    marks_T = map_file(folder / "trained.u8", np.uint8)
+    return TrainedRows(part.name, tokens, marks_T, np.asarray(numbers, np.int64)), tally
+
+
+def number_rows(part: ConversationPart) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The part's rows, each with its number in the user's file."""
+    rows = (row for batch in part.rows() for row in batch)
+    yield from zip((int(number) for number in part.row_numbers), rows, strict=True)
+
+
+def encode_row(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encoding: Encoding, number: int, tally: Tally
+) -> tuple[list[int], list[int]] | None:
+    """Tokens and marks of one row after the cut; None, and a line in the tally, for one that can't be used."""
+    try:
+        found = tokenize_row(row, tokenizer, encoding)
+    except ChatFaultError as fault:
+        tally.details.setdefault(str(fault), fault.detail)
+        tally.faults.setdefault(str(fault), RowNumbers()).add(number)
+        return None
+    ids, marks = list(found.ids), mark_tokens(found, tokenizer, encoding.train_on)
+    tally.lengths.append(len(ids))
+    tally.whole_trained += sum(marks)
+    for note in [*found.notes, *([STRANGE] if spells_special_token(row, tokenizer) else [])]:
+        tally.notes.setdefault(note, RowNumbers()).add(number)
+    tally.cut_tokens += max(0, len(ids) - encoding.max_seq_length)
+    tally.cut_trained += sum(marks[encoding.max_seq_length :])
+    ids, marks = ids[: encoding.max_seq_length], marks[: encoding.max_seq_length]
+    if not any(marks):
+        tally.untrained.add(number)
+        return None
+    return ids, marks
+
+
+def mark_tokens(found: TrainedTokens, tokenizer: PreTrainedTokenizerBase, train_on: str) -> list[int]:
+    """The marks, none of them on the first token, which nothing predicts."""
+    marks = [1] * len(found.ids) if train_on == "all" else list(found.mask)
+    return [0, *marks[1:]]
+
+
+def tokenize_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> TrainedTokens:
+    """Tokens and mask of a row of any form.
+
+    Raises:
+        ChatFaultError: if the row can't be used.
+    """
+    if "text" in row:
+        return encode_plain(tokenizer, row["text"])
+    if "messages" not in row and not encoding.has_template:
+        prompt, answer = join_prompt(row)
+        return encode_completion(tokenizer, prompt, answer)
+    last_only = encoding.train_on == "last"
+    return encode_messages(tokenizer, write_messages(row), row.get("tools"), last_turn_only=last_only)
+
+
+def write_messages(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row as messages: those it has, or what is asked as the user's and what is answered as the assistant's."""
+    if "messages" in row:
+        return list(row["messages"])
+    prompt, answer = (row["prompt"], row["completion"]) if "prompt" in row else (ask(row), row["output"])
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return [*system, {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def ask(row: dict[str, Any]) -> str:
+    """An instruction and its input in one text."""
+    return "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
+
+
+def join_prompt(row: dict[str, Any]) -> tuple[str, str]:
+    """Prompt and answer as plain text; an instruction ends with a line's end, so that the answer begins a new one."""
+    if "prompt" in row:
+        return row["prompt"], row["completion"]
+    return "\n\n".join(part for part in (row.get("system"), ask(row)) if part) + "\n", row["output"]
+
+
+def spells_special_token(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a text of the row that isn't the assistant's holds the string of a special token."""
+    if "messages" in row:
+        texts = [message.get("content") for message in row["messages"] if message.get("role") != "assistant"]
+    else:
+        texts = [row.get(key) for key in ("prompt", "instruction", "input", "system", "text")]
+    return any(find_special_strings(text, tokenizer) for text in texts if isinstance(text, str))

@@ -1,0 +1,178 @@
+"""Cross-entropy of a language model's head without the logits of a whole batch: equal to the plain loss up to rounding.
+
+Logits of a batch are the largest tensor of a training step: 700 positions of 49,152 tokens take 138 MB in fp32, and
+the plain path holds several of that size. Here positions come chunk by chunk, and since the gradient of a sum of losses
+is known as soon as its logits are, the forward pass forms it and the logits are gone before the next chunk. The
+backward pass only multiplies by the gradient that comes in. Products keep their dtype; softmax, the sum of the loss and
+the sums of the gradients are in fp32. docs/LOG.md has the figures.
+
+    Z = scale (H W^T + b),  Y = c tanh(Z / c),  loss = sum_n (log sum_v exp Y_nv - Y_n,target)
+    dY = softmax(Y) - onehot(target),  dZ = dY (1 - (Y / c)^2),  dH = scale dZ W
+    dW = scale dZ^T H,  db = scale sum_n dZ
+
+Letters: N positions, H width, V tokens of the vocabulary, R positions of a chunk, B positions of a block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from afina.kernels.attention import find_compute_dtype
+
+# Logits of one chunk, counted in fp32: fewer chunks read the weight and add to its gradient less often.
+CHUNK_BYTES = 64 * 2**20
+# On a CPU the fp32 logits of a few rows at a time, so that the passes of a softmax stay in a core's caches.
+BLOCK_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How logits are computed, and for how many positions at a time."""
+
+    dtype: torch.dtype  # of the products
+    sum_dtype: torch.dtype  # of everything that is summed
+    chunk_rows: int
+    block_rows: int
+    softcap: float | None
+    scale: float
+
+
+def head_loss(
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor,
+    *, chunk_rows: int | None = None, softcap: float | None = None, scale: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """The summed negative log likelihood of the targets: a scalar in fp32, or in fp64 if the hidden states are.
+
+    The backward pass scales the gradients where they lie, so a second one through the same loss is an error.
+
+    Args:
+        targets_N: a token for each position. None is ignored: choose the positions before.
+        chunk_rows: for how many positions logits are held at most; for as many as fit `CHUNK_BYTES` if None.
+        softcap: c in the formula above, as in Gemma 2; None caps nothing.
+        scale: what logits and bias are multiplied by before that.
+    """
+    plan = make_plan(hidden_NH, weight_VH, chunk_rows, softcap, scale)
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        # The function itself can't see whether gradients are wanted: inside, they are always off.
+        wanted = torch.is_grad_enabled()
+        return HeadLoss.apply(hidden_NH, weight_VH, bias_V, targets_N, plan, wanted)  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def count_correct(
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor,
+    *, chunk_rows: int | None = None, softcap: float | None = None, scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The loss that `head_loss` gives, and at how many positions the likeliest token is the target; no gradients."""
+    plan = make_plan(hidden_NH, weight_VH, chunk_rows, softcap, scale)
+    loss = hidden_NH.new_zeros((), dtype=plan.sum_dtype)
+    correct = targets_N.new_zeros(())
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        for rows, product_RV in iterate_products(hidden_NH.to(plan.dtype), weight_VH.to(plan.dtype), plan):
+            for _, logits_BV, targets_B1 in iterate_blocks(product_RV, bias_V, targets_N[rows], plan):
+                loss -= logits_BV.log_softmax(1).gather(1, targets_B1).sum()
+                correct += (logits_BV.argmax(1, keepdim=True) == targets_B1).sum()
+    return loss, correct
+
+
+class HeadLoss(torch.autograd.Function):
+    """Loss and gradients in one pass over the chunks; the gradients then wait for the factor that comes in."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor,
+        plan: Plan, wanted: bool,
+    ) -> Tensor:  # fmt: skip
+        inputs = zip((hidden_NH, weight_VH, bias_V), ctx.needs_input_grad, strict=False)
+        needing = [each if wanted and needed else None for each, needed in inputs]
+        sums = [None if each is None else torch.zeros_like(each, dtype=plan.sum_dtype) for each in needing]
+        ctx.dtypes = [None if each is None else each.dtype for each in needing]
+        ctx.scale = plan.scale
+        ctx.save_for_backward(*sums)
+        return sum_chunks(hidden_NH.to(plan.dtype), weight_VH.to(plan.dtype), bias_V, targets_N, plan, sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        factor = gradients[0] * ctx.scale
+        sums = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *(None if each is None else each.mul_(factor).to(dtype) for each, dtype in sums), None, None, None
+
+
+def make_plan(
+    hidden_NH: Tensor, weight_VH: Tensor, chunk_rows: int | None, softcap: float | None, scale: float
+) -> Plan:
+    """The plan for these tensors: products in the dtype that autocast would take, chunks of nearly one size."""
+    dtype = find_compute_dtype(hidden_NH)
+    positions, row_bytes = len(hidden_NH), len(weight_VH) * torch.float32.itemsize
+    limit = chunk_rows or max(1, CHUNK_BYTES // row_bytes)
+    rows = math.ceil(positions / math.ceil(positions / limit)) if positions else 1
+    # Launches cost more than memory elsewhere: one block is the chunk.
+    block_rows = max(1, BLOCK_BYTES // row_bytes) if hidden_NH.device.type == "cpu" else rows
+    return Plan(dtype, torch.promote_types(dtype, torch.float32), rows, block_rows, softcap, scale)
+
+
+def sum_chunks(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    plan: Plan,
+    sums: list[Tensor | None],
+) -> Tensor:
+    """The loss; the gradients of hidden states, weight and bias, but for the factor `scale`, are added to `sums`."""
+    loss = hidden_NH.new_zeros((), dtype=plan.sum_dtype)
+    hidden_sum_NH, weight_sum_VH, bias_sum_V = sums
+    for rows, product_RV in iterate_products(hidden_NH, weight_VH, plan):
+        for block_BV, logits_BV, targets_B1 in iterate_blocks(product_RV, bias_V, targets_N[rows], plan):
+            log_p_BV = logits_BV.log_softmax(1)
+            loss -= log_p_BV.gather(1, targets_B1).sum()
+            if any(each is not None for each in sums):
+                grad_BV = differentiate(log_p_BV, logits_BV, targets_B1, plan.softcap)
+                block_BV.copy_(grad_BV)
+                if bias_sum_V is not None:
+                    bias_sum_V += grad_BV.sum(0)
+        if hidden_sum_NH is not None:
+            hidden_sum_NH[rows] = product_RV @ weight_VH
+        if weight_sum_VH is not None:
+            weight_sum_VH += product_RV.T @ hidden_NH[rows]
+    return loss
+
+
+def iterate_products(hidden_NH: Tensor, weight_VH: Tensor, plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and their products with the weight, in memory that the next chunk takes over."""
+    memory_RV = hidden_NH.new_empty(plan.chunk_rows, len(weight_VH))
+    for start in range(0, len(hidden_NH), plan.chunk_rows):
+        hidden_RH = hidden_NH[start : start + plan.chunk_rows]
+        rows = slice(start, start + len(hidden_RH))
+        yield rows, torch.mm(hidden_RH, weight_VH.T, out=memory_RV[: len(hidden_RH)])
+
+
+def iterate_blocks(
+    product_RV: Tensor, bias_V: Tensor | None, targets_R: Tensor, plan: Plan
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Products of a few rows, their logits and targets. Where the dtype is the same, the logits lie in the products."""
+    size = plan.block_rows
+    for block_BV, targets_B1 in zip(torch.split(product_RV, size), torch.split(targets_R[:, None], size), strict=True):
+        logits_BV = block_BV.to(plan.sum_dtype)
+        if bias_V is not None:
+            logits_BV += bias_V
+        if plan.scale != 1.0:
+            logits_BV *= plan.scale
+        if plan.softcap is not None:
+            logits_BV.div_(plan.softcap).tanh_().mul_(plan.softcap)
+        yield block_BV, logits_BV, targets_B1
+
+
+def differentiate(log_p_BV: Tensor, logits_BV: Tensor, targets_B1: Tensor, softcap: float | None) -> Tensor:
+    """The loss's gradient with respect to the logits before the cap, in the memory of `log_p_BV`."""
+    grad_BV = log_p_BV.exp_()
+    grad_BV.scatter_add_(1, targets_B1, grad_BV.new_full(targets_B1.shape, -1.0))
+    return grad_BV if softcap is None else grad_BV.addcmul_(grad_BV, (logits_BV / softcap).square_(), value=-1.0)

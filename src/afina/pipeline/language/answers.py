@@ -1,0 +1,112 @@
+"""What a language model answers to prompts: greedy, in batches, until it ends its turn.
+
+Letters: B prompts of a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from afina.data.encode_conversations import TrainedRows
+from afina.models.features import autocast
+from afina.models.load import quiet_transformers
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+PROMPTS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A held-out prompt and the answer that stands in the data."""
+
+    row: int
+    """Its number in the user's file."""
+    prompt_ids: list[int]
+    reference: str
+
+
+def choose_samples(data: TrainedRows, tokenizer: PreTrainedTokenizerBase, most: int) -> list[Sample]:
+    """The rows to answer, spread evenly over the part: each up to its last answer, which is the reference."""
+    rows = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64))
+    return [take_sample(data, int(row), tokenizer) for row in rows]
+
+
+def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> Sample:
+    """One row cut before its last learned stretch; plain text, learned from the start, is cut in its middle."""
+    ids, marks = data.tokens.row(row).tolist(), data.marks(row)
+    stop = int(np.flatnonzero(marks)[-1]) + 1
+    unmarked = np.flatnonzero(marks[:stop] == 0)
+    start = int(unmarked[-1]) + 1 if len(unmarked) else 0
+    start = start if start > 1 else max(1, stop // 2)
+    number = int(data.row_numbers[row])
+    return Sample(number, ids[:start], tokenizer.decode(ids[start:stop], skip_special_tokens=True).strip())
+
+
+def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: those that the model's settings name, and those that end what was learned."""
+    found = model.generation_config.eos_token_id
+    stops = {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
+    special = set(tokenizer.all_special_ids)
+    for row in range(min(100, len(data))):
+        last = int(data.tokens.row(row)[np.flatnonzero(data.marks(row))[-1]])
+        stops |= {last} & special
+    return sorted(int(token) for token in stops if token is not None)
+
+
+def answer_prompts(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
+    *, max_new_tokens: int, device: str, precision: str,
+) -> list[str]:  # fmt: skip
+    """The likeliest answer to each prompt, token by token, without special tokens."""
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    answers = [""] * len(prompts)
+    model.eval()
+    with torch.inference_mode(), autocast(device, precision), cached(model), quiet_transformers():
+        for start in range(0, len(order), PROMPTS_AT_ONCE):
+            places = order[start : start + PROMPTS_AT_ONCE]
+            ids_BT, mask_BT = pad_left([prompts[i] for i in places], int(tokenizer.pad_token_id))
+            out_BT = model.generate(  # type: ignore[operator]
+                input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), max_new_tokens=max_new_tokens,
+                do_sample=False, temperature=None, top_p=None, top_k=None, eos_token_id=stops or None,
+                pad_token_id=tokenizer.pad_token_id,
+            )  # fmt: skip
+            for place, ids_T in zip(places, out_BT[:, ids_BT.shape[1] :].tolist(), strict=True):
+                answers[place] = tokenizer.decode(cut_at(ids_T, stops), skip_special_tokens=True).strip()
+    return answers
+
+
+def cut_at(ids: list[int], stops: list[int]) -> list[int]:
+    """The tokens before the first that ends the answer."""
+    return ids[: next((i for i, token in enumerate(ids) if token in stops), len(ids))]
+
+
+def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask, shape (B, T), each prompt ending where the answer begins."""
+    width = max(map(len, prompts))
+    ids_BT = torch.full((len(prompts), width), pad_id)
+    mask_BT = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask_BT[row, width - len(prompt) :] = 1
+    return ids_BT, mask_BT
+
+
+@contextlib.contextmanager
+def cached(model: Any) -> Iterator[None]:
+    """Keys and values are kept while tokens are made, whatever training has set."""
+    config = model.config
+    before = getattr(config, "use_cache", True)
+    config.use_cache = True
+    try:
+        yield
+    finally:
+        config.use_cache = before

@@ -1,0 +1,66 @@
+"""The scores of a run's language model on other rows."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afina.config.load import load_config
+from afina.data.columns import check_columns
+from afina.data.conversation_columns import OPTIONAL, ConversationColumns
+from afina.data.conversations import ConversationPart, find_usable_conversations
+from afina.data.encode_conversations import Encoding, TrainedRows, encode_conversations
+from afina.data.rows import RowTable
+from afina.errors import DataError
+from afina.pipeline.language.speaker import Speaker
+from afina.pipeline.predictor import open_rows, refuse_problems
+from afina.runs.folder import RunFolder
+from afina.training.loop import start_accelerator
+from afina.training.next_tokens import NextTokens
+
+
+def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
+    """`metrics` and `intervals` over the learned tokens of all rows of a file, and how many `rows` there are.
+
+    Raises:
+        DataError: with every row that can't be used.
+    """
+    config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
+    encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
+    with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
+        data = encode_table(
+            rows.table, ConversationColumns(speaker.form, speaker.columns), speaker, encoding, Path(work)
+        )
+        pad_id, batch = int(speaker.tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
+        accelerator = start_accelerator(speaker.device, speaker.precision)
+        counts = NextTokens(data, data, pad_id, batch).measure(speaker.model, data, accelerator)
+    intervals = counts.bootstrap(config.evaluation.bootstrap_resamples, config.seed)
+    metrics = {f"test/{name}": value for name, value in counts.summarise().items()}
+    return {
+        "run": str(folder.path),
+        "technique": config.technique,
+        "rows": len(data),
+        "metrics": metrics,
+        "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+    }
+
+
+def encode_table(
+    table: RowTable, columns: ConversationColumns, speaker: Speaker, encoding: Encoding, work: Path
+) -> TrainedRows:
+    """All rows of a table as tokens and marks.
+
+    Raises:
+        DataError: with every row that can't be used, or if there is nothing to score.
+    """
+    check_columns(table, [name for role, name in columns.names.items() if role not in OPTIONAL])
+    usable, problems = find_usable_conversations(table, columns)
+    part = ConversationPart("test", table, columns, usable.indices)
+    data, tally = encode_conversations(part, speaker.tokenizer, encoding, work)
+    refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
+    if not len(data):
+        raise DataError(f"{table.source} holds no answer to score", found=f"{np.size(usable.indices)} rows")
+    return data

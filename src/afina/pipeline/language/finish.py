@@ -1,0 +1,215 @@
+"""The third stage: scores beside those of the untouched model, the result saved and proven, the report last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from afina import __version__
+from afina.config.reason import Reason
+from afina.data.batches import Indices
+from afina.data.packing import collate_padded
+from afina.errors import ProofError
+from afina.evaluation.card import render_card
+from afina.evaluation.report import render_report
+from afina.pipeline.environment import describe_environment
+from afina.pipeline.finish import name_model, write_model
+from afina.pipeline.language.learn import LearnedLanguage, Measured
+from afina.pipeline.language.loading import describe_loading
+from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import GENERATION
+from afina.tasks.text_generation import score_answers
+from afina.techniques.base import count_parameters
+from afina.training.callbacks.history import read_history
+from afina.training.memory import measure_peak_memory_bytes
+
+UNTOUCHED = "untouched model"
+ROWS_TO_PROVE = 4
+PLACES_TO_PROVE = 64
+SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
+MASK_ROWS = 3
+MASK_TOKENS = 400
+
+
+def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrator: Narrator) -> dict[str, Any]:
+    """Score, save, prove, report; gives what report.json holds."""
+    folder = prepared.folder
+    with narrator.stage("evaluate"):
+        before, after = (score_state(prepared, learned, state, narrator) for state in (learned.before, learned.after))
+    with narrator.stage("save"):
+        add_stop_tokens(learned)
+        write_model(folder, lambda unfinished: prepared.technique.save(learned.model, prepared.tokenizer, unfinished))
+        folder.write_json("task.json", describe_task(prepared, learned))
+    with narrator.stage("prove"):
+        proof = prove_saved_model(prepared, learned)
+    narrator.say(
+        f"proof: the saved model, loaded afresh, gives the same logits at {proof['rows']} places"
+        f" (largest difference {proof['largest_difference']:.1e})"
+    )
+    report = build_report(prepared, learned, before, after, proof, narrator)
+    folder.write_json("reasons.json", report["reasons"])
+    folder.write_json("environment.json", report["environment"])
+    write_answers(prepared, report["generations"])
+    folder.write_text("report.html", render_report(report))
+    folder.write_text("README.md", render_card(report))
+    folder.clear_work()
+    folder.write_json("report.json", report)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return report
+
+
+def score_state(
+    prepared: PreparedLanguage, learned: LearnedLanguage, state: Measured, narrator: Narrator
+) -> dict[str, Any]:
+    """`metrics` and `intervals` of one state of the model on the test part."""
+    counts, evaluation = state.counts, prepared.config.evaluation
+    metrics = counts.summarise()
+    answers, note = score_answers(state.answers, [sample.reference for sample in learned.samples])
+    if note and note not in narrator.notes:
+        narrator.note(note)
+    metrics.update(answers)
+    if state.general_loss is not None:
+        metrics["general_loss"] = state.general_loss
+    intervals = counts.bootstrap(evaluation.bootstrap_resamples, prepared.config.seed)
+    return {
+        "metrics": {f"test/{name}": value for name, value in metrics.items()},
+        "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+    }
+
+
+def add_stop_tokens(learned: LearnedLanguage) -> None:
+    """Name the tokens that end an answer in the model's settings, so that every library stops there."""
+    model: Any = learned.model
+    model.generation_config.eos_token_id = learned.stops or None
+    # Sampling settings that the base was published with are kept; greedy decoding is asked for by the call.
+    model.generation_config.pad_token_id = learned.objective.pad_id
+
+
+def describe_task(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[str, Any]:
+    """What task.json holds: all that answering needs beside the model's folder."""
+    return {
+        "task": GENERATION,
+        "form": prepared.conversations.columns.form,
+        "columns": prepared.conversations.columns.names,
+        "has_template": prepared.encoding.has_template,
+        "stop_tokens": learned.stops,
+        "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
+    }
+
+
+def prove_saved_model(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[str, Any]:
+    """`rows` (places compared), `largest_difference` and `tolerance` of the logits of trained and saved model.
+
+    Raises:
+        ProofError: if they differ; the folder stays for a look.
+    """
+    saved = prepared.technique.restore(prepared.folder.model, prepared.setup).to(prepared.device)
+    rows = np.arange(min(ROWS_TO_PROVE, len(learned.objective.validation)))
+    wanted, found = (compute_logits(learned, model, rows) for model in (learned.model, saved))
+    difference = float((wanted - found).abs().max())
+    tolerance = SAVED_TOLERANCE[prepared.setup.precision] * max(1.0, float(wanted.abs().max()))
+    if not difference <= tolerance:
+        raise ProofError(
+            "the saved model, loaded afresh, doesn't give the logits of the trained one",
+            found=f"a largest difference of {difference:.3g} at {len(wanted)} places",
+            expected=f"at most {tolerance:.3g}",
+            remedy=f"{prepared.folder.path} keeps everything; please report this with its config.yaml",
+        )
+    return {"rows": len(wanted), "largest_difference": difference, "tolerance": tolerance}
+
+
+def compute_logits(learned: LearnedLanguage, model: Any, rows: Indices) -> torch.Tensor:
+    """Logits at the first learned places of some validation rows, fp32."""
+    batch = collate_padded(learned.objective.validation, rows, learned.objective.pad_id).to(learned.accelerator.device)
+    with torch.inference_mode(), learned.accelerator.autocast():
+        logits_BTV = model.eval()(**batch.inputs, use_cache=False).logits
+    return logits_BTV.flatten(0, 1)[batch.places_K[:PLACES_TO_PROVE]].float()
+
+
+def build_report(
+    prepared: PreparedLanguage, learned: LearnedLanguage, before: Mapping[str, Any], after: Mapping[str, Any],
+    proof: Mapping[str, Any], narrator: Narrator,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that is known of the run, as report.json holds it."""
+    config = prepared.config
+    trainable, total = count_parameters(learned.model)
+    loading = describe_loading(prepared.folder.model, prepared.setup, has_template=prepared.encoding.has_template)
+    narrator.explain(Reason("layout", loading["layout"], loading["why"]))
+    return {
+        "run": str(prepared.folder.path),
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {"reference": name_model(str(config.model.reference)), "architecture": prepared.facts.model_type},
+        "task": GENERATION,
+        "kind": "generation",
+        "technique": prepared.technique.name,
+        "reasons": [asdict(reason) for reason in narrator.reasons],
+        "rows": describe_rows(prepared),
+        "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
+        "notes": narrator.notes,
+        "primary_metric": "loss",
+        "metrics": {**{f"validation/{name}": value for name, value in learned.validation.items()}, **after["metrics"]},
+        "intervals": after["intervals"],
+        "baselines": {UNTOUCHED: {**before, "seconds": 0.0, "note": ""}},
+        "generations": list_answers(prepared, learned),
+        "mask": show_masks(prepared),
+        "history": read_history(prepared.folder.history),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "duration_seconds": narrator.seconds,
+        "stage_seconds": narrator.stage_seconds,
+        "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
+        "proof": dict(proof),
+        "load": loading,
+        "settings": config.model_dump(mode="json"),
+        "environment": describe_environment(prepared.device),
+    }
+
+
+def describe_rows(prepared: PreparedLanguage) -> dict[str, Any]:
+    """Rows read, used, dropped by reason, and in each part."""
+    counts = prepared.conversations.counts
+    dropped = {reason: entry["count"] for reason, entry in counts["dropped"].items()}
+    for tally in prepared.tallies.values():
+        for reason, rows in [*tally.faults.items(), ("no token to learn", tally.untrained)]:
+            if rows:
+                dropped[f"rows with {reason}"] = dropped.get(f"rows with {reason}", 0) + len(rows)
+    parts = {name: len(part) for name, part in prepared.parts.items()}
+    return {"read": counts["read"], "used": sum(parts.values()), "dropped": dropped, "parts": parts}
+
+
+def list_answers(prepared: PreparedLanguage, learned: LearnedLanguage) -> list[dict[str, Any]]:
+    """The sampled prompts, the answers of both models, and the one in the data."""
+    triples = zip(learned.samples, learned.before.answers, learned.after.answers, strict=True)
+    return [
+        {"row": sample.row, "prompt": prepared.tokenizer.decode(sample.prompt_ids), "reference": sample.reference,
+         "untouched": untouched, "tuned": tuned}
+        for sample, untouched, tuned in triples
+    ]  # fmt: skip
+
+
+def write_answers(prepared: PreparedLanguage, answers: list[dict[str, Any]]) -> None:
+    """predictions.jsonl: one line for each sampled prompt."""
+    lines = [
+        json.dumps({"row": each["row"], "prediction": each["tuned"], **each}, ensure_ascii=False) for each in answers
+    ]
+    prepared.folder.write_text("predictions.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def show_masks(prepared: PreparedLanguage) -> list[dict[str, Any]]:
+    """The first training rows as stretches of text, each learned or only read."""
+    from afina.pipeline.language.mask import split_stretches
+
+    train = prepared.parts["train"]
+    return [
+        {"row": int(train.row_numbers[row]), "stretches": split_stretches(train, row, prepared.tokenizer, MASK_TOKENS)}
+        for row in range(min(MASK_ROWS, len(train)))
+    ]

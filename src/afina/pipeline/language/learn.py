@@ -1,0 +1,257 @@
+"""The second stage: the untouched model measured, the training loop, the tuned model measured on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from afina.config.reason import Reason
+from afina.data.encode import TokenArrays
+from afina.data.encode_conversations import TrainedRows
+from afina.data.packing import collate_packed, collate_padded, pack_rows
+from afina.evaluation.general_text import read_paragraphs
+from afina.models.language_head import compare_with_forward, find_language_head
+from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
+from afina.pipeline.language.prepare import PreparedLanguage
+from afina.pipeline.narrator import Narrator
+from afina.techniques.base import describe_parameters
+from afina.training.allocator import keep_freed_memory
+from afina.training.callbacks.history import HistoryWriter
+from afina.training.checkpoint import CheckpointStore
+from afina.training.loop import Session, fit, resume_from, start_accelerator
+from afina.training.next_tokens import NextTokens, TokenCounts
+from afina.training.optim import make_optimizer
+from afina.training.proofs import check_evaluation_keeps_gradient
+from afina.training.seed import seed_torch
+from afina.training.signals import StopSignals
+
+BASE = "base.json"
+ROWS_TO_COMPARE = 4
+# Relative to the loss. The halves round where the whole doesn't, in bf16 by a part in a hundred.
+HALVES_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+PACKED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one state of the model does on rows that training never saw."""
+
+    counts: TokenCounts
+    general_loss: float | None
+    """Mean loss on general text."""
+    answers: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For base.json, so that a resumed run knows what the untouched model did."""
+        counts = {name: values.tolist() for name, values in vars(self.counts).items()}
+        return {"counts": counts, "general_loss": self.general_loss, "answers": self.answers}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Measured:
+        """The inverse."""
+        counts = TokenCounts(**{name: np.asarray(values) for name, values in stored["counts"].items()})
+        return cls(counts, stored["general_loss"], stored["answers"])
+
+
+@dataclass
+class LearnedLanguage:
+    """The tuned model, and what it and the untouched one do."""
+
+    model: nn.Module
+    objective: NextTokens
+    accelerator: Accelerator
+    samples: list[Sample]
+    stops: list[int]
+    """Tokens that end an answer."""
+    before: Measured
+    after: Measured
+    validation: dict[str, float]
+    parameters: str
+
+
+def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLanguage:
+    """The model after learning by its technique, from the newest checkpoint if there is one."""
+    config = prepared.config
+    seed_torch(config.seed, "adapter")
+    with narrator.stage("load"):
+        loaded = prepared.technique.load(prepared.setup)
+        model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
+    parameters = describe_parameters(model)
+    narrator.say(parameters)
+    accelerator = start_accelerator(prepared.device, prepared.setup.precision)
+    objective = choose_objective(prepared, model, accelerator, narrator)
+    samples = choose_samples(prepared.parts["test"], prepared.tokenizer, config.evaluation.generation_samples)
+    stops = find_stop_tokens(model, prepared.parts["train"], prepared.tokenizer)
+
+    def measure() -> Measured:
+        with narrator.stage("evaluate"):
+            return measure_model(prepared, model, objective, accelerator, samples, stops)
+
+    before = remember_base(prepared, measure)
+    tell_scores("untouched", before, narrator)
+    train(prepared, model, objective, accelerator, narrator)
+    after = measure()
+    tell_scores("tuned", after, narrator)
+    with narrator.stage("evaluate"):
+        validation = objective.evaluate(model, accelerator)
+    return LearnedLanguage(model, objective, accelerator, samples, stops, before, after, validation, parameters)
+
+
+def tell_scores(name: str, measured: Measured, narrator: Narrator) -> None:
+    """One line on a state of the model."""
+    scores = "  ".join(f"{key} {value:.4f}" for key, value in measured.counts.summarise().items())
+    narrator.say(f"the {name} model on the test rows: {scores}")
+
+
+def choose_objective(
+    prepared: PreparedLanguage, model: nn.Module, accelerator: Accelerator, narrator: Narrator
+) -> NextTokens:
+    """The loss over the model's halves, and over packed rows, each where it is proven to be the plain one."""
+    config, precision = prepared.config, prepared.setup.precision
+    train, validation = prepared.parts["train"], prepared.parts["validation"]
+    objective = NextTokens(train, validation, prepared.pad_id, int(config.evaluation.eval_tokens_per_batch))
+    model.eval()
+    head = find_language_head(model)
+    batch = collate_padded(train, np.arange(min(ROWS_TO_COMPARE, len(train))), prepared.pad_id).to(accelerator.device)
+    if head.linear is not None:
+        with accelerator.autocast():
+            halves, whole = compare_with_forward(model, head, batch)
+        if not abs(halves - whole) <= HALVES_TOLERANCE[precision] * max(1.0, abs(whole)):
+            narrator.note(f"the head is not taken apart: the loss would be {halves:.5f} instead of {whole:.5f}")
+            objective = replace(objective, is_whole=True)
+    else:
+        objective = replace(objective, is_whole=True)
+    return choose_packing(prepared, model, objective, accelerator, narrator)
+
+
+def choose_packing(
+    prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator, narrator: Narrator
+) -> NextTokens:
+    """The objective with rows packed, where that is wanted and equal to rows alone."""
+    wanted = prepared.config.data.packing
+    name = "data.packing"
+    if wanted is False or (wanted == "auto" and prepared.device == "cpu"):
+        why = "as given" if wanted is False else "on a CPU rows of like length share a batch, with little padding"
+        narrator.explain(Reason(name, False, why))
+        return objective
+    obstacle = find_obstacle(prepared, model, objective, accelerator)
+    if obstacle:
+        narrator.explain(Reason(name, False, obstacle))
+        return objective
+    packs = pack_rows(objective.train.tokens.lengths, int(prepared.config.model.max_seq_length))
+    narrator.explain(
+        Reason(name, True, f"{len(objective.train):,} rows in {len(packs):,} sequences, proven equal to rows alone")
+    )
+    return replace(objective, packs=packs)
+
+
+def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens, accelerator: Accelerator) -> str:
+    """Why rows can't be packed for this model; an empty string if they can."""
+    config = model.config.get_text_config()
+    longest = int(objective.train.tokens.lengths.max())
+    window = getattr(config, "sliding_window", None)
+    if window and longest > window:
+        return f"the model looks back {window} tokens only, and the longest row has {longest}"
+    if config._attn_implementation not in ("sdpa", "afina"):
+        return f"the model's attention ({config._attn_implementation}) takes no mask of blocks"
+    data, pad_id = objective.train, prepared.pad_id
+    rows = np.arange(min(ROWS_TO_COMPARE, len(data)))
+    head = objective.find_head(model)
+    with torch.no_grad(), accelerator.autocast():
+        try:
+            packed = float(head.sum_losses(collate_packed(data, [rows], pad_id).to(accelerator.device)))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            return f"the model refuses packed rows ({type(error).__name__})"
+        alone = float(head.sum_losses(collate_padded(data, rows, pad_id).to(accelerator.device)))
+    if not abs(packed - alone) <= PACKED_TOLERANCE[prepared.setup.precision] * max(1.0, abs(alone)):
+        return f"packed rows would have a loss of {packed:.4f} instead of {alone:.4f}"
+    return ""
+
+
+def remember_base(prepared: PreparedLanguage, measure: Any) -> Measured:
+    """What the untouched model does; a resumed run, whose adapter may have moved, has it on disk."""
+    path: Path = prepared.folder.path / BASE
+    if path.exists():
+        return Measured.from_dict(prepared.folder.read_json(BASE))
+    found: Measured = measure()
+    prepared.folder.write_json(BASE, found.as_dict())
+    return found
+
+
+def measure_model(
+    prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator,
+    samples: list[Sample], stops: list[int],
+) -> Measured:  # fmt: skip
+    """Losses on the test part and on general text, and answers to the sampled prompts."""
+    evaluation = prepared.config.evaluation
+    counts = objective.measure(model, prepared.parts["test"], accelerator)
+    general = None
+    if evaluation.general_text:
+        text = encode_general_text(prepared)
+        general = objective.measure(model, text, accelerator).summarise()["loss"]
+    answers = answer_prompts(
+        model, prepared.tokenizer, [sample.prompt_ids for sample in samples], stops, device=prepared.device,
+        max_new_tokens=evaluation.max_new_tokens, precision=prepared.setup.precision,
+    )  # fmt: skip
+    return Measured(counts, general, answers)
+
+
+def encode_general_text(prepared: PreparedLanguage) -> TrainedRows:
+    """The fixed sample as rows of which every token but the first is to be said."""
+    length = int(prepared.config.model.max_seq_length)
+    rows = [prepared.tokenizer(text)["input_ids"][:length] for text in read_paragraphs()]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    ids = np.asarray([token for row in rows for token in row], np.int32)
+    marks = np.ones(len(ids), np.uint8)
+    marks[offsets[:-1]] = 0
+    return TrainedRows("general text", TokenArrays(ids, offsets, None, 0, 0), marks, np.arange(1, len(rows) + 1))
+
+
+def train(
+    prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator, narrator: Narrator
+) -> None:
+    """The training loop."""
+    config = prepared.config
+    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
+    checkpoint, damaged = store.find_newest()
+    for folder in damaged:
+        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory():
+        session = open_session(prepared, model, objective, accelerator, store, signals, narrator)
+        check_evaluation_keeps_gradient(session)
+        if checkpoint:
+            resume_from(session, checkpoint)
+            narrator.say(f"going on after step {session.progress.step} of {session.total_steps}")
+        try:
+            fit(session)
+        finally:
+            for callback in session.callbacks:
+                getattr(callback, "close", lambda: None)()
+
+
+def open_session(
+    prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator,
+    store: CheckpointStore, signals: StopSignals, narrator: Narrator,
+) -> Session:  # fmt: skip
+    """The loop's view of the run."""
+    training = prepared.config.training
+    rate = float(training.learning_rate)
+    return Session(
+        model=model,
+        optimizer=make_optimizer(model, rate, training.weight_decay),
+        accelerator=accelerator,
+        objective=objective,
+        config=training,
+        learning_rate=rate,
+        epochs=int(training.num_train_epochs),
+        seed=prepared.config.seed,
+        store=store,
+        signals=signals,
+        callbacks=(HistoryWriter(prepared.folder.history, training.logging_steps), *narrator.callbacks()),
+    )

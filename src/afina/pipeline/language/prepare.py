@@ -1,0 +1,208 @@
+"""The first stage: conversations checked, the template chosen, rows tokenised and marked, every `auto` resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from afina.config.reason import Reason
+from afina.config.resolve import Facts, resolve_config
+from afina.config.run import RunConfig
+from afina.data.chat_template import choose_template
+from afina.data.conversations import Conversations, load_conversations
+from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
+from afina.data.findings import count
+from afina.errors import DataError, Problem
+from afina.models.inspect import ModelFacts
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import check_disk, describe_reference, keep_files, resolve_hardware
+from afina.pipeline.source import GENERATION, Opened
+from afina.runs.folder import RunFolder
+from afina.techniques.base import Setup, Technique
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROWS_SHOWN = 10
+
+
+@dataclass
+class PreparedLanguage:
+    """Everything that learning needs."""
+
+    folder: RunFolder
+    config: RunConfig
+    """Resolved: no `auto` that depends on data or model is left."""
+    conversations: Conversations
+    facts: ModelFacts
+    technique: Technique
+    setup: Setup
+    tokenizer: PreTrainedTokenizerBase
+    encoding: Encoding
+    parts: dict[str, TrainedRows]
+    tallies: dict[str, Tally]
+    device: str
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills rows up; no mark is derived from it."""
+        return int(self.tokenizer.pad_token_id)
+
+
+def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> PreparedLanguage:
+    """Check, resolve, tokenise.
+
+    Raises:
+        DataError: with every row that can't be used, or if nothing is left to learn.
+    """
+    conversations = load_rows(config, opened)
+    for reason in conversations.reasons:
+        narrator.explain(reason)
+    for note in conversations.notes:
+        narrator.note(note)
+    config = config.model_copy(update={"task": GENERATION})
+    facts = opened.facts
+    sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
+    config, reasons = resolve_config(config, sizes)
+    config, device, precision = resolve_hardware(config, narrator)
+    for reason in reasons:
+        narrator.explain(reason)
+
+    from afina.models.load import load_tokenizer
+    from afina.techniques.base import check_pair
+    from afina.techniques.registry import make_technique
+
+    technique = make_technique(str(config.technique))
+    check_pair(technique, GENERATION)
+    check_disk(technique, facts, config, folder)
+    with narrator.stage("tokenise"):
+        tokenizer = load_tokenizer(opened.base)
+        encoding = choose_encoding(config, conversations, tokenizer, narrator)
+        parts, tallies = encode_parts(conversations, tokenizer, encoding, config, folder)
+    for name, tally in tallies.items():
+        for note in describe_tally(name, tally, parts[name], encoding.max_seq_length):
+            narrator.note(note)
+    reference = describe_reference(config, str(opened.base))
+    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
+    prepared = PreparedLanguage(
+        folder, config, conversations, facts, technique, setup, tokenizer, encoding, parts, tallies, device
+    )
+    keep_files(folder, config, conversations.data_hash, describe_data(prepared))
+    return prepared
+
+
+def load_rows(config: RunConfig, opened: Opened) -> Conversations:
+    """The conversations, by the columns that the user named."""
+    data = config.data
+    flags = {
+        "messages_column": data.messages_column,
+        "prompt_column": data.prompt_column,
+        "completion_column": data.completion_column,
+    }
+    return load_conversations(opened.source, data, config.seed, opened.tables, **flags)
+
+
+def choose_encoding(
+    config: RunConfig, conversations: Conversations, tokenizer: PreTrainedTokenizerBase, narrator: Narrator
+) -> Encoding:
+    """How rows become tokens: in the chat template where there are turns, or where the model has a template."""
+    form, wanted = conversations.columns.form, config.model.chat_template
+    needs, may = form == "messages", form in ("completion", "instruction")
+    if form == "text" or (may and (wanted == "none" or (wanted == "auto" and not tokenizer.chat_template))):
+        has_template = False
+        reason = "rows are plain text" if form == "text" else "prompt and answer are joined as they are"
+        narrator.explain(Reason("model.chat_template", "none", reason))
+    else:
+        if needs and wanted == "none":
+            raise DataError(
+                "messages need a chat template", found="model.chat_template=none", remedy="--chat-template chatml"
+            )
+        has_template = True
+        narrator.explain(choose_template(tokenizer, wanted))
+    return Encoding(has_template, config.data.train_on, int(config.model.max_seq_length))
+
+
+def encode_parts(
+    conversations: Conversations, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, config: RunConfig,
+    folder: RunFolder,
+) -> tuple[dict[str, TrainedRows], dict[str, Tally]]:  # fmt: skip
+    """Token arrays and tallies by part.
+
+    Raises:
+        DataError: for rows that can't be used, unless they are to be dropped, and where nothing is left.
+    """
+    parts, tallies, problems = {}, {}, []
+    for name, part in conversations.parts.items():
+        parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
+        if config.data.on_bad_rows == "fail":
+            problems += tallies[name].problems(part.table.source)
+    if problems:
+        raise DataError(problems=problems)
+    empty = [name for name, rows in parts.items() if not len(rows)]
+    if empty:
+        raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
+    return parts, tallies
+
+
+def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
+    """The problem of a part of which no row has a token to learn."""
+    reasons = [f"{count(len(rows), 'row')} with {reason}" for reason, rows in tally.faults.items()]
+    if tally.untrained:
+        reasons.append(f"{count(len(tally.untrained), 'row')} whose answer begins behind token {length}")
+    return Problem(
+        f"the {name} part holds nothing to learn",
+        "; ".join(reasons),
+        "rows with a token that is learned",
+        f"--max-seq-length {tally.find_length()} would keep 99 % of the rows whole" if tally.untrained else "",
+    )
+
+
+def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> list[str]:
+    """What the user should know of a part's rows."""
+    notes = []
+    if rows.tokens.cut_rows:
+        share = tally.cut_trained / max(1, tally.whole_trained)
+        notes.append(
+            f"{name}: {rows.tokens.cut_rows:,} of {len(tally.lengths):,} rows are longer than {length} tokens and were"
+            f" cut; {tally.cut_trained:,} tokens to learn ({share:.1%}) are lost;"
+            f" --max-seq-length {tally.find_length()} would keep 99 % of the rows whole"
+        )
+    if tally.untrained:
+        notes.append(f"{name}: no token to learn in {list_rows(tally.untrained)}; left out")
+    notes += [f"{name}: dropped {list_rows(found)} with {reason}" for reason, found in tally.faults.items()]
+    notes += [f"{name}: {note}: {list_rows(found)}" for note, found in tally.notes.items()]
+    return notes
+
+
+def list_rows(numbers: Any) -> str:
+    """`3 rows (1, 5, 9)`."""
+    shown = ", ".join(f"{number:,}" for number in list(numbers)[:ROWS_SHOWN])
+    return f"{count(len(numbers), 'row')} ({shown}{', ...' if len(numbers) > ROWS_SHOWN else ''})"
+
+
+def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
+    """What data.json holds: hash, columns, counts, splits, cut and untrained rows."""
+    conversations = prepared.conversations
+    return {
+        "hash": conversations.data_hash,
+        "source": conversations.source,
+        "form": conversations.columns.form,
+        "columns": conversations.columns.names,
+        "counts": conversations.counts,
+        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
+        "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
+        "faults": describe_faults(prepared.tallies),
+        "notes": list(conversations.notes),
+    }
+
+
+def count_tokens(part: TrainedRows) -> dict[str, int]:
+    """All tokens and those that are learned."""
+    return {"all": len(part.tokens.ids), "trained": int(part.trained.sum(dtype="int64"))}
+
+
+def describe_faults(tallies: Mapping[str, Tally]) -> dict[str, dict[str, list[int]]]:
+    """Row numbers by part and reason."""
+    return {name: {reason: list(rows) for reason, rows in tally.faults.items()} for name, tally in tallies.items()}

@@ -1,0 +1,93 @@
+"""What the user named, opened: the rows on disk, the model's folder, and which kind of task it will be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afina.config.reason import Reason
+from afina.config.run import RunConfig
+from afina.data.column_profile import profile_columns
+from afina.data.conversation_columns import looks_like_conversations
+from afina.data.read import read_parts
+from afina.data.rows import RowTable
+from afina.models.feature_cache import locate_cache
+from afina.models.gguf import convert_gguf, is_gguf
+from afina.models.inspect import ModelFacts, inspect_model
+from afina.models.resolve import describe_file, resolve_model
+from afina.pipeline.narrator import Narrator
+from afina.runs.folder import RunFolder
+
+GENERATION = "text-generation"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The user's data and model."""
+
+    tables: Mapping[str, RowTable]
+    source: Any
+    base: Path
+    """Folder of the model."""
+    facts: ModelFacts
+    is_generation: bool
+    """Whether a language model is trained; the other tasks have a label for each row."""
+
+
+def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Opened:
+    """Find the model, read the rows, and tell a language model's rows from labelled ones.
+
+    Raises:
+        ModelError, DataError: if one of them can't be used.
+    """
+    reference = str(config.model.reference)
+    base = resolve_model(reference, config.model.revision, allow_gguf=config.task in ("auto", GENERATION))
+    with narrator.stage("read"):
+        tables = read_parts(source, folder.work / "rows")
+    task, reason = guess_task(config, tables, base)
+    if task != GENERATION and is_gguf(base):
+        raise describe_file(base)
+    if is_gguf(base):
+        narrator.say(f"reading {base.name}: its numbers are de-quantised into an ordinary model, once")
+        base = convert_gguf(base, locate_cache())
+    facts = inspect_model(base, "causal-lm" if task == GENERATION else "sequence-classification")
+    if reason:
+        narrator.explain(Reason("task", task, reason))
+    return Opened(tables, source, base, facts, task == GENERATION)
+
+
+def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path) -> tuple[str, str]:
+    """The task, or `auto` where labels will say which one, and the reason if it was guessed."""
+    if config.task != "auto":
+        return config.task, ""
+    data = config.data
+    table = tables["all"] if "all" in tables else tables["train"]
+    if data.messages_column or data.prompt_column or data.completion_column:
+        return GENERATION, "columns of messages, or of prompts and completions, are named"
+    if data.label_column:
+        return "auto", ""
+    if looks_like_conversations(table):
+        return GENERATION, "the columns hold messages, or prompts and their answers"
+    if is_gguf(base):
+        return GENERATION, "the model is a GGUF file, which holds a language model"
+    if holds_text_alone(table) and is_language_model(base):
+        return GENERATION, "there is nothing but text, and the model is a language model"
+    return "auto", ""
+
+
+def holds_text_alone(table: RowTable) -> bool:
+    """Whether one column holds text and there is no other."""
+    profiles = profile_columns(table)
+    return len(profiles) == 1 and next(iter(profiles.values())).is_text
+
+
+def is_language_model(base: Path) -> bool:
+    """Whether the folder's config names a class of causal language models."""
+    from afina.models.layout import read_json
+
+    path = base / "config.json"
+    names = read_json(path).get("architectures") if os.path.isfile(path) else None
+    return isinstance(names, list) and any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)

@@ -1,0 +1,96 @@
+"""What the loop minimises: losses of training rows, their weights, and the scores of the validation part.
+
+The loop knows rows by their places alone. What a row is, which loss it has and what it counts in the mean is said here,
+so that a label a row and a token a position go through the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from afina.data.batches import Indices, collate_rows
+from afina.data.encoded import EncodedPart
+from afina.tasks.base import Fit, Task
+from afina.training.inference import predict_logits
+from afina.training.precision import precision_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+
+class Objective(Protocol):
+    """What the loop sees of a task and its rows."""
+
+    @property
+    def lengths(self) -> Indices:
+        """Tokens of each training row, shape (N,): rows of like length share a batch."""
+        ...
+
+    def weigh(self, rows: Indices) -> float:
+        """What these rows count in a mean loss."""
+        ...
+
+    def sum_losses(self, model: nn.Module, rows: Indices, accelerator: Accelerator) -> torch.Tensor:
+        """The rows' losses, each times its weight, in one number with a gradient."""
+        ...
+
+    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """Scores of the validation part, `loss` among them."""
+        ...
+
+    def rank(self, scores: Mapping[str, float]) -> float:
+        """One number to choose a checkpoint by, the larger the better."""
+        ...
+
+    def name_rows(self, rows: Indices) -> Sequence[int]:
+        """Numbers of these rows in the user's file."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The objective of tasks with a label for each row. See `Objective`."""
+
+    task: Task
+    fit: Fit
+    train: EncodedPart
+    validation: EncodedPart
+    pad_id: int
+    eval_tokens_per_batch: int
+
+    @property
+    def lengths(self) -> Indices:
+        return self.train.tokens.lengths
+
+    def weigh(self, rows: Indices) -> float:
+        return float(self.task.row_weights(self.train.labels[rows], self.fit).sum())
+
+    def sum_losses(self, model: nn.Module, rows: Indices, accelerator: Accelerator) -> torch.Tensor:
+        device = accelerator.device
+        batch = {k: v.to(device) for k, v in collate_rows(self.train.tokens, rows, self.pad_id).items()}
+        labels = torch.from_numpy(self.train.labels[rows]).to(device)
+        with accelerator.autocast():
+            logits_BC = model(**batch).logits
+        return self.task.losses(logits_BC, labels, self.fit).sum()
+
+    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        part = self.validation
+        logits_NC = predict_logits(
+            model, part.tokens, pad_id=self.pad_id, tokens_per_batch=self.eval_tokens_per_batch,
+            device=accelerator.device.type, precision=precision_of(accelerator),
+        )  # fmt: skip
+        losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
+        loss = float(losses_N.double().sum()) / float(self.task.row_weights(part.labels, self.fit).sum())
+        scores = self.task.score(self.task.rescale(logits_NC, self.fit), part.labels, self.fit)
+        return {**scores, "loss": loss}
+
+    def rank(self, scores: Mapping[str, float]) -> float:
+        return self.task.rank(scores)
+
+    def name_rows(self, rows: Indices) -> Sequence[int]:
+        return [int(number) for number in self.train.row_numbers[rows]]

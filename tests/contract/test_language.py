@@ -1,0 +1,104 @@
+"""One table: every technique that trains language models, on every family of decoders and every form of rows.
+
+Each cell trains for real, and its result is checked the same way; feature extraction refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import afina
+from afina.errors import ConfigError
+from afina.techniques.registry import TECHNIQUES
+from afina.testing.data import make_conversations
+from afina.testing.models import DECODERS
+
+TRAINING = [name for name, technique in TECHNIQUES.items() if "text-generation" in technique.tasks]
+FORMS = ("messages", "completion", "instruction", "text")
+SETTINGS: dict[str, Any] = {
+    "num_train_epochs": 1, "logging_steps": 1, "precision": "fp32", "bootstrap_resamples": 20, "max_seq_length": 120,
+    "generation_samples": 2, "max_new_tokens": 3, "chat_template": "chatml", "verbose": False,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads than on one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_table_is_whole() -> None:
+    assert TRAINING == ["full", "lora", "qlora"]
+    assert len(DECODERS) == 7
+
+
+@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("technique", TRAINING)
+def test_technique_trains_family(
+    technique: str, family: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = make_conversations("messages", 24)
+    run = afina.fit(tiny_models(family), rows, technique, output=tmp_path / "run", **SETTINGS)
+    check_run(run)
+    assert run.report["settings"]["data"]["packing"] == "auto"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("technique", TRAINING)
+def test_technique_trains_form(technique: str, form: Any, tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = {**SETTINGS, "chat_template": "auto" if form == "text" else "chatml"}
+    if form == "text":
+        settings["task"] = "text-generation"
+    run = afina.fit(tiny_models("llama"), make_conversations(form, 24), technique, output=tmp_path / "run", **settings)
+    check_run(run)
+    form_found = next(each["value"] for each in run.reasons if each["setting"] == "data.form")
+    assert form_found == form
+
+
+def test_feature_extraction_refuses(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = make_conversations("messages", 24)
+    with pytest.raises(ConfigError, match="feature-extraction has no meaning for a language model"):
+        afina.fit(tiny_models("llama"), rows, "feature-extraction", output=tmp_path / "run", **SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+def check_run(run: afina.Run) -> None:
+    """What holds for the result of every cell."""
+    report = run.report
+    assert (report["task"], report["primary_metric"]) == ("text-generation", "loss")
+    assert all(math.isfinite(value) for value in run.metrics.values()), run.metrics
+    wanted = {"loss", "perplexity", "token_accuracy", "exact_match", "chrf", "rouge_l", "general_loss"}
+    assert wanted == {name.removeprefix("test/") for name in run.metrics if name.startswith("test/")}
+    before = run.baselines["untouched model"]["metrics"]
+    assert before.keys() == {f"test/{name}" for name in wanted}
+    assert before["test/loss"] != run.metrics["test/loss"]
+    low, high = run.intervals["test/loss"]
+    assert low <= run.metrics["test/loss"] <= high
+    assert report["proof"]["largest_difference"] <= report["proof"]["tolerance"]
+    assert sum(report["rows"]["parts"].values()) == report["rows"]["used"] == 24
+    assert (report["trainable_parameters"] == report["total_parameters"]) is (run.technique == "full")
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".tmp"))]
+    assert {"config.yaml", "report.json", "report.html", "README.md", "predictions.jsonl", "task.json"} <= files
+    check_answers(run)
+
+
+def check_answers(run: afina.Run) -> None:
+    """The run loaded again answers the sampled prompts as it did before."""
+    lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 2
+    assert all(line["prediction"] == line["tuned"] for line in lines)
+    answers = afina.load(run.path).generate(["a question"], max_new_tokens=2)
+    assert len(answers) == 1
+    assert isinstance(answers[0], str)
