@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.data import chat, chat_messages, chat_template
+from afina.data import chat, chat_template
 from afina.data.chat import (
     ChatFaultError,
     TrainedTokens,
@@ -21,6 +21,7 @@ from afina.data.chat import (
     encode_messages,
     encode_plain,
 )
+from afina.data.chat_messages import BAD_CALLS
 from afina.data.chat_template import choose_template, describe_turn_ends, find_special_strings
 from afina.errors import ModelError
 from afina.testing import tokenizers as byte_level
@@ -397,11 +398,11 @@ def test_an_end_behind_marks_and_white_space_is_noted() -> None:
         ([user("a"), call("{")], "tool calls whose arguments aren't a JSON object", "'{'"),
         ([user("a"), call("[1]")], "tool calls whose arguments aren't a JSON object", "message 2: [1]"),
         ([user("a"), call('{"a": NaN}')], "tool calls whose arguments aren't a JSON object", "NaN"),
-        ([user("a") | {"tool_calls": [1]}], chat_messages.BAD_CALLS, "message 1, user: [1]"),
-        ([user("a"), answer("b") | {"tool_calls": {"name": "f"}}], chat_messages.BAD_CALLS, "message 2, assistant"),
-        ([user("a"), answer("b") | {"tool_calls": [{"name": "f"}]}], chat_messages.BAD_CALLS, "message 2: {'name': 'f'}"),
-        ([user("a"), answer("b") | {"tool_calls": [{"function": {"name": "f"}}]}], chat_messages.BAD_CALLS, "message 2"),
-        ([{"from": "human", "value": "a"}, {"from": "function_call", "value": "f()"}], chat_messages.BAD_CALLS, "'f()'"),
+        ([user("a") | {"tool_calls": [1]}], BAD_CALLS, "message 1, user: [1]"),
+        ([user("a"), answer("b") | {"tool_calls": {"name": "f"}}], BAD_CALLS, "message 2, assistant"),
+        ([user("a"), answer("b") | {"tool_calls": [{"name": "f"}]}], BAD_CALLS, "message 2: {'name': 'f'}"),
+        ([user("a"), answer("b") | {"tool_calls": [{"function": {"name": "f"}}]}], BAD_CALLS, "message 2"),
+        ([{"from": "human", "value": "a"}, {"from": "function_call", "value": "f()"}], BAD_CALLS, "'f()'"),
     ],
 )  # fmt: skip
 def test_bad_messages_say_what_is_wrong(messages: Any, reason: str, detail: str) -> None:

@@ -25,23 +25,28 @@ FACTOR = 0.37  # what the loss is multiplied by before the backward pass, such a
 
 
 class Watch(TorchDispatchMode):
-    """What operations within took of memory, and how many of them were matrix products."""
+    """Which operations ran within, and what memory they took."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[torch.Size] = []
         self.largest_bytes = 0
-        self.products = 0
+        self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         given = {each.untyped_storage().data_ptr() for each in [*args, *(kwargs or {}).values()] if is_tensor(each)}
-        self.products += "mm" in func.__name__
+        self.names.append(func.__name__.partition(".")[0])
         for each in found if isinstance(found, tuple | list) else [found]:
             if is_tensor(each) and each.untyped_storage().data_ptr() not in given:  # neither a view nor in place
                 self.shapes.append(each.shape)
                 self.largest_bytes = max(self.largest_bytes, each.untyped_storage().nbytes())
         return found
+
+    @property
+    def products(self) -> int:
+        """How many matrix products there were."""
+        return sum(name == "mm" for name in self.names)
 
 
 def make_inputs(shape: tuple[int, int, int], dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Tensor]:
@@ -215,6 +220,7 @@ def test_without_gradients_none_are_computed(mode: Any) -> None:
     assert not loss.requires_grad
     assert seen.products == 3
     assert inputs[1].shape not in seen.shapes  # no gradient of the weight
+    assert "exp_" not in seen.names  # nor of the logits
     assert_near(loss, compute_plainly(inputs, targets, softcap=1.5)[0], 1e-13)
 
 
@@ -240,6 +246,14 @@ def test_a_weight_of_another_dtype_is_cast_and_gets_its_gradient_unrounded() -> 
     assert [each.dtype for each in gradients] == [torch.bfloat16, torch.float32, torch.float32]
     assert torch.equal(gradients[1].bfloat16(), narrow[1])
     assert not torch.equal(gradients[1], narrow[1].float())
+
+
+def test_a_derivative_of_the_gradients_is_refused() -> None:
+    inputs, targets = make_inputs(SHAPES[1])
+    squared = head_loss(*inputs, targets) ** 2
+    (gradient,) = torch.autograd.grad(squared, inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_a_second_backward_pass_is_refused() -> None:

@@ -41,14 +41,11 @@ def write_model_lines(layout: str, setup: Setup) -> tuple[str, str]:
         return imports, 'model = AutoModelForCausalLM.from_pretrained("model")'
     revision = setup.config.model.revision
     base = json.dumps(setup.reference) + (f", revision={json.dumps(revision)}" if revision else "")
-    imports = (
-        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig\n"
-    )
+    classes, imports = "AutoModelForCausalLM, AutoTokenizer, GenerationConfig", "from peft import PeftModel\n"
     lines = [f"base = AutoModelForCausalLM.from_pretrained({base})"]
     if setup.config.technique == "qlora":
-        imports = "import bitsandbytes\nimport torch\n" + imports.replace(
-            "Tokenizer\n", "Tokenizer, BitsAndBytesConfig\n"
-        )
+        classes = classes.replace("AutoTokenizer", "AutoTokenizer, BitsAndBytesConfig")
+        imports = f"import bitsandbytes\nimport torch\n{imports}"
         storage = make_quantization(setup)
         stored = STORAGE.format(storage=storage, skipped=json.dumps(storage.llm_int8_skip_modules))
         lines = [stored, f"base = AutoModelForCausalLM.from_pretrained({base}, quantization_config=storage)", GUARD]
@@ -56,4 +53,4 @@ def write_model_lines(layout: str, setup: Setup) -> tuple[str, str]:
         'model = PeftModel.from_pretrained(base, "model")',
         'model.generation_config = GenerationConfig.from_pretrained("model")',
     ]
-    return imports, "\n".join(lines)
+    return f"{imports}from transformers import {classes}\n", "\n".join(lines)
