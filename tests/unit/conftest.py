@@ -59,6 +59,8 @@ def make_setup(tiny_models: Callable[[str], Path], find_tokenizer: Callable[[str
     def build(family: str, technique: str, outputs: int = 3, precision: str = "fp32", **sections: Any) -> Setup:
         folder = tiny_models(family)
         head = {"num_labels": outputs, "problem_type": "single_label_classification"}
+        if technique in ("lora", "qlora"):
+            sections["lora"] = {"lora_dropout": 0.1, **sections.get("lora", {})}  # what `auto` becomes in a run
         config = build_config({"technique": technique, **sections})
         return Setup(folder, str(folder), head, find_tokenizer(family).pad_token_id, config, precision)
 

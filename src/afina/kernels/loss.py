@@ -1,17 +1,15 @@
 """Cross-entropy of a language model's head without the logits of a whole batch: equal to the plain loss up to rounding.
 
 Logits of a batch are the largest tensor of a training step: 700 positions of 49,152 tokens take 138 MB in fp32, and
-the plain path holds several of that size. Here positions come chunk by chunk, and since the gradient of a sum of losses
-is known as soon as its logits are, the forward pass forms it and the logits are gone before the next chunk. The
-backward pass only multiplies by the gradient that comes in. Products keep their dtype; softmax, the sum of the loss and
-the sums of the gradients are in fp32. docs/LOG.md has the figures.
+the plain path holds several of that size. Here positions come in chunks. The gradient of a sum of losses is known as
+soon as the logits are, so the forward pass forms it, and the backward pass only multiplies by the factor that comes in.
+Products keep their dtype; softmax, the loss and the sums of the gradients are in fp32. docs/LOG.md has the figures.
 
     Z = scale (H W^T + b),  Y = c tanh(Z / c),  loss = sum_n (log sum_v exp Y_nv - Y_n,target)
-    dY = softmax(Y) - onehot(target),  dZ = dY (1 - (Y / c)^2),  dH = scale dZ W
+    dY = softmax(Y) - onehot(target),  dZ = dY (1 - (Y / c)^2),  dH = scale dZ W,
     dW = scale dZ^T H,  db = scale sum_n dZ
 
-Letters: N positions, H width, V tokens of the vocabulary, R positions of a chunk, B positions or T tokens
-of a block.
+Letters: N positions, H width, V tokens of the vocabulary, R positions of a chunk, B positions and T tokens of a block.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ from torch.autograd.function import once_differentiable
 
 from afina.kernels.attention import find_compute_dtype
 
-# Logits of one chunk, counted in fp32: fewer chunks read the weight and add to its gradient less often.
+# Logits of one chunk in the dtype of the products: larger ones are hardly faster, smaller ones are slower.
 CHUNK_BYTES = 64 * 2**20
-# What is widened to fp32 at a time on a CPU: a few rows, so that the passes over them stay in a core's caches.
+# What is in fp32 at a time on a CPU: a few rows, so that the passes over them stay in the caches.
 BLOCK_BYTES = 2 * 2**20
 
 
@@ -64,9 +62,8 @@ def head_loss(
         scale: what logits and bias are multiplied by before that.
     """
     plan = make_plan(hidden_NH, weight_VH, chunk_rows, softcap, scale)
+    wanted = torch.is_grad_enabled()  # inside the function it never is
     with torch.autocast(hidden_NH.device.type, enabled=False):
-        # The function itself can't see whether gradients are wanted: inside, they are always off.
-        wanted = torch.is_grad_enabled()
         return HeadLoss.apply(hidden_NH, weight_VH, bias_V, targets_N, plan, wanted)  # type: ignore[no-untyped-call]
 
 
@@ -110,17 +107,15 @@ class HeadLoss(torch.autograd.Function):
         return *(None if each is None else each.mul_(factor) for each in ctx.saved_tensors), None, None, None
 
 
-def make_plan(
-    hidden_NH: Tensor, weight_VH: Tensor, chunk_rows: int | None, softcap: float | None, scale: float
-) -> Plan:
+def make_plan(hidden_NH: Tensor, weight_VH: Tensor, chunk_rows: int | None, *options: Any) -> Plan:
     """The plan for these tensors: products in the dtype that autocast would take, chunks of nearly one size."""
     dtype = find_compute_dtype(hidden_NH)
-    positions, row_bytes = len(hidden_NH), len(weight_VH) * torch.float32.itemsize
-    limit = chunk_rows or max(1, CHUNK_BYTES // row_bytes)
+    positions = len(hidden_NH)
+    limit = chunk_rows or max(1, CHUNK_BYTES // (len(weight_VH) * dtype.itemsize))
     rows = math.ceil(positions / math.ceil(positions / limit)) if positions else 1
     # Elsewhere a block is a chunk, since launches cost more than caches save.
     block_bytes = BLOCK_BYTES if hidden_NH.device.type == "cpu" else CHUNK_BYTES
-    return Plan(dtype, torch.promote_types(dtype, torch.float32), rows, block_bytes, softcap, scale)
+    return Plan(dtype, torch.promote_types(dtype, torch.float32), rows, block_bytes, *options)
 
 
 def sum_chunks(

@@ -39,7 +39,7 @@ def is_gguf(path: Path) -> bool:
             return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except OSError:
         return False
 
 

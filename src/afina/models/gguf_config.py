@@ -1,7 +1,7 @@
 """The config of a GGUF file's model, with what transformers leaves out of it.
 
-transformers 5.23 takes most sizes over, but keeps its own defaults for the ids of the bos, eos and pad token (2 ends
-a text for every llama) and for a few sizes, and loses how positions are scaled. Llama 3.1 and later store that as one
+transformers 5.23 takes most settings over, but keeps its own defaults for a few sizes and for special tokens that the
+file doesn't have, and loses how positions are scaled. Llama 3.1 and later store that as one
 factor for each frequency; the settings of which the factors were made are found again and proved. Any other scaling
 is refused.
 """

@@ -8,7 +8,7 @@ from afina.errors import ModelError
 from afina.models.gguf_header import GgufHeader, describe_damage
 
 GGML = "tokenizer.ggml."
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 # Tokens that end a turn or a text whatever the file says of them, as in llama.cpp.
 ENDS = frozenset({

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-OUTPUT = "output.weight"
 PROBE_TOKENS = 16
 # Logits of the same weights differ by rounding where they lie otherwise in memory.
 LARGEST_SHARE = 1e-4
@@ -89,16 +88,12 @@ def _make_empty(config: Any, dtype: torch.dtype | None = None) -> PreTrainedMode
 
 def _count_numbers(header: GgufHeader, empty: PreTrainedModel) -> None:
     """Raises ModelError unless a model of this config holds as many numbers as the file."""
-    is_tied = bool(empty.config.tie_word_embeddings)
     layers = int(empty.config.num_hidden_layers)
     expected = sum(
         tensor.numbers
         for tensor in header.tensors
-        # A second output matrix of a tied model is the embedding again. Blocks behind the last layer guess further
-        # tokens ahead, and are no part of the language model.
-        if tensor.name not in TABLES
-        and not (is_tied and tensor.name == OUTPUT)
-        and not ((block := BLOCK.match(tensor.name)) and int(block[1]) >= layers)
+        # Blocks behind the last layer guess further tokens ahead, and are no part of the language model.
+        if tensor.name not in TABLES and not ((block := BLOCK.match(tensor.name)) and int(block[1]) >= layers)
     )
     weights = {id(weight): weight.numel() for weight in empty.state_dict(keep_vars=True).values()}  # tied ones once
     loaded = sum(weights.values())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.reason import Reason
 from afina.errors import ConfigError
+from afina.kernels.lora import use_lora_products
 from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, quiet_transformers
 from afina.techniques.base import checkpoint_activations, load_model
@@ -54,7 +55,7 @@ class Lora:
             task_type=peft.TaskType.CAUSAL_LM if setup.head is None else peft.TaskType.SEQ_CLS,
             r=settings.r,
             lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
+            lora_dropout=float(settings.lora_dropout),
             target_modules=choose_target_modules(loaded, default_targets(setup)).value,
             modules_to_save=list(loaded.new_modules) or None,
             base_model_name_or_path=setup.reference,
@@ -62,7 +63,9 @@ class Lora:
         # peft warns of things that are handled here: Conv1D layers, and a head that is trained.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return peft.get_peft_model(loaded.model, config)
+            model = peft.get_peft_model(loaded.model, config)
+        use_lora_products(model)
+        return model
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
@@ -81,7 +84,9 @@ class Lora:
         peft = import_peft()
         with warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")
-            return peft.PeftModel.from_pretrained(loaded.model, folder)
+            model = peft.PeftModel.from_pretrained(loaded.model, folder)
+        use_lora_products(model)
+        return model
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         # In fp32, whatever the base was stored in: a sum rounded to bf16 would lose part of the update.

@@ -172,7 +172,7 @@ def test_losses_of_hundreds_stay_exact() -> None:
 @pytest.mark.parametrize("is_default", [True, False])
 def test_nothing_is_larger_than_a_chunk(is_default: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     shape, rows = (64, 2, 1000), 4
-    monkeypatch.setattr(loss_module, "CHUNK_BYTES", rows * shape[2] * 4 + 3)
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", rows * shape[2] * dtype.itemsize + 3)
     inputs, targets = make_inputs(shape, dtype)
     with Watch() as seen:
         head_loss(*inputs, targets, chunk_rows=None if is_default else rows, softcap=2.0, scale=2.0).backward()  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ The files are written here: real models of transformers with two layers, stored 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 
 from afina.errors import MissingExtraError, ModelError
 from afina.models import gguf as gguf_module
-from afina.models import gguf_check, gguf_header
+from afina.models import gguf_check, gguf_config, gguf_header, gguf_tokenizer, gguf_weights
 from afina.models.gguf import GgufFacts, check_gguf, convert_gguf, is_gguf
 from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_tokenizer import build_tokenizer
-from afina.models.gguf_vocabulary import read_vocabulary
+from afina.models.gguf_vocabulary import Vocabulary, read_vocabulary
 from afina.models.inspect import inspect_model
 
 gguf = pytest.importorskip("gguf")
@@ -109,11 +111,11 @@ def add_byte_level(writer: Any, settings: dict[str, Any]) -> None:
         writer.add_tokenizer_pre(settings.get("pre", "smollm"))
     tokens = settings.get("tokens", TOKENS)
     writer.add_token_list(tokens)
-    writer.add_token_types([SPECIALS.get(token, NORMAL) for token in tokens])
+    writer.add_token_types(settings.get("kinds") or [SPECIALS.get(token, NORMAL) for token in tokens])
     writer.add_token_merges(settings.get("merges", MERGES))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
+    writer.add_pad_token_id(settings.get("pad", 0))
     if settings.get("template", True):
         writer.add_chat_template(TEMPLATE)
 
@@ -124,6 +126,7 @@ def write_gguf(path: Path, model: LlamaForCausalLM | None = None, kind: str = "F
     model = model or build_model()
     writer = gguf.GGUFWriter(path, settings.get("architecture", "llama"))
     writer.add_type(settings.get("type", "model"))
+    writer.add_name("Tiny")
     writer.add_context_length(128)
     writer.add_embedding_length(32)
     writer.add_block_count(2)
@@ -258,7 +261,7 @@ def test_folder_holds_the_model_of_the_file(tied: bool, tmp_path: Path) -> None:
     expected = {"tie_word_embeddings": tied, "model_type": "llama", "dtype": "float16", "vocab_size": len(TOKENS)}
     expected |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 128}
     assert {key: config[key] for key in expected} == expected
-    assert "quantization_config" not in config
+    assert not config.keys() & {"quantization_config", "_model_name_or_path", "unk_token_id"}
     assert config["rope_parameters"]["rope_theta"] == 500_000
     facts = inspect_model(folder, "causal-lm")
     assert (facts.parameters, facts.dtypes) == (model.num_parameters(), ("float16",))
@@ -375,20 +378,23 @@ def test_bos_and_eos_as_the_file_says(tmp_path: Path) -> None:
     assert encode(folder, "he") == ["he"]
 
 
-PIECES = ["\u2581", "t", "h", "e", "th", "the", "\u2581the", "\u2581t", "he", "a"]
+PIECES = ["\u2581", "t", "h", "e", "th", "the", "\u2581the", "\u2581t", "he", "a", "at", "ta", "\n"]
 SENTENCEPIECE = ["<unk>", "<s>", "</s>", "[INST]", *(f"<0x{byte:02X}>" for byte in range(256)), *PIECES]
 
 
 def add_sentencepiece(writer: Any, settings: dict[str, Any]) -> None:
     kinds = [UNKNOWN, CONTROL, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(PIECES)]
-    scores = {"th": -1.0, "the": -2.0, "he": -3.0, "\u2581the": -4.0, "\u2581t": -5.0}
-    writer.add_tokenizer_model("llama")
+    scores = {"th": -1.0, "the": -2.0, "he": -3.0, "\u2581the": -4.0, "\u2581t": -5.0, "ta": -6.0, "at": -7.0}
+    writer.add_tokenizer_model(settings.get("family", "llama"))
     writer.add_token_list(SENTENCEPIECE)
     writer.add_token_types(kinds)
     writer.add_token_scores([scores.get(token, 0.0) for token in SENTENCEPIECE])
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
+    if "merges" in settings:
+        writer.add_token_merges(settings["merges"])
+        writer.add_add_bos_token(True)
     if "prefix" in settings:
         writer.add_add_space_prefix(settings["prefix"])
 
@@ -398,6 +404,7 @@ def test_sentencepiece(tmp_path: Path) -> None:
     folder = convert_gguf(write_gguf(tmp_path / "a.gguf", model, tokenizer=add_sentencepiece), tmp_path)
     assert encode(folder, "the a") == ["<s>", "▁the", "▁", "a"]
     assert encode(folder, "the[INST]the") == ["<s>", "▁the", "[INST]", "▁the"]
+    assert encode(folder, "ata") == ["<s>", "▁", "a", "ta"], "the better score"
     assert encode(folder, " a") == ["<s>", "▁", "▁", "a"]
     assert encode(folder, "é") == ["<s>", "▁", "<0xC3>", "<0xA9>"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -406,19 +413,84 @@ def test_sentencepiece(tmp_path: Path) -> None:
     assert encode(folder, "the[INST]the a") == ["<s>", "the", "[INST]", "the", "▁", "a"]
 
 
+def test_letters_that_a_vocabulary_lacks() -> None:
+    tokens = ["<unk>", "\u2581", "a"]
+    settings = {"general.architecture": "llama", "tokenizer.ggml.model": "llama"}
+    settings |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.scores": [0.0] * 3}
+    vocabulary = Vocabulary(tokens, [UNKNOWN, NORMAL, NORMAL], {"unk": 0}, [])
+    tokenizer = build_tokenizer(gguf_header.GgufHeader(Path("x"), 0, settings, ()), vocabulary)
+    assert tokenizer("bbab")["input_ids"] == [1, 0, 2, 0], "one for all that stand together"
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer alone, of files whose tensors are those of another architecture."""
+    header = gguf_header.read_header(path)
+    return build_tokenizer(header, read_vocabulary(header))
+
+
 def test_gemma(tmp_path: Path) -> None:
-    """Merges follow the order of the tokens, no space is put first, and runs of spaces are tokens of the makers."""
+    """Merges follow the order of the tokens, and no space is put first."""
     model = build_model(vocab_size=len(SENTENCEPIECE))
     path = write_gguf(tmp_path / "a.gguf", model, tokenizer=add_sentencepiece, architecture="gemma2")
-    header = gguf_header.read_header(path)
-    tokenizer = build_tokenizer(header, read_vocabulary(header))
+    tokenizer = load_tokenizer(path)
     assert tokenizer.tokenize("the[INST]the a") == ["the", "[INST]", "the", "\u2581", "a"]
+    assert tokenizer.tokenize("ata") == ["at", "a"]
     assert tokenizer("a")["input_ids"] == [1, SENTENCEPIECE.index("a")]
+    settings = {"tokenizer": add_sentencepiece, "family": "gemma4", "merges": ["t a", "h e"]}
+    tokenizer = load_tokenizer(write_gguf(tmp_path / "b.gguf", model, architecture="gemma4", **settings))
+    assert tokenizer.tokenize("ata the") == ["a", "ta", "\u2581", "t", "he"]
+    assert tokenizer("a")["input_ids"] == [SENTENCEPIECE.index("a")]
+
+
+def test_phi_3_swallows_the_line_end_behind_a_marker(tmp_path: Path) -> None:
+    model = build_model(vocab_size=len(SENTENCEPIECE))
+    for architecture, expected in (("phi3", ["[INST]", "▁the"]), ("llama", ["[INST]", "▁", "\n", "the"])):
+        path = write_gguf(tmp_path / "a.gguf", model, tokenizer=add_sentencepiece, architecture=architecture)
+        tokenizer = load_tokenizer(path)
+        ids = tokenizer("[INST]\nthe", add_special_tokens=False)["input_ids"]
+        assert tokenizer.convert_ids_to_tokens(ids) == expected
+
+
+def test_tokens_with_a_role_are_whole_whatever_their_kind(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_gguf(tmp_path / "a.gguf", kinds=[NORMAL] * len(TOKENS)))
+    assert tokenizer.tokenize("he<|im_end|>he") == ["he", "<|im_end|>", "he"]
+    assert tokenizer.decode([2], skip_special_tokens=True) == ""
+
+
+def test_roles_that_no_token_has(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", tokens=[*TOKENS[:-1], ""], pad=(1 << 32) - 1)
+    folder = convert_gguf(path, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token is None
+    assert tokenizer.convert_ids_to_tokens(len(TOKENS) - 1) == f"[EMPTY_{len(TOKENS) - 1}]"
+    assert json.loads((folder / "config.json").read_text())["pad_token_id"] is None
+
+
+def test_ends_of_a_turn(tmp_path: Path) -> None:
+    def find_ends(*tokens: str) -> list[int]:
+        named = [*TOKENS[: -len(tokens)], *tokens]
+        return read_vocabulary(gguf_header.read_header(write_gguf(tmp_path / "a.gguf", tokens=named))).ends
+
+    last = len(TOKENS) - 1
+    assert find_ends("xx", "<end_of_turn>") == [2, 0, last]
+    assert find_ends("<|call|>", "<|end|>") == [2, 0, last - 1, last]
+    assert find_ends("<|end|>", "<|call|>", "<|return|>") == [2, 0, last - 1, last], "<|end|> closes a message there"
+
+
+def test_control_tokens_are_proved_to_be_whole(tiny: Path) -> None:
+    header = gguf_header.read_header(tiny)
+    vocabulary = read_vocabulary(header)
+    backend = gguf_tokenizer._build_backend(header, vocabulary)
+    broken = SimpleNamespace(
+        token_to_id=backend.token_to_id, encode=backend.encode, add_tokens=print, add_special_tokens=len
+    )
+    with pytest.raises(ModelError, match=r"control tokens don't stay whole\n  found: '<\|endoftext\|>', "):
+        gguf_tokenizer._mark_tokens(header, vocabulary, broken)
 
 
 def test_files_beside_it_are_not_read(tmp_path: Path, converted: Path) -> None:
     path = write_gguf(tmp_path / "a.gguf", pre="gpt-2")
-    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "adapter_config.json"):
         (tmp_path / name).write_text('{"auto_map": {"AutoTokenizer": ["evil.Tokenizer", null]}, "hidden_size": 7}')
     assert encode(convert_gguf(path, tmp_path / "cache"), "12") == ["12"]
 
@@ -462,6 +534,26 @@ def test_no_room(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     message = refuse_conversion(tiny, tmp_path)
     assert message.startswith(f"there is no room to convert {tiny}\n  found: 0.0 GiB free in {tmp_path / 'gguf'}\n")
+
+
+def test_errors_of_transformers_and_of_the_disk(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(gguf_weights, "convert_weights", fail)
+    error: Exception = OSError("no such repository")
+    assert refuse_conversion(tiny, tmp_path) == (
+        f"{tiny} can't be converted\n  found: OSError: no such repository\n  do: {REMEDY}"
+    )
+    error = OSError(28, "No space left on device")
+    assert "can't be converted into the folder" in refuse_conversion(tiny, tmp_path)
+    error = KeyError("layers")
+    assert "  found: KeyError: 'layers'\n" in refuse_conversion(tiny, tmp_path)
+
+
+def test_nothing_is_printed(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert_gguf(tiny, tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_cache_that_is_a_file(tiny: Path, tmp_path: Path) -> None:
@@ -532,6 +624,13 @@ def test_unknown_architecture_and_part_and_tokenizer_at_once(tmp_path: Path) -> 
     )
 
 
+def test_another_version_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_check, "ARCHITECTURE_TABLES", (("no_such.py", "A"), ("__init__.py", "A")))
+    path = write_gguf(tmp_path / "a.gguf", architecture="grok")
+    assert check_gguf(path).architecture == "grok"
+    assert "  found: ValueError: " in refuse_conversion(path, tmp_path / "cache")
+
+
 def test_part_by_its_setting(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "renamed.gguf", setup=lambda writer: writer.add_uint16("split.count", 2))
     assert "the file is one of the 2 parts of a model\n  found: renamed.gguf" in refuse(path)
@@ -544,6 +643,10 @@ def test_adapters_and_tokenizers_that_are_none(tmp_path: Path) -> None:
     assert "the file holds no model\n  found: general.type adapter\n  expected: model" in refuse(path)
     path = write_gguf(tmp_path / "a.gguf", family="rwkv")
     assert "of a kind that can't be read\n  found: tokenizer.ggml.model: rwkv" in refuse(path)
+    path = write_gguf(tmp_path / "a.gguf", merges=[])
+    assert "the tokenizer can't be built\n  found: no tokenizer.ggml.merges" in refuse(path)
+    path = write_gguf(tmp_path / "a.gguf", family="llama")
+    assert f"  found: 0 scores of {len(TOKENS):,} tokens\n  expected: a score of each token" in refuse(path)
     path = write_gguf(tmp_path / "a.gguf", pre=None)
     assert "how the tokenizer cuts text into words\n  found: no tokenizer.ggml.pre" in refuse(path)
     path = write_gguf(tmp_path / "a.gguf", tokenizer=lambda *_: None)
@@ -551,6 +654,8 @@ def test_adapters_and_tokenizers_that_are_none(tmp_path: Path) -> None:
     twice = [*TOKENS[:-1], TOKENS[7]]
     path = write_gguf(tmp_path / "a.gguf", tokens=twice)
     assert f"found: the token {TOKENS[7]!r} twice in the vocabulary" in refuse(path)
+    path = write_gguf(tmp_path / "a.gguf", kinds=[NORMAL] * 3)
+    assert f"found: {len(TOKENS):,} tokens, and kinds of 3" in refuse(path)
 
 
 def test_tokenizer_and_embedding_disagree(tmp_path: Path) -> None:
@@ -596,8 +701,6 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
 
 
 def test_what_was_written_is_compared(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from afina.models import gguf_weights
-
     original = gguf_weights._save
 
     def save(model: Any, *rest: Any) -> None:
@@ -629,6 +732,7 @@ def test_positions_of_llama_3(tmp_path: Path) -> None:
     folder = convert_gguf(path, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     assert config["rope_parameters"] == rope
+    assert check_gguf(path).parameters == build_model().num_parameters(), "the table is no parameter"
     model = build_model(rms_norm_eps=1e-6, rope_parameters=rope)
     tokens = torch.arange(100)[None]
     with torch.no_grad():
@@ -652,6 +756,39 @@ def test_positions_that_would_come_out_wrong(tmp_path: Path) -> None:
     assert "  found: factors for long and for short texts\n" in refuse(path)
     path = write_gguf(tmp_path / "d.gguf", extra={"rope_freqs.weight": -np.ones(4, np.float32)})
     assert "  found: rope_freqs.weight with -1.0\n" in refuse(path)
+    path = write_gguf(tmp_path / "e.gguf", extra={"rope_freqs.weight": np.ones((2, 2), np.float32)})
+    assert "  found: rope_freqs.weight of type F16 and shape (2, 2)\n" in refuse(path)
+    path = write_gguf(tmp_path / "f.gguf", setup=lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN))
+    assert check_gguf(path).path == path, "a factor of 1 changes nothing"
+
+
+def test_sizes_of_gemma() -> None:
+    def find_scalar(layers: int) -> int:
+        names = {
+            "attention.key_length": 128,
+            "embedding_length": 4608,
+            "attention.head_count": 32,
+            "block_count": layers,
+        }
+        settings = {"general.architecture": "gemma2"} | {f"gemma2.{name}": value for name, value in names.items()}
+        header = gguf_header.GgufHeader(Path("x"), 0, settings, ())
+        return gguf_config._find_sizes(header)["query_pre_attn_scalar"]
+
+    assert find_scalar(42) == 128
+    assert find_scalar(46) == 144, "as published for 27B"
+
+
+def test_blocks_that_guess_ahead_are_left_out(tiny: Path) -> None:
+    header = gguf_header.read_header(tiny)
+    empty = gguf_weights._make_empty(build_model().config)
+    for name, is_left_out in (("blk.2.nextn.eh_proj.weight", True), ("blk.1.nextn.eh_proj.weight", False)):
+        tensors = (*header.tensors, gguf_header.GgufTensor(name, (2, 2), "F32", 0, 16))
+        longer = dataclasses.replace(header, tensors=tensors)
+        if is_left_out:
+            gguf_weights._count_numbers(longer, empty)
+        else:
+            with pytest.raises(ModelError, match="doesn't take over all"):
+                gguf_weights._count_numbers(longer, empty)
 
 
 def build_header(*settings: bytes, counts: tuple[int, int] | None = None, table: bytes = b"") -> bytes:
@@ -680,9 +817,11 @@ ARCHITECTURE = text("general.architecture") + struct.pack("<I", 8) + text("llama
         (build_header(text("a") + struct.pack("<I", 13)), "a value of the unknown type 13"),
         (build_header(struct.pack("<Q", 1) + b"\xff"), "a text that is not UTF-8, before byte 33"),
         (build_header(ARCHITECTURE, ARCHITECTURE), "the setting 'general.architecture' twice"),
+        (build_header(text("general.alignment") + struct.pack("<II", 4, 0)), "general.alignment 0"),
+        (build_header(text("general.alignment") + struct.pack("<II", 4, 24)), "general.alignment 24"),
         (
-            build_header(text("general.alignment") + struct.pack("<II", 4, 0)),
-            "general.alignment 0",
+            build_header(ARCHITECTURE, counts=(1, 1), table=text("t") + struct.pack("<IIQ", 0, 0, 0)),
+            "the tensor 't' twice or without a size",
         ),
         (
             build_header(ARCHITECTURE, counts=(1, 1), table=text("t") + struct.pack("<I", 5)),
@@ -765,6 +904,19 @@ def test_forged_settings(key: str, number: int, found: str | None, tiny: Path, t
         refuse_conversion(path, tmp_path / "cache")
 
 
+def test_settings_that_are_not_there(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    for key, found in (
+        ("llama.block_count", "block_count 0, tensors of 2 blocks"),
+        ("llama.embedding_length", "embedding_length 0, rows of 32 numbers in token_embd.weight"),
+        ("general.architecture", "no general.architecture"),
+    ):
+        path.write_bytes(tiny.read_bytes().replace(key.encode(), key.encode()[:-1] + b"x"))
+        assert f"  found: {found}\n" in refuse(path)
+    path.write_bytes(tiny.read_bytes().replace(b"llama.attention.head_count", b"llama.attention.head_xxxxx"))
+    refuse_conversion(path, tmp_path / "cache")
+
+
 def test_tables_agree_with_the_libraries() -> None:
     for code, (name, block, block_bytes) in gguf_header.TENSOR_TYPES.items():
         kind = gguf.GGMLQuantizationType(code)
@@ -773,6 +925,7 @@ def test_tables_agree_with_the_libraries() -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     listed = gguf_check.list_architectures()
+    assert not {"t5", "umt5", "general", "tokenizer"} & set(listed)
     assert {"llama", "qwen2", "qwen2moe", "qwen3", "gemma3", "phi3", "gpt-oss"} <= set(listed)
     renamed = {name.replace("-", "_").replace("moe", "_moe") for name in listed}
     assert set(GGUF_SUPPORTED_ARCHITECTURES) - gguf_check.NOT_CAUSAL <= renamed | set(listed)

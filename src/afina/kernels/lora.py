@@ -1,0 +1,96 @@
+"""A linear layer with LoRA beside it, in as few passes over the activations as its products need.
+
+The usual composition scales, adds and (for an adapter in fp32) casts whole activations, each a pass over memory that on
+a CPU costs as much as the thin products themselves. Here the adapter's products are added where the base's are written,
+forwards and backwards, in the number format that the base computes in. Equal to peft's own layer up to rounding.
+
+    U = X A^T,  Y = X W^T + b + s U B^T
+    dU = s dY B,  dX = dY W + dU A,  dA = dU^T X,  dB = s dY^T U
+
+Letters: N tokens, I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from afina.kernels.attention import find_compute_dtype
+
+
+class LoraProduct(torch.autograd.Function):
+    """Y of the formula above; the base's weight W and bias b take no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scaling: float
+    ) -> Tensor:
+        inner_NR = input_NI @ a_RI.T
+        ctx.save_for_backward(input_NI, weight_OI, a_RI, b_OR, inner_NR)
+        ctx.scaling = scaling
+        return functional.linear(input_NI, weight_OI, bias_O).addmm_(inner_NR, b_OR.T, alpha=scaling)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        input_NI, weight_OI, a_RI, b_OR, inner_NR = ctx.saved_tensors
+        (grad_NO,) = gradients
+        inner_grad_NR = (grad_NO @ b_OR) * ctx.scaling
+        input_grad_NI = None
+        if ctx.needs_input_grad[0]:  # not below the first adapted layer
+            input_grad_NI = (grad_NO @ weight_OI).addmm_(inner_grad_NR, a_RI)
+        b_grad_OR = (grad_NO.T @ inner_NR) * ctx.scaling
+        return input_grad_NI, None, None, inner_grad_NR.T @ input_NI, b_grad_OR, None
+
+
+def apply_lora(layer: Any, name: str, inputs: Tensor) -> Tensor:
+    """The output of one of peft's linear layers with the adapter `name`, shape (..., O)."""
+    dtype = find_compute_dtype(inputs)
+    base, a, b = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
+    bias = None if base.bias is None else base.bias.to(dtype)
+    with torch.autocast(inputs.device.type, enabled=False):
+        out_NO = LoraProduct.apply(  # type: ignore[no-untyped-call]
+            inputs.to(dtype).flatten(0, -2), base.weight.to(dtype), bias, a.to(dtype), b.to(dtype), layer.scaling[name]
+        )
+    return out_NO.unflatten(0, inputs.shape[:-1])
+
+
+def find_plain_adapter(layer: Any) -> str | None:
+    """The adapter, where `apply_lora` computes the layer: a frozen linear base, one plain adapter, no dropout."""
+    active = layer.active_adapters
+    if len(active) != 1 or active[0] not in layer.lora_A or layer.disable_adapters or layer.merged:
+        return None
+    name: str = active[0]
+    is_plain = name not in layer.lora_variant and layer.lora_B[name].bias is None
+    drops = layer.training and not isinstance(layer.lora_dropout[name], nn.Identity)
+    base = layer.base_layer
+    frozen = type(base) is nn.Linear and not base.weight.requires_grad
+    return name if is_plain and frozen and not drops else None
+
+
+def use_lora_products(model: nn.Module) -> int:
+    """Make peft's linear layers compute by `apply_lora` where it can; gives how many there are."""
+    from peft.tuners.lora import layer as lora
+
+    changed = 0
+    for module in model.modules():
+        if type(module) is lora.Linear:
+            module.__class__ = make_layer_class()
+            changed += 1
+    return changed
+
+
+@lru_cache(maxsize=1)
+def make_layer_class() -> type:
+    """peft's linear layer with another forward; everything else of it, saving and merging too, stays."""
+    from peft.tuners.lora import layer as lora
+
+    class Linear(lora.Linear):  # type: ignore[misc]
+        def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            name = None if args or kwargs else find_plain_adapter(self)
+            return super().forward(x, *args, **kwargs) if name is None else apply_lora(self, name, x)
+
+    return Linear
