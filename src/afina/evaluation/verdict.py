@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SMALLER_IS_BETTER = frozenset(
@@ -29,9 +29,20 @@ def write_verdict(report: Mapping[str, Any]) -> str:
     theirs: Any = (best.get("intervals") or {}).get(key)
     is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
     amount = f"{abs(gain):.3f} {metric}"
+    if report.get("gain"):
+        return compare_with_base(amount, gain, report["gain"][key])
     doubt = "" if is_clear else " The 95 % intervals overlap, so chance may explain it."
     if gain > 0:
         return f"It is {amount} better than the best plain baseline, {name}.{doubt}"
     if is_clear:
         return f"The plain baseline {name} is {amount} better: use that one, or another model or technique."
     return f"It is no better than the plain baseline {name} ({amount} worse).{doubt} The baseline may be enough."
+
+
+def compare_with_base(amount: str, gain: float, interval: Sequence[float]) -> str:
+    """The sentence on a language model, from the interval of its gain over the untouched one, row by row."""
+    low, high = interval
+    doubt = "" if low > 0 or high < 0 else " With so few test rows chance may explain it."
+    if gain > 0:
+        return f"It is {amount} better than the untouched model (95 % interval {low:.3f} to {high:.3f}).{doubt}"
+    return f"It is no better than the untouched model ({amount} worse).{doubt}"

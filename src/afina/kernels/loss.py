@@ -107,15 +107,15 @@ class HeadLoss(torch.autograd.Function):
         return *(None if each is None else each.mul_(factor) for each in ctx.saved_tensors), None, None, None
 
 
-def make_plan(hidden_NH: Tensor, weight_VH: Tensor, chunk_rows: int | None, *options: Any) -> Plan:
+def make_plan(hidden_NH: Tensor, weight_VH: Tensor, limit: int | None, softcap: float | None, scale: float) -> Plan:
     """The plan for these tensors: products in the dtype that autocast would take, chunks of nearly one size."""
     dtype = find_compute_dtype(hidden_NH)
     positions = len(hidden_NH)
-    limit = chunk_rows or max(1, CHUNK_BYTES // (len(weight_VH) * dtype.itemsize))
+    limit = limit or max(1, CHUNK_BYTES // (len(weight_VH) * dtype.itemsize))
     rows = math.ceil(positions / math.ceil(positions / limit)) if positions else 1
     # Elsewhere a block is a chunk, since launches cost more than caches save.
     block_bytes = BLOCK_BYTES if hidden_NH.device.type == "cpu" else CHUNK_BYTES
-    return Plan(dtype, torch.promote_types(dtype, torch.float32), rows, block_bytes, *options)
+    return Plan(dtype, torch.promote_types(dtype, torch.float32), rows, block_bytes, softcap, scale)
 
 
 def sum_chunks(
@@ -145,9 +145,8 @@ def iterate_products(hidden_NH: Tensor, weight_VH: Tensor, plan: Plan) -> Iterat
     """Rows and their products with the weight, in memory that the next chunk takes over."""
     memory_RV = hidden_NH.new_empty(plan.chunk_rows, len(weight_VH))
     for start in range(0, len(hidden_NH), plan.chunk_rows):
-        hidden_RH = hidden_NH[start : start + plan.chunk_rows]
-        rows = slice(start, start + len(hidden_RH))
-        yield rows, torch.mm(hidden_RH, weight_VH.T, out=memory_RV[: len(hidden_RH)])
+        rows = slice(start, min(start + plan.chunk_rows, len(hidden_NH)))
+        yield rows, torch.mm(hidden_NH[rows], weight_VH.T, out=memory_RV[: rows.stop - start])
 
 
 def iterate_blocks(

@@ -157,6 +157,25 @@ def test_verdict_says_what_the_intervals_allow(score: float, interval: list[floa
     assert write_verdict(report) == sentence
 
 
+@pytest.mark.parametrize(
+    ("loss", "interval", "sentence"),
+    [
+        (1.0, [0.4, 0.6], "It is 0.500 loss better than the untouched model (95 % interval 0.400 to 0.600)."),
+        (1.4, [-0.1, 0.3], "It is 0.100 loss better than the untouched model (95 % interval -0.100 to 0.300). With so"
+         " few test rows chance may explain it."),
+        (1.6, [-0.3, -0.1], "It is no better than the untouched model (0.100 loss worse)."),
+    ],
+)  # fmt: skip
+def test_verdict_on_a_language_model_goes_by_the_gain_of_each_row(
+    loss: float, interval: list[float], sentence: str
+) -> None:
+    base = {"untouched model": {"metrics": {"test/loss": 1.5}, "intervals": {}, "seconds": 0.0, "note": ""}}
+    report = make_report(
+        primary_metric="loss", metrics={"test/loss": loss}, intervals={}, baselines=base, gain={"test/loss": interval}
+    )
+    assert write_verdict(report) == sentence
+
+
 def test_charts_are_well_formed() -> None:
     drawn = [
         draw_history([(0, 1.0), (10, 0.5)], [(10, 0.7)]),

@@ -141,6 +141,8 @@ def build_report(
     """Everything that is known of the run, as report.json holds it."""
     config = prepared.config
     trainable, total = count_parameters(learned.model)
+    resamples = config.evaluation.bootstrap_resamples
+    gain = learned.after.counts.bootstrap_gain(learned.before.counts, resamples, config.seed)
     loading = describe_loading(prepared.folder.model, prepared.setup, has_template=prepared.encoding.has_template)
     narrator.explain(Reason("layout", loading["layout"], loading["why"]))
     return {
@@ -158,6 +160,7 @@ def build_report(
         "primary_metric": "loss",
         "metrics": {**{f"validation/{name}": value for name, value in learned.validation.items()}, **after["metrics"]},
         "intervals": after["intervals"],
+        "gain": {f"test/{name}": list(bounds) for name, bounds in gain.items()},
         "baselines": {UNTOUCHED: {**before, "seconds": 0.0, "note": ""}},
         "generations": list_answers(prepared, learned),
         "mask": show_masks(prepared),
