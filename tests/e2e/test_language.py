@@ -203,6 +203,21 @@ def test_a_template_that_raises_is_a_clear_error(place: Path, command_line: Comm
     assert "21" in done.err
 
 
+def test_a_tokenizer_of_another_model_is_refused(place: Path, command_line: CommandLine, tmp_path: Path) -> None:
+    shutil.copytree(place / "llama", tmp_path / "llama")
+    path = tmp_path / "llama" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {token: number + 1000 * (token == "k") for token, number in vocabulary.items()}
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    write_lines(tmp_path / "chats.jsonl", GOOD)
+    done = command_line.run(
+        "train", "chats.jsonl", "--model", "llama", "--technique", "lora", "--chat-template", "chatml", cwd=tmp_path
+    )
+    assert done.code == 2, done.err
+    assert "is not that of its model" in done.err
+
+
 def test_rows_too_long_for_any_answer_stop_the_run(place: Path, command_line: CommandLine, tmp_path: Path) -> None:
     write_lines(
         tmp_path / "long.jsonl",

@@ -10,7 +10,7 @@ from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, load_examples
-from afina.errors import RunFolderError
+from afina.errors import ModelError, RunFolderError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
@@ -20,6 +20,7 @@ from afina.techniques.base import Setup, Technique
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from afina.data.encode import TokenArrays
     from afina.tasks.base import Task
 
 # Activations of more tokens than this fall out of a CPU's caches (a fifth slower); a GPU wants many at once.
@@ -73,7 +74,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     check_disk(technique, facts, config, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(base)
-        parts = encode_parts(examples, tokenizer, int(config.model.max_seq_length), folder, narrator)
+        parts = encode_parts(examples, tokenizer, facts, int(config.model.max_seq_length), folder, narrator)
     setup = Setup(
         base,
         describe_reference(config, str(base)),
@@ -92,6 +93,21 @@ def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folde
     if technique.learns_by == "gradient":
         weights = facts.parameters if technique.name == "full" else facts.parameters // 10
         check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
+
+
+def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:
+    """Refuse rows with a token that the model has no vector for: its tokenizer is another model's.
+
+    Some tokenizers list a few tokens more than the model has and never give them, so it is the rows that count.
+    """
+    largest = int(tokens.ids.max()) if len(tokens.ids) else 0
+    if largest >= facts.vocab_size:
+        raise ModelError(
+            f"the tokenizer in {facts.folder} is not that of its model",
+            found=f"token {largest:,} in the rows",
+            expected=f"tokens below {facts.vocab_size:,}, the rows of the model's table",
+            remedy="copy the tokenizer's files from where the model was published",
+        )
 
 
 def tell_data(examples: Examples, narrator: Narrator) -> None:
@@ -118,14 +134,16 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, 
 
 
 def encode_parts(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, folder: RunFolder, narrator: Narrator
-) -> dict[str, EncodedPart]:
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, max_seq_length: int, folder: RunFolder,
+    narrator: Narrator,
+) -> dict[str, EncodedPart]:  # fmt: skip
     """Token arrays of all parts, telling what was cut."""
     from afina.data.encode import encode_texts
 
     parts = {}
     for name, part in examples.parts.items():
         tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder.work / "tokens" / name)
+        check_vocabulary(tokens, facts)
         parts[name] = EncodedPart(name, tokens, part.labels, part.row_numbers)
         if tokens.cut_rows:
             share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)

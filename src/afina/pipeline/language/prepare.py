@@ -16,7 +16,7 @@ from afina.data.findings import count
 from afina.errors import DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import check_disk, describe_reference, keep_files, resolve_hardware
+from afina.pipeline.prepare import check_disk, check_vocabulary, describe_reference, keep_files, resolve_hardware
 from afina.pipeline.source import GENERATION, Opened
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
@@ -80,6 +80,8 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         tokenizer = load_tokenizer(opened.base)
         encoding = choose_encoding(config, conversations, tokenizer, narrator)
         parts, tallies = encode_parts(conversations, tokenizer, encoding, config, folder)
+        for part in parts.values():
+            check_vocabulary(part.tokens, facts)
     for name, tally in tallies.items():
         for note in describe_tally(name, tally, parts[name], encoding.max_seq_length):
             narrator.note(note)
