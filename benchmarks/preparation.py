@@ -55,7 +55,7 @@ def read_rows(job: dict[str, Any], spool: Path) -> Examples:
     from afina.data.examples import load_examples
 
     config = DataConfig(path=job["data"], on_bad_rows="drop")
-    examples = load_examples(job["data"], config, "text-classification", job["seed"], spool)
+    examples = load_examples(job["data"], config, "text-classification", job["seed"], read_parts(job["data"], spool))
     if examples.columns.text_pair is not None or examples.labels.kind != "multiclass":
         sys.exit("the peers here are written for one text and one label a row")
     return examples
