@@ -53,6 +53,7 @@ def read_rows(job: dict[str, Any], spool: Path) -> Examples:
     """The rows as afina reads and splits them."""
     from afina.config.run import DataConfig
     from afina.data.examples import load_examples
+    from afina.data.read import read_parts
 
     config = DataConfig(path=job["data"], on_bad_rows="drop")
     examples = load_examples(job["data"], config, "text-classification", job["seed"], read_parts(job["data"], spool))
