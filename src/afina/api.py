@@ -298,8 +298,10 @@ def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
     return Predictor(folder.path).predict_source(data)
 
 
-def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int]:
-    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; gives the file and its rows.
+def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int, int]:
+    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on.
+
+    Gives the file, its rows, and how many of them have nothing to predict from.
 
     Raises:
         DataError: if the data can't be read or has no text column.
@@ -309,7 +311,16 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
 
     folder, path = open_run(run), Path(output)
     check_output(path)
-    return path, write_rows(answer_rows(folder, data), path)
+    empty = 0
+
+    def count_empty() -> Iterator[dict[str, Any]]:
+        nonlocal empty
+        for row in answer_rows(folder, data):
+            empty += row["prediction"] is None
+            yield row
+
+    rows = write_rows(count_empty(), path)
+    return path, rows, empty
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:

@@ -18,8 +18,9 @@ def predict(
     """Predict all rows of a file: rows in = rows out, in their order."""
     from afina.api import predict_file
 
-    path, rows = predict_file(run, data, output)
+    path, rows, empty = predict_file(run, data, output)
     if as_json:
-        print_json({"output": str(path), "rows": rows})
+        print_json({"output": str(path), "rows": rows, "rows_without_prediction": empty})
     else:
-        print(f"{rows:,} rows written to {path}", file=sys.stderr)
+        lacking = f"; {empty:,} of them have no text, so no prediction" if empty else ""
+        print(f"{rows:,} rows written to {path}{lacking}", file=sys.stderr)

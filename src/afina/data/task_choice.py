@@ -4,6 +4,8 @@ none.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,8 @@ CLASSES_OF_NUMBERS = 20
 ROWS_A_CLASS = 5
 NAMES_FREE = 50
 KnownTask = Literal["text-classification", "text-regression"]
+COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
+DECIMAL_COMMA = "the labels are numbers with a decimal comma: write 0.65 for 0,65"
 MIXED_REMEDY = "mend these rows; or write --task text-classification, which takes every value as the name of a class"
 
 
@@ -121,11 +125,12 @@ def _check_variety(table: RowTable, column: str, profile: LabelProfile, choice: 
     where = f"{table.source}: the label column {column!r}"
     if choice.task == "text-regression":
         if not profile.kinds["number"]:
+            otherwise = "--task text-classification, or --label-column NAME"
             raise DataError(
                 f"{where} holds no numbers",
                 found=f"labels such as {next(iter(profile.names), '')!r}",
                 expected="one number a row",
-                remedy="--task text-classification, or --label-column NAME",
+                remedy=DECIMAL_COMMA if has_decimal_commas(profile.names) else otherwise,
             )
         values = {parse_number(name) for name in profile.names} - {None}
         if len(values) == 1:
@@ -150,5 +155,12 @@ def _check_variety(table: RowTable, column: str, profile: LabelProfile, choice: 
             f"{where} looks like free text or numbers, not like names of classes",
             found=f"{len(names):,} different values in {filled:,} rows, such as {example[:60]!r}",
             expected="a few classes, each with several rows",
-            remedy="--label-column NAME for another column; for numbers --task text-regression",
+            remedy=DECIMAL_COMMA
+            if has_decimal_commas(names)
+            else "--label-column NAME for another column; for numbers --task text-regression",
         )
+
+
+def has_decimal_commas(names: Collection[str]) -> bool:
+    """Whether all labels are numbers with a decimal comma, such as 0,65."""
+    return bool(names) and all(COMMA_NUMBER.fullmatch(name.strip()) for name in names)

@@ -25,11 +25,14 @@ def render_card(report: Mapping[str, Any]) -> str:
 def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the Hub reads of a card."""
     reference = report["model"]["reference"]
+    scores = " ".join(report["metrics"])
     head: dict[str, Any] = {
         "library_name": report["load"]["layout"],
         "pipeline_tag": "text-generation" if report["kind"] == "generation" else "text-classification",
         "tags": ["afina", report["task"], report["technique"]],
-        "metrics": [name for name in ("accuracy", "f1", "mse") if any(name in key for key in report["metrics"])],
+        "metrics": [
+            name for name in ("accuracy", "f1", "rmse", "perplexity") if any(name in key for key in report["metrics"])
+        ],
     }
     if HUB_ID.fullmatch(reference):
         head["base_model"] = reference

@@ -10,6 +10,9 @@ SMALLER_IS_BETTER = frozenset(
 )
 
 
+UNMOVED = "No step was better on the validation rows than the start, so nothing but a new head was learned. "
+
+
 def is_better_larger(metric: str) -> bool:
     """Whether more of this score is better."""
     return metric not in SMALLER_IS_BETTER
@@ -17,6 +20,12 @@ def is_better_larger(metric: str) -> bool:
 
 def write_verdict(report: Mapping[str, Any]) -> str:
     """The sentence, or an empty string where there are no baselines."""
+    start = UNMOVED if report.get("kept_step") == 0 else ""
+    return start + compare_with_baselines(report)
+
+
+def compare_with_baselines(report: Mapping[str, Any]) -> str:
+    """The sentence on the scores; empty where there are no baselines."""
     metric = report["primary_metric"]
     key = f"test/{metric}"
     known = {name: each for name, each in (report.get("baselines") or {}).items() if key in each["metrics"]}

@@ -54,6 +54,20 @@ def find_head(model: Any) -> tuple[str, nn.Linear]:
     return found[-1]
 
 
+class Fp32Linear(nn.Linear):
+    """A linear layer that is computed in fp32 whatever surrounds it: bf16 would round its results to three digits."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
+
+
+def compute_in_fp32(linear: nn.Linear) -> None:
+    """Make a plain layer an `Fp32Linear`; its numbers and its name stay."""
+    if type(linear) is nn.Linear:
+        linear.__class__ = Fp32Linear
+
+
 def set_head(linear: nn.Linear, head: LinearHead) -> None:
     """Copy a solved head into the layer. A layer without bias takes only a head whose bias is 0."""
     with torch.no_grad():
@@ -122,7 +136,7 @@ class PooledClassifier(nn.Module):
 def make_linear(head: LinearHead) -> nn.Linear:
     """A torch layer with the head's numbers."""
     outputs, width = head.weight_CH.shape
-    linear = nn.Linear(width, outputs)
+    linear = Fp32Linear(width, outputs)
     set_head(linear, head)
     return linear
 

@@ -80,6 +80,8 @@ def load_classifier(
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    from afina.models.heads import compute_in_fp32, find_head
+
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, **SAFE)
@@ -94,6 +96,8 @@ def load_classifier(
             raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
     if attention == "auto":
         use_products(model)
+    with contextlib.suppress(ModelError):  # a head of another make stays as it is
+        compute_in_fp32(find_head(model)[1])
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     model.config.update({**found, "use_cache": False})  # the layers are made; what is saved says what it said before
     return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))

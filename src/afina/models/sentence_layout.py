@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from afina.errors import ModelError
-from afina.models.heads import PooledClassifier
+from afina.models.heads import Fp32Linear, PooledClassifier
 from afina.models.load import SAFE, choose_attention, first_line, quiet_transformers, use_products
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifi
                 folder, dtype=torch.float32, use_safetensors=True, **choose_attention(attention), **SAFE
             )
         pooling = next(name for name, flag in POOLING_FLAGS.items() if flags.get(flag))
-        head = nn.Linear(shape["in_features"], shape["out_features"])
+        head = Fp32Linear(shape["in_features"], shape["out_features"])
         head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in tensors.items()})
     except Exception as error:
         raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error

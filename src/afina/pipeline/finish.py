@@ -170,6 +170,7 @@ def build_report(
         "task": prepared.task.name,
         "kind": prepared.task.labels.kind,
         "technique": prepared.technique.name,
+        "kept_step": learned.kept_step,
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "class_counts": count_by_class(prepared.examples.class_counts),

@@ -24,7 +24,7 @@ from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
-from afina.training.loop import Session, fit, resume_from, start_accelerator
+from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
 from afina.training.objective import LabelledRows
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
@@ -54,6 +54,8 @@ class Learned:
     """How many parameters moved, in words."""
     parts: tuple[str, ...] = ("train",)
     """The parts whose rows were learned from."""
+    kept_step: int | None = None
+    """The optimizer step whose weights were kept; None where no steps are taken."""
 
 
 def learn(prepared: Prepared, narrator: Narrator) -> Learned:
@@ -235,7 +237,10 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)
         task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)
         logits = {name: compute_logits(prepared, model, prepared.parts[name]) for name in ("validation", "test")}
-    return Learned(model, task_fit, logits, parameters)
+    kept_step = session.progress.best_step
+    if kept_step == 0:
+        narrator.note(UNMOVED.format(steps=session.progress.step, result="the solved head on the untouched backbone"))
+    return Learned(model, task_fit, logits, parameters, kept_step=kept_step)
 
 
 def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:

@@ -14,6 +14,7 @@ from afina.data.column_profile import profile_columns
 from afina.data.conversation_columns import looks_like_conversations
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
+from afina.errors import ModelError
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import ModelFacts, inspect_model
@@ -56,6 +57,13 @@ def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
     facts = inspect_model(base, "causal-lm" if task == GENERATION else "sequence-classification")
     if reason:
         narrator.explain(Reason("task", task, reason))
+    if task == GENERATION and facts.architecture == "encoder":
+        raise ModelError(
+            f"the model {reference} reads texts but can't write any",
+            found=f"an encoder ({facts.model_type})",
+            expected="a causal language model, such as a Llama, Qwen, Gemma or GPT-2",
+            remedy="--model with a language model; for rows with labels --task text-classification",
+        )
     return Opened(tables, source, base, facts, task == GENERATION)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # A label without positives in training would weigh infinitely; more than this says nothing more.
 LARGEST_POSITIVE_WEIGHT = 100.0
+# Held-out rows of a label below which a tuned threshold would follow chance.
+FEWEST_POSITIVES = 10
 
 
 class TextClassification:
@@ -97,7 +99,8 @@ class TextClassification:
     def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
         if not self.many:
             return fit
-        thresholds_C = multilabel.tune_thresholds(self.probabilities(logits_NC), labels)
+        tuned_C = multilabel.tune_thresholds(self.probabilities(logits_NC), labels)
+        thresholds_C = np.where(labels.sum(axis=0, dtype=np.int64) >= FEWEST_POSITIVES, tuned_C, 0.5)
         rounded = tuple(round(float(threshold), 6) for threshold in thresholds_C)
         return Fit(fit.class_weights, fit.target_mean, fit.target_scale, rounded)
 

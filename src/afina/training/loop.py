@@ -26,6 +26,11 @@ from afina.training.optim import learning_rate_at, set_learning_rate
 from afina.training.seed import seed_torch
 from afina.training.signals import StopSignals
 
+# What a run says whose first evaluation, before any step, was the best one.
+UNMOVED = (
+    "none of the {steps} steps was better on the validation rows than the start, so the result is the start: {result}"
+)
+
 
 @dataclass
 class Progress:

@@ -6,6 +6,7 @@ The second signal stops at once. Signals can only be caught in the main thread; 
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -40,3 +41,5 @@ class StopSignals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
+        # Not print: a handler may come in the middle of one.
+        os.write(2, b"\nstopping once this step is taken and saved; the same again stops at once\n")

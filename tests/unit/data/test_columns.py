@@ -241,3 +241,10 @@ def test_other_parts_must_have_the_columns(tmp_path: Path) -> None:
         "  do: rename a column to 'label'"
     )
     check_columns(tables["test"], ["text"])
+
+
+def test_decimal_commas_are_named(tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": f"{i % 7},{i}5"} for i in range(100)]
+    for task in ("auto", "text-regression"):
+        with pytest.raises(DataError, match=r"write 0\.65 for 0,65"):
+            choose_columns(read_parts(rows, tmp_path / task), DataConfig(), task)  # type: ignore[arg-type]

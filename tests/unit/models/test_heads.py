@@ -160,3 +160,18 @@ def test_a_layout_is_told_by_its_files(files: tuple[str, ...], layout: str, tmp_
     for name in files:
         (tmp_path / name).write_text("{}")
     assert describe_layout(tmp_path) == layout
+
+
+def test_a_head_in_fp32_does_not_round_under_autocast() -> None:
+    from afina.models.heads import compute_in_fp32
+
+    torch.manual_seed(0)
+    linear, features = nn.Linear(16, 1), torch.randn(64, 16)
+    wanted = linear(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = linear(features)
+        compute_in_fp32(linear)
+        found = linear(features)
+    assert rounded.dtype == torch.bfloat16
+    assert not torch.equal(rounded.float(), wanted)
+    torch.testing.assert_close(found, wanted)

@@ -153,6 +153,7 @@ def build_report(
         "task": GENERATION,
         "kind": "generation",
         "technique": prepared.technique.name,
+        "kept_step": learned.kept_step,
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},

@@ -24,7 +24,7 @@ from afina.techniques.base import describe_parameters
 from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
 from afina.training.checkpoint import CheckpointStore
-from afina.training.loop import Session, fit, resume_from, start_accelerator
+from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
 from afina.training.next_tokens import NextTokens, TokenCounts
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
@@ -73,6 +73,8 @@ class LearnedLanguage:
     after: Measured
     validation: dict[str, float]
     parameters: str
+    kept_step: int | None
+    """The optimizer step whose weights were kept."""
 
 
 def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLanguage:
@@ -95,12 +97,14 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
 
     before = remember_base(prepared, measure)
     tell_scores("untouched", before, narrator)
-    train(prepared, model, objective, accelerator, narrator)
+    kept_step = train(prepared, model, objective, accelerator, narrator)
     after = measure()
     tell_scores("tuned", after, narrator)
     with narrator.stage("evaluate"):
         validation = objective.evaluate(model, accelerator)
-    return LearnedLanguage(model, objective, accelerator, samples, stops, before, after, validation, parameters)
+    return LearnedLanguage(
+        model, objective, accelerator, samples, stops, before, after, validation, parameters, kept_step
+    )
 
 
 def tell_scores(name: str, measured: Measured, narrator: Narrator) -> None:
@@ -215,8 +219,8 @@ def encode_general_text(prepared: PreparedLanguage) -> TrainedRows:
 
 def train(
     prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator, narrator: Narrator
-) -> None:
-    """The training loop."""
+) -> int | None:
+    """The training loop; gives the step whose weights were kept."""
     config = prepared.config
     store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
     checkpoint, damaged = store.find_newest()
@@ -233,6 +237,9 @@ def train(
         finally:
             for callback in session.callbacks:
                 getattr(callback, "close", lambda: None)()
+    if session.progress.best_step == 0:
+        narrator.note(UNMOVED.format(steps=session.progress.step, result="the untouched model"))
+    return session.progress.best_step
 
 
 def open_session(

@@ -11,9 +11,11 @@ import torch
 from afina.config.load import load_config
 from afina.data.chat import check_messages
 from afina.data.chat_template import ChatFaultError, describe_turn_ends
+from afina.data.column_names import normalize_name
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import Form, parse_objects
 from afina.data.encode_conversations import ask, join_prompt
+from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError
 from afina.models.feature_cache import locate_cache
 from afina.models.features import autocast
@@ -33,6 +35,7 @@ Prompt = str | Sequence[Message]
 MAX_NEW_TOKENS = 256
 # Roles of the columns that an answer needs.
 ASKING = ("messages", "prompt", "instruction", "text")
+USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregunta", "consulta", "texto")
 
 
 class Speaker:
@@ -151,7 +154,7 @@ class Speaker:
             DataError: before the first row, if a row can't be read or the columns of prompts are missing.
         """
         with open_rows(source) as rows:
-            check_columns(rows.table, [name for role, name in self.columns.items() if role in ASKING])
+            self.columns = find_prompt_columns(rows.table, self.columns)
             refuse_problems(rows.table.problems)
             for columns in iterate_chunks(rows.table):
                 yield from self._answer_chunk(columns, max_new_tokens)
@@ -168,8 +171,10 @@ class Speaker:
         """What a row asks: its messages without a last answer, its prompt, or its text; None where there is nothing."""
         cells = {role: row.get(name) for role, name in self.columns.items()}
         if self.form == "messages":
-            found = parse_objects(cells.get("messages", cells.get("prompt")), is_json=True)
-            messages = list(found or [])
+            cell = cells.get("messages", cells.get("prompt"))
+            if isinstance(cell, str) and cell.strip() and not cell.lstrip().startswith("["):
+                return cell  # a plain text is one turn of the user's
+            messages = list(parse_objects(cell, is_json=True) or [])
             while messages and messages[-1].get("role", messages[-1].get("from")) in ("assistant", "gpt"):
                 messages = messages[:-1]
             return messages or None
@@ -178,3 +183,20 @@ class Speaker:
             return ask(filled) if self.has_template else join_prompt(filled)[0]
         value = cells.get("prompt", cells.get("text"))
         return value if isinstance(value, str) and value.strip() else None
+
+
+def find_prompt_columns(table: RowTable, columns: dict[str, str]) -> dict[str, str]:
+    """The columns by role that hold what is asked: those that were learned from, else one with a usual name.
+
+    Raises:
+        DataError: if there is none.
+    """
+    learned = [name for role, name in columns.items() if role in ASKING]
+    if all(name in table.kinds for name in learned):
+        return columns
+    by_normal = {normalize_name(name): name for name in table.names}
+    usual = [by_normal[name] for name in USUAL_PROMPTS if name in by_normal]
+    if usual and len(learned) == 1:
+        return {next(role for role in columns if role in ASKING): usual[0]}
+    check_columns(table, learned)
+    return columns
