@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
-from afina.errors import ConfigError, Interrupted, Problem, ProofError, RunFolderError, TrainingError
+from afina.errors import ConfigError, Problem, RunFolderError
+from afina.pipeline.launch import resume_run, start_run
 from afina.runs.folder import CONFIG, RunFolder, create_run_folder, open_run
 
 if TYPE_CHECKING:
     from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
     from afina.pipeline.predictor import Predictor
-    from afina.pipeline.source import Opened
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -189,60 +189,8 @@ def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     """A new run from its description; a run that ends before it has learned anything leaves no folder."""
     data_name = Path(str(config.data.path)).stem if config.data.path else "data"
     folder = create_run_folder(config, data_name)
-    try:
-        return go_through(config, folder, source, narrator)
-    except BaseException as error:
-        if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
-            folder.discard()
-        if is_stop(error):
-            raise describe_stop(error, folder) from None
-        raise
-
-
-def is_stop(error: BaseException) -> bool:
-    """Whether it is a ^C or another signal, which are no `Exception`."""
-    return not isinstance(error, Exception)
-
-
-def describe_stop(error: BaseException, folder: RunFolder) -> Interrupted:
-    """The error of a run stopped by a signal outside the loop; it can be resumed if its description was kept."""
-    return Interrupted(getattr(error, "exit_code", 130), folder.path if folder.config.exists() else None)
-
-
-def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Run:
-    """Prepare, learn, finish."""
-    from afina.pipeline.source import open_source
-
-    opened = open_source(config, folder, source, narrator)
-    if opened.is_generation:
-        go_through_language(config, folder, opened, narrator)
-    else:
-        go_through_labelled(config, folder, opened, narrator)
+    start_run(config, folder, source, narrator)
     return Run(folder.path)
-
-
-def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
-    """The three stages where each row has a label. Torch is imported once the input was found right."""
-    from afina.pipeline.prepare import prepare_run
-
-    prepared = prepare_run(config, folder, opened, narrator)
-    narrator.say(f"run: {folder.path}")
-    from afina.pipeline.finish import finish_run
-    from afina.pipeline.learn import learn
-
-    finish_run(prepared, learn(prepared, narrator), narrator)
-
-
-def go_through_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
-    """The three stages of a language model."""
-    from afina.pipeline.language.prepare import prepare_language
-
-    prepared = prepare_language(config, folder, opened, narrator)
-    narrator.say(f"run: {folder.path}")
-    from afina.pipeline.language.finish import finish_language
-    from afina.pipeline.language.learn import learn_language
-
-    finish_language(prepared, learn_language(prepared, narrator), narrator)
 
 
 def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
@@ -263,12 +211,8 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
         raise RunFolderError(
             f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
         )
-    try:
-        return go_through(config, folder, source, make_narrator(verbose))
-    except BaseException as error:
-        if is_stop(error):
-            raise describe_stop(error, folder) from None
-        raise
+    resume_run(config, folder, source, make_narrator(verbose))
+    return Run(folder.path)
 
 
 def load(run: str | Path) -> Run:

@@ -30,9 +30,7 @@ def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
         "library_name": report["load"]["layout"],
         "pipeline_tag": "text-generation" if report["kind"] == "generation" else "text-classification",
         "tags": ["afina", report["task"], report["technique"]],
-        "metrics": [
-            name for name in ("accuracy", "f1", "rmse", "perplexity") if any(name in key for key in report["metrics"])
-        ],
+        "metrics": [name for name in ("accuracy", "f1", "rmse", "perplexity") if name in scores],
     }
     if HUB_ID.fullmatch(reference):
         head["base_model"] = reference

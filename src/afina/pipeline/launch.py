@@ -1,0 +1,77 @@
+"""A run from its description to its end, and what becomes of its folder when it is stopped or refused.
+
+Torch is imported once the input was found right, so what is heavy is imported inside functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from afina.config.run import RunConfig
+from afina.errors import Interrupted, ProofError, TrainingError
+from afina.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from afina.pipeline.narrator import Narrator
+    from afina.pipeline.source import Opened
+
+
+def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+    """Go through a new run; one that ends before it has learned anything leaves no folder."""
+    try:
+        go_through(config, folder, source, narrator)
+    except BaseException as error:
+        if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
+            folder.discard()
+        raise_stop(error, folder)
+
+
+def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+    """Go on with a run that was stopped; its folder stays whatever happens."""
+    try:
+        go_through(config, folder, source, narrator)
+    except BaseException as error:
+        raise_stop(error, folder)
+
+
+def raise_stop(error: BaseException, folder: RunFolder) -> NoReturn:
+    """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
+    if isinstance(error, Exception):
+        raise error
+    kept = folder.path if folder.config.exists() else None
+    raise Interrupted(getattr(error, "exit_code", 130), kept) from None
+
+
+def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+    """Open, prepare, learn, finish."""
+    from afina.pipeline.source import open_source
+
+    opened = open_source(config, folder, source, narrator)
+    if opened.is_generation:
+        go_through_language(config, folder, opened, narrator)
+    else:
+        go_through_labelled(config, folder, opened, narrator)
+
+
+def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+    """The three stages where each row has a label. Torch is imported once the input was found right."""
+    from afina.pipeline.prepare import prepare_run
+
+    prepared = prepare_run(config, folder, opened, narrator)
+    narrator.say(f"run: {folder.path}")
+    from afina.pipeline.finish import finish_run
+    from afina.pipeline.learn import learn
+
+    finish_run(prepared, learn(prepared, narrator), narrator)
+
+
+def go_through_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+    """The three stages of a language model."""
+    from afina.pipeline.language.prepare import prepare_language
+
+    prepared = prepare_language(config, folder, opened, narrator)
+    narrator.say(f"run: {folder.path}")
+    from afina.pipeline.language.finish import finish_language
+    from afina.pipeline.language.learn import learn_language
+
+    finish_language(prepared, learn_language(prepared, narrator), narrator)
