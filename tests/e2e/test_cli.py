@@ -161,7 +161,7 @@ def test_predict_keeps_rows_and_order(
     done = command_line.run(
         "predict", place / "runs" / "first", "new.csv", "--output", f"out{suffix}", "--json", cwd=tmp_path
     )
-    assert done.read_object() == {"output": f"out{suffix}", "rows": 20}
+    assert done.read_object() == {"output": f"out{suffix}", "rows": 20, "rows_without_prediction": 2}
     with open(tmp_path / f"out{suffix}", encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file)) if suffix == ".csv" else [json.loads(line) for line in file]
     assert [row["id"] for row in found] == [row["id"] for row in rows]
