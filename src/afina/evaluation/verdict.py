@@ -10,7 +10,7 @@ SMALLER_IS_BETTER = frozenset(
 )
 
 
-UNMOVED = "No step was better on the validation rows than the start, so nothing but a new head was learned. "
+UNMOVED = "No step was better on the validation rows than the start, so this is the model before the first step. "
 
 
 def is_better_larger(metric: str) -> bool:

@@ -176,6 +176,12 @@ def test_verdict_on_a_language_model_goes_by_the_gain_of_each_row(
     assert write_verdict(report) == sentence
 
 
+@pytest.mark.parametrize(("step", "is_said"), [(0, True), (20, False), (None, False)])
+def test_verdict_says_when_the_start_was_kept(step: int | None, is_said: bool) -> None:
+    verdict = write_verdict(make_report(kept_step=step))
+    assert ("No step was better on the validation rows than the start" in verdict) is is_said
+
+
 def test_charts_are_well_formed() -> None:
     drawn = [
         draw_history([(0, 1.0), (10, 0.5)], [(10, 0.7)]),
