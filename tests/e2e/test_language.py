@@ -230,3 +230,25 @@ def test_rows_too_long_for_any_answer_stop_the_run(place: Path, command_line: Co
     assert done.code == 2
     assert "the train part holds nothing to learn" in done.err
     assert "--max-seq-length" in done.err
+
+
+def test_an_encoder_is_refused_for_chats(
+    tiny_models: Callable[[str], Path], command_line: CommandLine, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "chats.jsonl", GOOD)
+    done = command_line.run("train", "chats.jsonl", "--model", tiny_models("bert"), "--technique", "lora", cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert "reads texts but can't write any" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["chats.jsonl"]
+
+
+def test_plain_prompts_are_answered_and_empty_ones_counted(
+    runs: dict[str, Path], place: Path, command_line: CommandLine
+) -> None:
+    write_lines(place / "prompts.jsonl", [{"prompt": "what is it"}, {"prompt": ""}])
+    flags = ["predict", "lora", "prompts.jsonl", "--output", "prompted.jsonl", "--json"]
+    found = command_line.run(*flags, cwd=place).read_object()
+    assert found == {"output": "prompted.jsonl", "rows": 2, "rows_without_prediction": 1}
+    answers = [json.loads(line)["prediction"] for line in (place / "prompted.jsonl").read_text().splitlines()]
+    assert isinstance(answers[0], str)
+    assert answers[1] is None
