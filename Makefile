@@ -1,7 +1,7 @@
 # make demo    fine-tune a real model on real data, by all four techniques
 # make test    run the tests
 # make check   lint, format, types
-# make bench   afina beside its peers, on the bundled sample
+# make bench   afina beside its peers, on bundled rows
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +25,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/classification.py --repeats 1 --max-steps 5
+	$(BIN)/python benchmarks/sft.py --repeats 1
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov

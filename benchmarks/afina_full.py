@@ -9,45 +9,13 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from afina.api import start
 from afina.config.load import load_config
-from afina.pipeline.narrator import Narrator
-from afina.training.events import Callback, TrainingPlan
-
-
-class StepClock(Callback):
-    """Keeps the seconds of each optimizer step, its batch's collation included; evaluations and checkpoints are not."""
-
-    def __init__(self) -> None:
-        self.step_seconds: list[float] = []
-
-    def on_train_begin(self, plan: TrainingPlan) -> None:
-        self.last = time.perf_counter()
-
-    def on_step_end(self, step: int, values: dict[str, float]) -> None:
-        now = time.perf_counter()  # the step has read its loss, so a GPU has nothing left to do
-        self.step_seconds.append(now - self.last)
-        self.last = now
-
-    def on_checkpoint(self, step: int, folder: str) -> None:
-        self.last = time.perf_counter()
-
-
-class SilentNarrator(Narrator):
-    """Says nothing and listens to the loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = StepClock()
-
-    def callbacks(self) -> Sequence[Callback]:
-        return (self.clock,)
+from step_clock import SilentNarrator
 
 
 def main() -> None:

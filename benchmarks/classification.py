@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from processes import read_lines, run_process
 from summary import print_summary, score_labels, summarise
 
 HERE = Path(__file__).resolve().parent
@@ -118,27 +117,6 @@ def make_command(name: str, args: argparse.Namespace, job: dict[str, Any], work:
     return [sys.executable, str(HERE / "peers.py"), name, str(path)]
 
 
-def run_process(command: list[str], work: Path) -> tuple[str, float, int]:
-    """Standard output, seconds from start to end, and the largest resident memory in bytes.
-
-    Its cache of features is new and empty. This process imports nothing heavy, since Linux counts the memory of the
-    one that starts a process into the peak of the one started.
-    """
-    work.mkdir(exist_ok=True)
-    environment = {**os.environ, "AFINA_CACHE": str(work / "cache")}
-    with open(work / "stdout", "w+b") as output, open(work / "stderr", "w+b") as errors:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        said = (work / "stderr").read_text(encoding="utf-8", errors="replace")
-        sys.exit(f"{said[-3000:]}\n{' '.join(command)} ended with exit status {process.returncode}")
-    peak_bytes = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-    return (work / "stdout").read_text(encoding="utf-8"), seconds, peak_bytes
-
-
 def describe_command_line(printed: dict[str, Any], command: list[str]) -> dict[str, Any]:
     """What a worker says of itself, from what `afina train --json` printed and the report of its run."""
     report = json.loads((Path(printed["run"]) / "report.json").read_text(encoding="utf-8"))
@@ -186,12 +164,6 @@ def write_figures(args: argparse.Namespace, settings: list[dict[str, Any]], meas
         "measurements": measurements,
     }
     Path(args.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 if __name__ == "__main__":

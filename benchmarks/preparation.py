@@ -10,11 +10,12 @@ and the validation part is the one that afina carves out of the training part.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from machine import describe_machine, list_versions
 
 if TYPE_CHECKING:
     from afina.data.examples import Examples
@@ -89,37 +90,8 @@ def describe_setting(job: dict[str, Any], examples: Examples) -> dict[str, Any]:
         "device": device,
         "bf16": choose_precision("auto", device).value == "bf16",
         "machine": describe_machine(device),
-        "versions": {name: metadata.version(name) for name in PACKAGES if is_installed(name)},
+        "versions": list_versions(PACKAGES),
     }
-
-
-def describe_machine(device: str) -> dict[str, Any]:
-    """Processor, cores, bf16 units, memory, threads and load; no names of people or hosts."""
-    import torch
-
-    from afina.pipeline.environment import describe_environment
-    from afina.training.precision import find_cpu_bf16_units
-
-    known = describe_environment(device)
-    return {
-        **{
-            key: known[key]
-            for key in ("cpu", "cores", "memory_bytes", "device", "gpu", "system", "python")
-            if key in known
-        },
-        "cpu_bf16_units": find_cpu_bf16_units(),
-        "torch_threads": torch.get_num_threads(),
-        "load_before": os.getloadavg()[0],
-    }
-
-
-def is_installed(name: str) -> bool:
-    """Whether the package has metadata here; afina run from its sources has none."""
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
