@@ -19,7 +19,7 @@ from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
 from afina.models.load import quiet_transformers
 from afina.pipeline.environment import describe_environment
-from afina.pipeline.learn import Learned
+from afina.pipeline.learned import Learned
 from afina.pipeline.loading import describe_loading
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared

@@ -12,7 +12,7 @@ from torch import nn
 
 from afina.data.encode import TokenArrays
 from afina.errors import ProofError
-from afina.pipeline.learn import Learned
+from afina.pipeline.learned import Learned
 from afina.pipeline.prepare import Prepared
 from afina.tasks.base import Floats
 from afina.training.inference import predict_logits

@@ -11,7 +11,7 @@ import pytest
 
 import afina
 from afina.errors import RunFolderError
-from afina.pipeline import learn
+from afina.pipeline import solving
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.testing.data import make_rows
 
@@ -45,7 +45,7 @@ def list_probabilities(run: afina.Run) -> list[float]:
 def test_the_head_learns_from_validation_rows_that_were_cut_from_the_training_rows(
     fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learn.probe, "STRENGTHS", (0.1, 0.1))
+    monkeypatch.setattr(solving.probe, "STRENGTHS", (0.1, 0.1))
     train, test = ROWS[:48], ROWS[48:]
     cut = fit("cut", {"train": train, "test": test}, pooling="mean", validation_fraction=0.3)
     own = fit("own", {"train": train, "validation": test, "test": test}, pooling="mean")
@@ -61,7 +61,7 @@ def test_a_sample_chooses_the_pooling_that_all_rows_would(
     fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit("whole", ROWS)
-    monkeypatch.setattr(learn, "ROWS_OF_ALL_POOLINGS", 10)
+    monkeypatch.setattr(solving, "ROWS_OF_ALL_POOLINGS", 10)
     sampled = fit("sampled", ROWS)
     assert find_value(sampled, "features.pooling") == find_value(whole, "features.pooling")
     assert list_probabilities(sampled) == pytest.approx(list_probabilities(whole), abs=1e-5)

@@ -1,0 +1,86 @@
+"""Features of a run's rows: each distinct row goes through the frozen backbone once, or is found in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afina.models.feature_cache import FeatureCache, locate_cache
+from afina.models.features import extract_features, number_distinct_rows
+from afina.models.heads import find_head
+from afina.models.load import LoadedModel
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import Prepared
+from afina.tasks.base import Floats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from afina.data.encoded import EncodedPart
+
+
+def compute_features(
+    prepared: Prepared, loaded: LoadedModel, parts: Iterable[EncodedPart], poolings: tuple[str, ...], narrator: Narrator
+) -> dict[str, dict[str, Floats]]:
+    """Features of the parts' rows by part and pooling; each distinct row is computed once, or found in the cache."""
+    cache = make_cache(prepared, loaded, poolings)
+    found: dict[str, dict[str, Floats]] = {}
+    for part in parts:
+        with narrator.stage("features") as advance:
+            rows, places, keys = number_distinct_rows(part.tokens)
+            known, known_D = cache.find(keys, poolings) if cache else ({}, np.zeros(len(rows), bool))
+            new = np.flatnonzero(~known_D)
+            if len(new):
+                done = 0
+
+                def tell(count: int, total: int = len(new), advance: Any = advance) -> None:
+                    nonlocal done
+                    done += count
+                    advance(done, total)
+
+                fresh = extract_features(
+                    loaded.model, part.tokens, rows[new], poolings, pad_id=prepared.pad_id,
+                    tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch), device=prepared.device,
+                    precision=prepared.setup.precision, on_batch=tell,
+                )  # fmt: skip
+                if cache:
+                    cache.add(keys[new], fresh)
+                for name, array in fresh.items():
+                    known.setdefault(name, np.empty((len(rows), array.shape[1]), np.float32))[new] = array
+            narrator.say(
+                f"features of {part.name}: {len(part):,} rows, {len(rows):,} distinct,"
+                f" {len(rows) - len(new):,} from the cache"
+            )
+            found[part.name] = {name: array[places] for name, array in known.items()}
+    return found
+
+
+def make_cache(prepared: Prepared, loaded: LoadedModel, poolings: tuple[str, ...]) -> FeatureCache | None:
+    """The cache of this model's features, unless it is switched off."""
+    from afina.models.fingerprint import hash_model
+
+    if not prepared.config.features.cache:
+        return None
+    made_of = {
+        "model": hash_model(prepared.setup.base),
+        "new": hash_new_modules(loaded),
+        "poolings": poolings,
+        "precision": prepared.setup.precision,
+        "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),
+        "max_seq_length": prepared.config.model.max_seq_length,
+    }
+    return FeatureCache(locate_cache(), made_of)
+
+
+def hash_new_modules(loaded: LoadedModel) -> str:
+    """A hash of the random weights that features pass through: a pooler or dense layer that the folder didn't hold."""
+    import hashlib
+
+    head_path, _ = find_head(loaded.model)
+    digest = hashlib.sha256()
+    for name in loaded.new_modules:
+        for key, tensor in sorted(loaded.model.get_submodule(name).state_dict().items()):
+            if not f"{name}.{key}".startswith(f"{head_path}."):
+                digest.update(key.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,25 @@
+"""What the second stage gives the third."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from afina.tasks.base import Fit, Floats
+
+
+@dataclass
+class Learned:
+    """A model that gives logits in the units of the data."""
+
+    model: nn.Module
+    fit: Fit
+    logits: dict[str, Floats]
+    """Of the validation and the test part."""
+    parameters: str
+    """How many parameters moved, in words."""
+    parts: tuple[str, ...] = ("train",)
+    """The parts whose rows were learned from."""
+    kept_step: int | None = None
+    """The optimizer step whose weights were kept; None where no steps are taken."""

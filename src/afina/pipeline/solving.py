@@ -1,0 +1,127 @@
+"""The head solved on frozen features: a technique of its own, and the start of those that move more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from afina.config.reason import Reason
+from afina.data.encoded import EncodedPart
+from afina.models.features import list_poolings
+from afina.models.heads import find_head, set_head
+from afina.models.load import LoadedModel
+from afina.pipeline.features import compute_features
+from afina.pipeline.learned import Learned
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import Prepared
+from afina.tasks.base import Fit, Floats
+from afina.techniques import probe
+from afina.techniques.base import describe_parameters
+from afina.techniques.feature_extraction import FeatureExtraction
+
+# Up to so many training rows every pooling is computed for all of them.
+ROWS_OF_ALL_POOLINGS = 20_000
+WHY_BOTH = (
+    "nothing is left for the validation rows to choose, so the head is solved again with them; their scores are older"
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A head solved on the training part, and what it was solved on."""
+
+    loaded: LoadedModel
+    solution: probe.Solution
+    features: Mapping[str, Floats]
+    """Of the chosen pooling, shape (N, H), by part."""
+    fit: Fit
+    has_bias: bool
+
+
+def probe_features(prepared: Prepared, technique: FeatureExtraction, loaded: LoadedModel, narrator: Narrator) -> Probe:
+    """Features of all parts in one pass, and the head solved on those of the training part."""
+    technique.prepare(loaded, prepared.setup)
+    biasless = find_biasless(loaded)
+    task_fit = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
+    problem = pose_problem(prepared, ("train",), task_fit)
+    poolings = choose_poolings(prepared, loaded, problem, biasless, narrator)
+    features = compute_features(prepared, loaded, prepared.parts.values(), poolings, narrator)
+    with narrator.stage("solve"):
+        solution = probe.solve(features["train"], problem, biasless)
+    for reason in solution.reasons:
+        if len(poolings) > 1 or reason.setting != "features.pooling":  # else it was given, or chosen before
+            narrator.explain(reason)
+    pooled = {name: arrays[solution.pooling] for name, arrays in features.items()}
+    return Probe(loaded, solution, pooled, task_fit, solution.pooling not in biasless)
+
+
+def install_probe(prepared: Prepared, technique: FeatureExtraction, found: Probe, narrator: Narrator) -> Learned:
+    """The result of feature extraction: the head, solved again with the validation rows where those were cut from the
+    training part, on its backbone.
+    """
+    solution, head = found.solution, found.solution.head
+    logits = {"validation": head.logits(found.features["validation"])}
+    parts: tuple[str, ...] = ("train",)
+    if prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table:
+        parts = ("train", "validation")
+        problem = pose_problem(prepared, parts, found.fit)
+        with narrator.stage("solve"):
+            joined_NH = np.concatenate([found.features[name] for name in parts])
+            head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
+        narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
+    logits["test"] = head.logits(found.features["test"])
+    model = technique.install(found.loaded.model, head, solution.pooling)
+    parameters = describe_parameters(model)
+    narrator.say(parameters)
+    task_fit = replace(found.fit, target_mean=0.0, target_scale=1.0)  # solved in the units of the data
+    return Learned(model, task_fit, logits, parameters, parts)
+
+
+def choose_poolings(
+    prepared: Prepared, loaded: LoadedModel, problem: probe.Problem, biasless: frozenset[str], narrator: Narrator
+) -> tuple[str, ...]:
+    """The poolings to compute for all rows: the one that was asked for, or those to choose among.
+
+    Where there are many rows, a sample of them chooses first, so that one array is held in memory and not three.
+    """
+    if prepared.config.features.pooling != "auto":
+        return (prepared.config.features.pooling,)
+    poolings = list_poolings(prepared.facts.architecture)
+    train = prepared.parts["train"]
+    if len(train) <= ROWS_OF_ALL_POOLINGS:
+        return poolings
+    rows = probe.choose_sample(len(train), problem.seed)
+    sample = EncodedPart("a sample of train", train.tokens.take(rows), train.labels[rows], train.row_numbers[rows])
+    features = compute_features(prepared, loaded, [sample], poolings, narrator)
+    with narrator.stage("solve"):
+        pooling, reason = probe.choose_pooling(features[sample.name], problem.at(rows), biasless)
+    narrator.explain(reason)
+    return (pooling,)
+
+
+def find_biasless(loaded: LoadedModel) -> frozenset[str]:
+    """The poolings whose layer has no bias: the own one of most decoders."""
+    return frozenset() if find_head(loaded.model)[1].bias is not None else frozenset({"own"})
+
+
+def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> probe.Problem:
+    """Some parts as a problem for the solver, targets as they are."""
+    labels = np.concatenate([prepared.parts[name].labels for name in parts])
+    outputs = prepared.task.head_shape().num_labels
+    kind = prepared.task.labels.kind
+    folds = min(prepared.config.features.folds, max(2, len(labels) // 2))
+    return probe.Problem(kind, labels, outputs, task_fit.class_weights, prepared.config.seed, folds)
+
+
+def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:
+    """Set the new head to the solution on frozen features, in the units that training computes in."""
+    features = compute_features(prepared, loaded, [prepared.parts["train"]], ("own",), narrator)
+    problem = pose_problem(prepared, ("train",), task_fit)
+    if problem.kind == "regression":
+        problem = replace(problem, labels=(problem.labels - task_fit.target_mean) / task_fit.target_scale)
+    with narrator.stage("solve"):
+        solution = probe.solve(features["train"], problem, find_biasless(loaded))
+    set_head(find_head(loaded.model)[1], solution.head)
+    narrator.explain(solution.reasons[-1])
