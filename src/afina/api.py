@@ -117,12 +117,12 @@ def fit(
     verbose: bool = True,
     **settings: Any,
 ) -> Run:
-    """A model adapted to the data by one technique, with its report.
+    """A model adapted to the data, with its report.
 
     Args:
         model: folder, Hub id, or package:NAME/PATH.
         data: file, folder, Hub id, datasets.Dataset or DatasetDict, pandas frame, or list of dicts.
-        technique: full, feature-extraction, lora or qlora.
+        technique: full, feature-extraction, lora, qlora or auto (the default): chosen by evidence, with its reason.
         config: YAML file with the same settings.
         verbose: whether to say on stderr what is going on.
         settings: any setting by its name (`learning_rate=2e-5`, `label_column="stars"`, `seed=1`) or, for those
@@ -157,9 +157,7 @@ def as_text(value: Any) -> Any:
 
 
 def check_complete(config: RunConfig, in_memory: bool) -> None:
-    """Refuse a description without data, model or technique, all at once."""
-    from afina.config.techniques import TECHNIQUE_ADVICE
-
+    """Refuse a description without data or model, both at once."""
     problems = []
     if config.data.path is None and not in_memory:
         problems.append(
@@ -169,8 +167,6 @@ def check_complete(config: RunConfig, in_memory: bool) -> None:
         problems.append(
             Problem("no model was given", expected="a folder, a Hub id or package:NAME/PATH", remedy="--model REF")
         )
-    if config.technique is None:
-        problems.append(Problem("no technique was chosen", expected=TECHNIQUE_ADVICE, remedy="--technique NAME"))
     if problems:
         raise ConfigError(problems=problems)
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("tasks", "techniques"),
     ("training",),
     ("evaluation", "runs"),
+    ("advice",),
     ("pipeline",),
     ("api",),
     ("cli",),

@@ -14,7 +14,9 @@ DATA = typer.Argument(
 def train(
     data: str | None = DATA,
     model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
-    technique: str | None = typer.Option(None, help="full, feature-extraction, lora or qlora."),
+    technique: str | None = typer.Option(
+        None, help="full, feature-extraction, lora, qlora, or auto: chosen by evidence."
+    ),
     task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
     config: str | None = typer.Option(None, help="YAML file with any of the settings."),
     output: str | None = typer.Option(None, help="Folder of the run, new or empty; runs/... by default."),

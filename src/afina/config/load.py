@@ -14,7 +14,7 @@ from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError, Problem
 
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
-READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora"), "quantization": ("qlora",)}
+READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
 
 
 def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:

@@ -13,6 +13,8 @@ class Reason:
     setting: str
     value: Any
     reason: str
+    otherwise: tuple[str, ...] = ()
+    """What would have led to another value: what, and to which one."""
 
     def __str__(self) -> str:
         return f"{self.setting} = {self.value}: {self.reason}"

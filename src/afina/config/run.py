@@ -14,7 +14,7 @@ Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 TaskName = Literal["auto", "text-classification", "text-regression", "text-generation"]
-TechniqueName = Literal["full", "feature-extraction", "lora", "qlora"]
+TechniqueName = Literal["auto", "full", "feature-extraction", "lora", "qlora"]
 
 
 class Section(BaseModel):
@@ -155,7 +155,7 @@ class RunConfig(Section):
 
     task: TaskName = "auto"
     """What is learned. auto: from the labels, and the reason is printed."""
-    technique: TechniqueName | None = None
+    technique: TechniqueName = "auto"
     """How it is learned: which weights move."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     """Seed of the split, of the order of rows, of new weights and of dropout."""

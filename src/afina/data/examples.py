@@ -63,6 +63,10 @@ class Part:
             else:
                 yield list(zip(*(columns[name] for name in self.text_names), strict=True))
 
+    def joined_texts(self) -> list[str]:
+        """One text a row; the two of a pair are joined by a line's end."""
+        return [text if isinstance(text, str) else "\n".join(text) for batch in self.texts() for text in batch]
+
 
 @dataclass(frozen=True)
 class Examples:

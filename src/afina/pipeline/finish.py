@@ -90,18 +90,13 @@ def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
 def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
     """The plain baselines, trained on the rows that the model learned from and scored on the same test rows."""
     parts, test = [prepared.examples.parts[name] for name in learned_from], prepared.examples.parts["test"]
-    texts = [text for part in parts for text in join_texts(part)]
+    texts = [text for part in parts for text in part.joined_texts()]
     labels = np.concatenate([part.labels for part in parts])
     found = score_baselines(
-        prepared.examples.labels.kind, texts, labels, join_texts(test), test.labels,
+        prepared.examples.labels.kind, texts, labels, test.joined_texts(), test.labels,
         prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
     )  # fmt: skip
     return {baseline.name: baseline.describe() for baseline in found}
-
-
-def join_texts(part: Any) -> list[str]:
-    """The part's texts; the two of a pair are joined by a line's end."""
-    return [text if isinstance(text, str) else "\n".join(text) for batch in part.texts() for text in batch]
 
 
 def save_model(prepared: Prepared, learned: Learned) -> None:
@@ -171,6 +166,7 @@ def build_report(
         "kind": prepared.task.labels.kind,
         "technique": prepared.technique.name,
         "kept_step": learned.kept_step,
+        "choice": learned.choice,
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "class_counts": count_by_class(prepared.examples.class_counts),

@@ -59,10 +59,15 @@ def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, na
 
     prepared = prepare_run(config, folder, opened, narrator)
     narrator.say(f"run: {folder.path}")
+    from afina.pipeline.choosing import is_open, learn_by_choice
     from afina.pipeline.finish import finish_run
     from afina.pipeline.learn import learn
 
-    finish_run(prepared, learn(prepared, narrator), narrator)
+    if is_open(config, folder):
+        prepared, learned = learn_by_choice(prepared, narrator)
+    else:
+        learned = learn(prepared, narrator)
+    finish_run(prepared, learned, narrator)
 
 
 def go_through_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:

@@ -35,7 +35,7 @@ def learn(prepared: Prepared, narrator: Narrator) -> Learned:
         loaded = prepared.technique.load(prepared.setup)
     if isinstance(prepared.technique, FeatureExtraction):
         found = probe_features(prepared, prepared.technique, loaded, narrator)
-        return install_probe(prepared, prepared.technique, found, narrator)
+        return install_probe(prepared, prepared.technique, loaded, found, narrator)
     return learn_by_steps(prepared, loaded, narrator)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -23,3 +24,5 @@ class Learned:
     """The parts whose rows were learned from."""
     kept_step: int | None = None
     """The optimizer step whose weights were kept; None where no steps are taken."""
+    choice: dict[str, Any] | None = None
+    """Evidence and outcome where the technique was chosen here; see `pipeline/choosing.py`."""

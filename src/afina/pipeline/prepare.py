@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.load import dump_config
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from afina.data.encode import TokenArrays
     from afina.tasks.base import Task
 
+AUTO = "auto"
+FIRST_LOOK = "feature-extraction"
 # Activations of more tokens than this fall out of a CPU's caches (a fifth slower); a GPU wants many at once.
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
 # Bytes of a checkpoint for each trainable parameter: the weight and AdamW's two moments, each in fp32.
@@ -44,6 +46,8 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     parts: dict[str, EncodedPart]
     device: str
+    given: RunConfig
+    """The description before any `auto` was resolved."""
 
     @property
     def pad_id(self) -> int:
@@ -52,13 +56,17 @@ class Prepared:
 
 
 def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> Prepared:
-    """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked."""
-    base, facts = opened.base, opened.facts
+    """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked.
+
+    Where the technique is still to be chosen, the first look is taken by feature extraction, and nothing is kept yet.
+    """
     with narrator.stage("read"):
         examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
     tell_data(examples, narrator)
-    config = config.model_copy(update={"task": examples.columns.task})
-    sizes = Facts(len(examples.parts["train"]), facts.hidden_size, facts.max_positions)
+    given = config.model_copy(update={"task": examples.columns.task})
+    is_open = given.technique == AUTO
+    config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
+    sizes = Facts(len(examples.parts["train"]), opened.facts.hidden_size, opened.facts.max_positions)
     config, reasons = resolve_config(config, sizes)
     config, device, precision = resolve_hardware(config, narrator)
     for reason in reasons:
@@ -66,26 +74,51 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 
     from afina.models.load import load_tokenizer
     from afina.tasks.registry import make_task
+
+    task = make_task(config.task, examples.labels)
+    technique = find_technique(config, task.name, opened.facts, folder)
+    with narrator.stage("tokenise"):
+        tokenizer = load_tokenizer(opened.base)
+        parts = encode_parts(examples, tokenizer, opened.facts, int(config.model.max_seq_length), folder, narrator)
+    head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
+    setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
+    prepared = Prepared(folder, config, examples, opened.facts, task, technique, setup, tokenizer, parts, device, given)
+    if not is_open:
+        keep(prepared)
+    return prepared
+
+
+def find_technique(config: RunConfig, task: str, facts: ModelFacts, folder: RunFolder) -> Technique:
+    """The technique that the description names, once it is known to suit the task and the disk."""
     from afina.techniques.base import check_pair
     from afina.techniques.registry import make_technique
 
-    technique, task = make_technique(str(config.technique)), make_task(config.task, examples.labels)
-    check_pair(technique, task.name)
+    technique = make_technique(str(config.technique))
+    check_pair(technique, task)
     check_disk(technique, facts, config, folder)
-    with narrator.stage("tokenise"):
-        tokenizer = load_tokenizer(base)
-        parts = encode_parts(examples, tokenizer, facts, int(config.model.max_seq_length), folder, narrator)
-    setup = Setup(
-        base,
-        describe_reference(config, str(base)),
-        task.head_shape().as_config(),
-        tokenizer.pad_token_id,
-        config,
-        precision,
-    )
-    prepared = Prepared(folder, config, examples, facts, task, technique, setup, tokenizer, parts, device)
-    keep_files(folder, config, examples.data_hash, describe_data(prepared))
-    return prepared
+    return technique
+
+
+def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepared:
+    """The same rows for another technique; what depends on it is resolved anew."""
+    facts = prepared.facts
+    sizes = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+    config, reasons = resolve_config(prepared.given.model_copy(update={"technique": name}), sizes)
+    # What the hardware decided stays.
+    chosen = {key: getattr(prepared.config.training, key) for key in ("device", "precision")}
+    training = config.training.model_copy(update=chosen)
+    config = config.model_copy(update={"training": training, "evaluation": prepared.config.evaluation})
+    known = {reason.setting for reason in narrator.reasons}
+    for reason in reasons:
+        if reason.setting not in known:
+            narrator.explain(reason)
+    technique = find_technique(config, prepared.task.name, facts, prepared.folder)
+    return replace(prepared, config=config, technique=technique, setup=replace(prepared.setup, config=config))
+
+
+def keep(prepared: Prepared) -> None:
+    """Write down what the run is, see `keep_files`."""
+    keep_files(prepared.folder, prepared.config, prepared.examples.data_hash, describe_data(prepared))
 
 
 def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:

@@ -32,7 +32,6 @@ WHY_BOTH = (
 class Probe:
     """A head solved on the training part, and what it was solved on."""
 
-    loaded: LoadedModel
     solution: probe.Solution
     features: Mapping[str, Floats]
     """Of the chosen pooling, shape (N, H), by part."""
@@ -54,10 +53,12 @@ def probe_features(prepared: Prepared, technique: FeatureExtraction, loaded: Loa
         if len(poolings) > 1 or reason.setting != "features.pooling":  # else it was given, or chosen before
             narrator.explain(reason)
     pooled = {name: arrays[solution.pooling] for name, arrays in features.items()}
-    return Probe(loaded, solution, pooled, task_fit, solution.pooling not in biasless)
+    return Probe(solution, pooled, task_fit, solution.pooling not in biasless)
 
 
-def install_probe(prepared: Prepared, technique: FeatureExtraction, found: Probe, narrator: Narrator) -> Learned:
+def install_probe(
+    prepared: Prepared, technique: FeatureExtraction, loaded: LoadedModel, found: Probe, narrator: Narrator
+) -> Learned:
     """The result of feature extraction: the head, solved again with the validation rows where those were cut from the
     training part, on its backbone.
     """
@@ -72,7 +73,7 @@ def install_probe(prepared: Prepared, technique: FeatureExtraction, found: Probe
             head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
         narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
     logits["test"] = head.logits(found.features["test"])
-    model = technique.install(found.loaded.model, head, solution.pooling)
+    model = technique.install(loaded.model, head, solution.pooling)
     parameters = describe_parameters(model)
     narrator.say(parameters)
     task_fit = replace(found.fit, target_mean=0.0, target_scale=1.0)  # solved in the units of the data

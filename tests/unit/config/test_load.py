@@ -97,9 +97,9 @@ def test_a_problem_names_setting_value_and_remedy(tree: dict[str, Any], message:
 
 
 @pytest.mark.parametrize(
-    ("technique", "section"), [("lora", "lora"), ("qlora", "lora"), ("qlora", "quantization"), (None, "lora")]
+    ("technique", "section"), [("lora", "lora"), ("qlora", "lora"), ("qlora", "quantization"), ("auto", "lora")]
 )
-def test_sections_that_the_technique_reads_are_taken(technique: str | None, section: str) -> None:
+def test_sections_that_the_technique_reads_are_taken(technique: str, section: str) -> None:
     values = {"lora": {"r": 3}, "quantization": {"bnb_4bit_quant_type": "fp4"}}
     config = build_config({"technique": technique, section: values[section]})
     assert getattr(config, section).model_dump(exclude_unset=True) == values[section]

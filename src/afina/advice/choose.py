@@ -1,0 +1,82 @@
+"""Which technique to take, from evidence and from what fits the machine; each choice with its reason.
+
+The prior is the table that people choose by (little data: feature extraction; moderate data: LoRA; much data: full
+fine-tuning; little memory: QLoRA). The evidence is the head on frozen features, which has been solved by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from afina.advice.evidence import Evidence
+
+# Fewer rows than these teach a backbone less than they spoil, whatever the task.
+FEWEST_ROWS = 200
+FEWEST_ROWS_PER_CLASS = 8
+# A head that errs in less than this leaves nothing that a person would pay for.
+SMALL_ERROR = 0.01
+# Above so many parameters, the same rate of learning costs less memory and less forgetting beside frozen weights.
+LARGE_PARAMETERS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A technique, why, and what would have led to another one."""
+
+    technique: str
+    reason: str
+    otherwise: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For reasons.json."""
+        return asdict(self)
+
+
+def choose_technique(evidence: Evidence, parameters: int, fits: Mapping[str, bool]) -> Choice:
+    """The technique for rows with labels.
+
+    Args:
+        parameters: of the model.
+        fits: whether each technique fits into the memory of the machine.
+    """
+    moving = choose_moving(parameters, fits)
+    if moving is None:
+        return Choice("feature-extraction", "nothing else fits into the memory of this machine")
+    shown = f"a head on frozen features has {evidence.skill} {evidence.probe:.3f} on rows it never saw"
+    if evidence.rows < FEWEST_ROWS:
+        return Choice(
+            "feature-extraction", f"{shown}; {evidence.rows} rows are too few to move a backbone",
+            (f"{FEWEST_ROWS} training rows or more: {moving.technique}",),
+        )  # fmt: skip
+    if evidence.rows_per_class < FEWEST_ROWS_PER_CLASS:
+        return Choice(
+            "feature-extraction",
+            f"{shown}; {evidence.rows_per_class:.0f} rows a class are too few to move a backbone",
+            (f"{FEWEST_ROWS_PER_CLASS} rows a class or more: {moving.technique}",),
+        )  # fmt: skip
+    if 1 - evidence.probe < SMALL_ERROR:
+        return Choice(
+            "feature-extraction", f"{shown}: nothing is left that more would be worth",
+            (f"{evidence.skill} below {1 - SMALL_ERROR:.2f}: {moving.technique}",),
+        )  # fmt: skip
+    return Choice(
+        moving.technique, f"{shown}, so more may pay; {moving.reason}",
+        (*moving.otherwise, "no gain on the validation rows: the head stays the result"),
+    )  # fmt: skip
+
+
+def choose_moving(parameters: int, fits: Mapping[str, bool]) -> Choice | None:
+    """The technique that moves a backbone: all weights if they fit and aren't too many; None if nothing fits."""
+    if fits.get("full") and parameters <= LARGE_PARAMETERS:
+        return Choice(
+            "full", f"all {parameters:,} weights fit into memory with their gradients and moments",
+            (f"more than {LARGE_PARAMETERS:,} weights, or less memory: lora",),
+        )  # fmt: skip
+    if fits.get("lora"):
+        why = f"{parameters:,} weights are many" if fits.get("full") else "full fine-tuning doesn't fit into memory"
+        return Choice("lora", why, ("less memory: qlora",))
+    if fits.get("qlora"):
+        return Choice("qlora", "only a base in 4 bits fits into memory", ("more memory: lora",))
+    return None

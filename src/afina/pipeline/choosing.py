@@ -1,0 +1,116 @@
+"""The technique chosen by evidence: a head on frozen features first, and more only where more may pay and does.
+
+The head is solved in any case: it is a result of its own, the evidence, and what a trained backbone has to beat on the
+validation rows. What was seen and chosen is kept in choice.json, so a resumed run goes on with the same choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from afina.advice.choose import Choice, choose_technique
+from afina.advice.evidence import gather_evidence
+from afina.config.load import dump_config
+from afina.config.reason import Reason
+from afina.config.run import RunConfig
+from afina.pipeline.learn import learn
+from afina.pipeline.learned import Learned
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import AUTO, FIRST_LOOK, Prepared, change_technique, keep
+from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
+from afina.runs.folder import RunFolder
+from afina.techniques.feature_extraction import FeatureExtraction
+from afina.training.seed import seed_torch
+
+CHOICE = "choice.json"
+
+
+def is_open(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the technique is chosen here, in a new run or in one that is resumed."""
+    return config.technique == AUTO or (folder.path / CHOICE).exists()
+
+
+def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, Learned]:
+    """The run as it was settled, and what was learned by the technique that it was settled on."""
+    first = prepared if prepared.technique.name == FIRST_LOOK else change_technique(prepared, FIRST_LOOK, narrator)
+    found = look(first, narrator)
+    chosen = recall_choice(first, found, narrator)
+    if chosen["kept"] != FIRST_LOOK:
+        second = prepared if prepared.technique.name == chosen["technique"] else None
+        second = second or change_technique(first, chosen["technique"], narrator)
+        keep(second)
+        trained = learn(second, narrator)
+        chosen["kept"], reason = compare(second, trained, found)
+        narrator.explain(Reason("result", chosen["kept"], reason))
+        if chosen["kept"] != FIRST_LOOK:
+            return second, replace(trained, choice=chosen)
+        first.folder.write_json(CHOICE, chosen)
+    first.folder.write_text("config.yaml", dump_config(first.config)) if first.folder.config.exists() else keep(first)
+    return first, replace(take_probe(first, found, narrator), choice=chosen)
+
+
+def look(first: Prepared, narrator: Narrator) -> Probe:
+    """The head on frozen features; the backbone is let go again, since what follows needs the memory."""
+    technique, loaded = load_frozen(first, narrator)
+    return probe_features(first, technique, loaded, narrator)
+
+
+def take_probe(first: Prepared, found: Probe, narrator: Narrator) -> Learned:
+    """The head as the run's result."""
+    technique, loaded = load_frozen(first, narrator)
+    technique.prepare(loaded, first.setup)
+    return install_probe(first, technique, loaded, found, narrator)
+
+
+def load_frozen(first: Prepared, narrator: Narrator) -> tuple[FeatureExtraction, Any]:
+    """The technique and the untouched model with a head to set."""
+    technique = FeatureExtraction()
+    seed_torch(first.config.seed, "head")
+    with narrator.stage("load"):
+        return technique, technique.load(first.setup)
+
+
+def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str, Any]:
+    """What was chosen when the run began, or is chosen now and kept: `technique`, `evidence`, `kept`."""
+    folder = first.folder
+    if (folder.path / CHOICE).exists():
+        known = folder.read_json(CHOICE)
+        narrator.explain(Reason("technique", known["technique"], known["reason"], tuple(known["otherwise"])))
+        return known
+    with narrator.stage("choose"):
+        evidence = gather_evidence(
+            found.features["train"], first.examples.parts["train"].joined_texts(),
+            pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
+        )  # fmt: skip
+        choice = choose_technique(evidence, first.facts.parameters, find_fitting(first))
+    narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
+    chosen = {**choice.as_dict(), "evidence": evidence.as_dict(), "kept": settle_at_once(choice)}
+    folder.write_json(CHOICE, chosen)
+    return chosen
+
+
+def settle_at_once(choice: Choice) -> str | None:
+    """The technique of the result where that is known before anything is trained."""
+    return FIRST_LOOK if choice.technique == FIRST_LOOK else None
+
+
+def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]:
+    """The technique whose model is better on the validation rows, and the scores that say so."""
+    task, labels = second.task, second.parts["validation"].labels
+    plain = replace(found.fit, target_mean=0.0, target_scale=1.0)
+    scores = {
+        second.technique.name: task.score(trained.logits["validation"], labels, trained.fit),
+        FIRST_LOOK: task.score(found.solution.head.logits(found.features["validation"]), labels, plain),
+    }
+    best = max(scores, key=lambda name: task.rank(scores[name]))
+    shown = ", ".join(f"{name} {each[task.primary_metric]:.4f}" for name, each in scores.items())
+    return best, f"better {task.primary_metric} on {len(labels):,} validation rows ({shown})"
+
+
+def find_fitting(first: Prepared) -> dict[str, bool]:
+    """Whether each technique fits into the memory of this machine."""
+    import psutil
+
+    parameters, available = first.facts.parameters, psutil.virtual_memory().available
+    return {name: parameters * size < available for name, size in {"full": 18, "lora": 5, "qlora": 2}.items()}

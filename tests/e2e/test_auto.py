@@ -1,0 +1,112 @@
+"""`--technique auto`: the head where more would not pay, a moved backbone where it does; a stop keeps the choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import afina
+from afina.advice import choose
+from afina.pipeline import choosing
+from afina.pipeline.learned import Learned
+from afina.testing.data import make_rows
+
+SETTINGS: dict[str, Any] = {
+    "num_train_epochs": 1, "bootstrap_resamples": 0, "baselines": False, "precision": "fp32", "verbose": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def fit(tiny_models: Callable[[str], Path], tmp_path: Path) -> Callable[..., afina.Run]:
+    """`fit(**settings)`: a run of a tiny BERT on 60 rows, its technique chosen."""
+
+    def run(**settings: Any) -> afina.Run:
+        return afina.fit(
+            tiny_models("bert"), make_rows("multiclass", 60), output=tmp_path / "run", **{**SETTINGS, **settings}
+        )
+
+    return run
+
+
+def prefer(monkeypatch: pytest.MonkeyPatch, technique: str) -> None:
+    """Let few rows be enough, and the comparison at the end prefer this technique."""
+    monkeypatch.setattr(choose, "FEWEST_ROWS", 10)
+    monkeypatch.setattr(choose, "SMALL_ERROR", -1.0)
+    monkeypatch.setattr(choosing, "compare", lambda *_: (technique, "as the test wants it"))
+
+
+def find_reason(run: afina.Run, setting: str) -> dict[str, Any]:
+    """The reason of a setting."""
+    return next(each for each in run.reasons if each["setting"] == setting)
+
+
+def test_few_rows_keep_the_head(fit: Callable[..., afina.Run]) -> None:
+    run = fit()
+    assert run.technique == "feature-extraction"
+    assert "too few to move a backbone" in find_reason(run, "technique")["reason"]
+    assert find_reason(run, "technique")["otherwise"] == ["200 training rows or more: full"]
+    assert run.report["choice"]["evidence"]["rows"] == 42
+    assert json.loads((run.path / "reasons.json").read_text())[0]["setting"]
+    assert afina.load(run.path).predict(["some words"])
+
+
+def test_a_moved_backbone_that_is_better_is_the_result(
+    fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefer(monkeypatch, "full")
+    run = fit()
+    assert run.technique == "full"
+    assert run.report["settings"]["technique"] == "full"
+    assert run.report["choice"]["kept"] == "full"
+    assert find_reason(run, "result")["value"] == "full"
+    assert len(run.predict(["some words", "and others"])) == 2
+
+
+def test_a_moved_backbone_that_is_no_better_gives_way_to_the_head(
+    fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefer(monkeypatch, "feature-extraction")
+    run = fit()
+    assert run.technique == "feature-extraction"
+    assert run.report["settings"]["technique"] == "feature-extraction"
+    assert "technique: feature-extraction" in (run.path / "config.yaml").read_text()
+    assert len(run.predict(["some words", "and others"])) == 2
+
+
+def test_a_run_that_is_stopped_goes_on_with_its_choice(
+    fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prefer(monkeypatch, "full")
+    learn, count = choosing.learn, 0
+
+    def stop_once(*given: Any) -> Learned:
+        nonlocal count
+        count += 1
+        learned = learn(*given)
+        if count == 1:
+            raise KeyboardInterrupt
+        return learned
+
+    monkeypatch.setattr(choosing, "learn", stop_once)
+    with pytest.raises(afina.Interrupted):
+        fit()
+    monkeypatch.setattr(choosing, "gather_evidence", None)  # what was seen isn't looked at again
+    run = afina.resume(tmp_path / "run", make_rows("multiclass", 60), verbose=False)
+    assert run.technique == "full"
+    assert find_reason(run, "technique")["value"] == "full"
+
+
+def test_the_better_model_on_the_validation_rows_is_kept(
+    fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "FEWEST_ROWS", 10)
+    monkeypatch.setattr(choose, "SMALL_ERROR", -1.0)
+    run = fit(learning_rate=1e-6)
+    assert find_reason(run, "technique")["value"] == "full"
+    result = find_reason(run, "result")
+    assert result["value"] == run.technique
+    assert "validation rows" in result["reason"]

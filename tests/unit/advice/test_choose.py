@@ -1,0 +1,50 @@
+"""The choice of a technique over a grid of evidence, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from afina.advice.choose import FEWEST_ROWS, LARGE_PARAMETERS, choose_technique
+from afina.advice.evidence import Evidence
+
+ALL_FIT = {"full": True, "lora": True, "qlora": True}
+
+
+def make_evidence(**changes: Any) -> Evidence:
+    """Two thousand rows of two classes that a head knows half of."""
+    probe = changes.pop("probe", 0.75)
+    values = {
+        "kind": "multiclass", "skill": "accuracy", "rows": 2000, "rows_per_class": 1000.0, "floor": 0.5,
+        "curve": ((400, probe - 0.02), (800, probe - 0.01), (1500, probe)), "learned": 0.8, "words": 0.7,
+        "features": probe,
+    }  # fmt: skip
+    return Evidence(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "fits", "technique", "because"),
+    [
+        ({}, 10**8, ALL_FIT, "full", "100,000,000 weights fit into memory"),
+        ({}, 10**8, {**ALL_FIT, "full": False}, "lora", "full fine-tuning doesn't fit"),
+        ({}, 10**8, {"qlora": True}, "qlora", "only a base in 4 bits fits"),
+        ({}, 10**8, {}, "feature-extraction", "nothing else fits"),
+        ({}, LARGE_PARAMETERS + 1, ALL_FIT, "lora", "weights are many"),
+        ({"rows": FEWEST_ROWS - 1}, 10**8, ALL_FIT, "feature-extraction", "too few to move a backbone"),
+        ({"rows_per_class": 3.0}, 10**8, ALL_FIT, "feature-extraction", "3 rows a class are too few"),
+        ({"probe": 0.995}, 10**8, ALL_FIT, "feature-extraction", "nothing is left"),
+    ],
+)
+def test_the_choice_and_its_reason(
+    changes: dict[str, Any], parameters: int, fits: dict[str, bool], technique: str, because: str
+) -> None:
+    choice = choose_technique(make_evidence(**changes), parameters, fits)
+    assert choice.technique == technique
+    assert because in choice.reason
+
+
+def test_what_would_have_changed_it_is_true() -> None:
+    few = choose_technique(make_evidence(rows=FEWEST_ROWS - 1), 10**8, ALL_FIT)
+    assert few.otherwise == (f"{FEWEST_ROWS} training rows or more: full",)
+    assert choose_technique(make_evidence(rows=FEWEST_ROWS), 10**8, ALL_FIT).technique == "full"
