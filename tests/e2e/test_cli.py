@@ -91,7 +91,7 @@ def test_train_prints_one_object(trained: Done) -> None:
     assert 0 < found["trainable_parameters"] < found["total_parameters"]
     assert found["duration_seconds"] > 0
     assert found["peak_memory_bytes"] > 1e8
-    assert all(set(reason) == {"setting", "value", "reason"} for reason in found["reasons"])
+    assert all(set(reason) == {"setting", "value", "reason", "otherwise"} for reason in found["reasons"])
 
 
 def test_train_tells_on_stderr(trained: Done) -> None:
