@@ -80,3 +80,28 @@ def choose_moving(parameters: int, fits: Mapping[str, bool]) -> Choice | None:
     if fits.get("qlora"):
         return Choice("qlora", "only a base in 4 bits fits into memory", ("more memory: lora",))
     return None
+
+
+def choose_language_technique(
+    learned_tokens: int, adapter_parameters: int, parameters: int, fits: Mapping[str, bool]
+) -> Choice | None:
+    """The technique for a language model; None if nothing fits.
+
+    An adapter learns what a full fine-tuning would until the data holds more than it can ("LoRA Without Regret",
+    Thinking Machines, 2025), for which the learned tokens beside its parameters are a rough measure.
+
+    Args:
+        learned_tokens: in the training rows.
+        adapter_parameters: of LoRA with the run's settings.
+    """
+    room = f"{learned_tokens:,} tokens to learn, {adapter_parameters:,} parameters of an adapter"
+    is_full = learned_tokens > adapter_parameters and parameters <= LARGE_PARAMETERS
+    if is_full and fits.get("full"):
+        return Choice("full", f"{room}: more than it may hold", (f"fewer than {adapter_parameters:,} tokens: lora",))
+    if fits.get("lora"):
+        why = "all weights don't fit into memory" if is_full else "it learns what full fine-tuning would, in less memory"
+        more = f"more than {adapter_parameters:,} tokens and memory for all weights: full"
+        return Choice("lora", f"{room}: {why}", (more, "less memory: qlora"))
+    if fits.get("qlora"):
+        return Choice("qlora", f"{room}; only a base in 4 bits fits into memory", ("more memory: lora",))
+    return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from afina.advice.choose import FEWEST_ROWS, LARGE_PARAMETERS, choose_technique
+from afina.advice.choose import FEWEST_ROWS, LARGE_PARAMETERS, choose_language_technique, choose_technique
 from afina.advice.evidence import Evidence
 
 ALL_FIT = {"full": True, "lora": True, "qlora": True}
@@ -48,3 +48,22 @@ def test_what_would_have_changed_it_is_true() -> None:
     few = choose_technique(make_evidence(rows=FEWEST_ROWS - 1), 10**8, ALL_FIT)
     assert few.otherwise == (f"{FEWEST_ROWS} training rows or more: full",)
     assert choose_technique(make_evidence(rows=FEWEST_ROWS), 10**8, ALL_FIT).technique == "full"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "parameters", "fits", "technique"),
+    [
+        (10**5, 10**8, ALL_FIT, "lora"),
+        (10**7, 10**8, ALL_FIT, "full"),
+        (10**7, 10**8, {**ALL_FIT, "full": False}, "lora"),
+        (10**7, LARGE_PARAMETERS + 1, ALL_FIT, "lora"),
+        (10**5, 10**8, {"qlora": True}, "qlora"),
+        (10**5, 10**8, {}, None),
+    ],
+)
+def test_the_choice_for_a_language_model(
+    tokens: int, parameters: int, fits: dict[str, bool], technique: str | None
+) -> None:
+    choice = choose_language_technique(tokens, 10**6, parameters, fits)
+    assert (choice.technique if choice else None) == technique
+    assert choice is None or f"{tokens:,} tokens to learn" in choice.reason
