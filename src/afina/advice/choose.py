@@ -99,7 +99,7 @@ def choose_language_technique(
     if is_full and fits.get("full"):
         return Choice("full", f"{room}: more than it may hold", (f"fewer than {adapter_parameters:,} tokens: lora",))
     if fits.get("lora"):
-        why = "all weights don't fit into memory" if is_full else "it learns what full fine-tuning would, in less memory"
+        why = "all weights don't fit into memory" if is_full else "it learns what full fine-tuning would, in less room"
         more = f"more than {adapter_parameters:,} tokens and memory for all weights: full"
         return Choice("lora", f"{room}: {why}", (more, "less memory: qlora"))
     if fits.get("qlora"):
