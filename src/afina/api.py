@@ -268,7 +268,8 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
-    """Scores on labelled rows: `metrics`, `intervals` and `rows`.
+    """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
+    (None where the run's folder doesn't say). Scores on such rows flatter.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.

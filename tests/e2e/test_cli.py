@@ -20,7 +20,7 @@ ListFiles = Callable[[Path], dict[str, bytes]]
 VERBS = ("train", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
-    "report.json", "README.md", "task.json", "model",
+    "report.json", "README.md", "task.json", "seen_texts.npy", "model",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",
@@ -146,6 +146,22 @@ def test_evaluate_gives_the_metrics_of_the_run(trained: Done, place: Path, comma
     assert found["rows"] == 12
     assert found["metrics"] == pytest.approx(expected, abs=1e-6)
     assert found["intervals"] == trained.read_object()["intervals"]
+    assert found["rows_seen"] == 0
+
+
+def test_evaluate_says_which_rows_were_learned_from(
+    trained: Done, place: Path, command_line: CommandLine, tmp_path: Path, write_csv: Any
+) -> None:
+    import afina
+
+    rows = make_rows("multiclass", 60)  # 40 of them trained, 8 chose the checkpoint, 12 tested
+    rows[0]["text"] = f"  {rows[0]['text'].upper()}"
+    write_csv(tmp_path / "all.csv", rows)
+    done = command_line.run("evaluate", "runs/first", tmp_path / "all.csv", cwd=place)
+    assert "warning: the model learned from 40 of these 60 rows, so the scores flatter; score new rows" in done.out
+    assert afina.evaluate(place / "runs" / "first", rows)["rows_seen"] == 40
+    done = command_line.run("evaluate", "runs/first", "data/test.csv", cwd=place)
+    assert "the model learned from none of these rows" in done.out
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])

@@ -111,6 +111,7 @@ def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line
     found = command_line.run("evaluate", "lora", "chats.jsonl", "--json", cwd=place).read_object()
     assert found["rows"] == 60
     assert found["metrics"].keys() == {"test/loss", "test/perplexity", "test/token_accuracy"}
+    assert found["rows_seen"] == json.loads((place / "lora" / "data.json").read_text())["parts"]["train"]
     asked = [{"messages": CHAT[:1], "id": 1}, {"messages": [], "id": 2}]
     write_lines(place / "asked.jsonl", asked)
     done = command_line.run("predict", "lora", "asked.jsonl", "--output", "answers.jsonl", cwd=place)

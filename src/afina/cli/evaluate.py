@@ -22,3 +22,13 @@ def evaluate(
     metrics = choose_metrics(result["metrics"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])
+    print(describe_seen(result["rows"], result["rows_seen"]))
+
+
+def describe_seen(rows: int, seen: int | None) -> str:
+    """Whether the scores are those of new rows."""
+    if seen is None:
+        return "whether the model learned from these rows isn't known: the run has no seen_texts.npy"
+    if seen:
+        return f"warning: the model learned from {seen:,} of these {rows:,} rows, so the scores flatter; score new rows"
+    return "the model learned from none of these rows"

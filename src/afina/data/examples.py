@@ -45,6 +45,8 @@ class Part:
     """Positions in the table (N,), rising."""
     labels: Labels
     """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C)."""
+    hashes: Ints
+    """Equal for rows whose texts read the same (N,)."""
 
     @property
     def row_numbers(self) -> Ints:
@@ -204,7 +206,8 @@ def _split(
     for name in ("train", "validation", "test"):
         table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
         picks_N = chosen[name] if name in chosen else np.arange(len(kept.indices))
-        parts[name] = Part(name, table, choice.text_names, kept.indices[picks_N], kept.labels[picks_N])
+        arrays = (kept.indices[picks_N], kept.labels[picks_N], kept.hashes[picks_N])
+        parts[name] = Part(name, table, choice.text_names, *arrays)
     return parts
 
 

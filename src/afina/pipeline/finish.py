@@ -25,6 +25,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
 from afina.runs.predictions import write_predictions
+from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
@@ -58,6 +59,7 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     write_predictions(
         folder.path / "predictions.jsonl", parts["test"].row_numbers, task.predict(learned.logits["test"], learned.fit)
     )
+    write_seen_texts(folder, [prepared.examples.parts[name].hashes for name in learned.parts])
     report = build_report(prepared, learned, scores, baselines, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])

@@ -16,10 +16,12 @@ from afina.data.encode import Texts, encode_texts
 from afina.data.labels import LabelSpace
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
+from afina.data.split import hash_texts
 from afina.errors import DataError, Problem
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.runs.folder import RunFolder, open_run
+from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
 from afina.techniques.base import Setup
@@ -109,7 +111,7 @@ class Predictor:
             yield {**row, **summarise_prediction(found.get(i), self.task.labels.kind)}
 
     def evaluate_source(self, source: Any) -> dict[str, Any]:
-        """`metrics` and `intervals` of all rows of a labelled file, and how many `rows` there are."""
+        """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them."""
         label = str(self.columns["label"])
         with open_rows(source) as rows:
             check_columns(rows.table, [*self.text_names, label])
@@ -126,6 +128,9 @@ class Predictor:
             "run": str(self.folder.path),
             "technique": self.technique.name,
             "rows": len(texts),
+            "rows_seen": count_seen_texts(
+                self.folder, hash_texts(text if is_pair(text) else (text,) for text in texts)
+            ),
             "metrics": {f"test/{name}": value for name, value in scores.items()},
             "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
         }

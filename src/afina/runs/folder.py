@@ -69,8 +69,12 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one file whole: under another name, then renamed."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write one file whole: under another name, then renamed."""
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION
+from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.text_generation import score_answers
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
@@ -54,6 +55,7 @@ def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrat
         f"proof: the saved model, loaded afresh, gives the same logits at {proof['rows']} places"
         f" (largest difference {proof['largest_difference']:.1e})"
     )
+    write_seen_texts(folder, [prepared.conversations.parts["train"].hashes])
     report = build_report(prepared, learned, before, after, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])
