@@ -101,7 +101,9 @@ def load_examples(
     except DataError as error:
         raise DataError(problems=[*structural, *error.problems]) from None
     space, usable = _find_usable(tables, choice, config)
-    problems = [p for name, rows in usable.items() for p in rows.problems(tables[name], choice)] if is_strict else []
+    problems = (
+        [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)] if is_strict else []
+    )
     if structural or problems:
         raise DataError(problems=[*structural, *problems])
     for name, table in tables.items():

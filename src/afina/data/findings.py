@@ -14,7 +14,8 @@ from afina.errors import Problem
 
 ROWS_KEPT = 10_000
 DROP = "--set data.on_bad_rows=drop"
-MEND = f"mend these rows, or leave them out with {DROP}"
+OR_DROP = f", or leave them out with {DROP}"
+MEND = f"mend these rows{OR_DROP}"
 
 
 class RowNumbers(Sequence[int]):
