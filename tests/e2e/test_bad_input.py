@@ -161,8 +161,8 @@ CASES = [
     Case("predict into no folder", ("predict", "done", "rows.csv", "--output", "no/new.csv"), [
         "the folder no doesn't exist"]),
     Case("predict of no file", ("predict", "done", "none.csv", "--output", "new.csv"), ["no file or folder none.csv"]),
-    Case("predict of ragged rows", ("predict", "done", "other.csv", "--output", "new.csv"), ["row 2", "do: mend these rows\n"], write(
-        "other.csv", "text,id\nhello,1\nhello\n")),
+    Case("predict of ragged rows", ("predict", "done", "other.csv", "--output", "new.csv"), [
+        "row 2", "do: mend these rows\n"], write("other.csv", "text,id\nhello,1\nhello\n")),
     Case("evaluate an unknown label", ("evaluate", "done", "other.csv"), [
         "row 2", "labels that stand in the training part too: kitchen, music, weather", "do: mend these rows\n"], write(
         "other.csv", "text,label\nhello,music\nhello,sport\n")),

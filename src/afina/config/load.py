@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from afina.config.run import RunConfig, TechniqueName
-from afina.errors import ConfigError, Problem
+from afina.errors import ConfigError, Problem, describe_cause
 
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
 READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora"), "quantization": ("qlora",)}
@@ -70,7 +70,7 @@ def describe_damage(error: Exception) -> str:
     """What is wrong with a YAML file, and in which line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())
+        return describe_cause(error, "the YAML reader")
     return f"{getattr(error, 'problem', '')} (line {mark.line + 1}, column {mark.column + 1})"
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from afina.data.findings import Findings
 from afina.data.text_formats import check_header
-from afina.errors import DataError
+from afina.errors import DataError, describe_cause
 
 BATCH_ROWS = 1000
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -168,7 +168,7 @@ class ParquetFile(ArrowRows):
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{self.name} can't be read as a parquet file",
-                found=str(error).splitlines()[0],
+                found=describe_cause(error, "the parquet reader"),
                 expected="a whole parquet file",
                 remedy="write or download the file again",
             ) from None

@@ -104,7 +104,7 @@ class DelimitedFile:
         except csv.Error as error:
             raise DataError(
                 f"{self.name}: the header can't be read",
-                found=str(error),
+                found=describe_fault(error),
                 expected="the names of the columns, quoted as in any csv file",
             ) from None
         if not all(_is_utf8(name) for name in header):
@@ -123,14 +123,28 @@ class DelimitedFile:
         first, last = lines
         where = f"on line {first:,} of the file" if first == last else f"on lines {first:,} to {last:,} of the file"
         if first == last and not str(error).startswith(("unexpected end", "field larger")):
-            findings.add("quote", row, f"{where}: {error}")
+            findings.add("quote", row, f"{where}: {describe_fault(error)}")
             return
         raise DataError(
             f"{self.name}: a quote opened in row {row} is not closed as it should be",
-            found=f"{where}: {error}",
+            found=f"{where}: {describe_fault(error)}",
             expected="quotes around the whole field, and each quote inside it written twice",
             remedy=f"look at row {row}, and close the quote or remove it",
         )
+
+
+def describe_fault(error: csv.Error) -> str:
+    """What the csv reader's error means."""
+    text = str(error)
+    if text.startswith("unexpected end"):
+        return "the file ends inside of quotes"
+    if text.startswith("field larger"):
+        return f"a field of more than {FIELD_CHARACTERS:,} characters"
+    if "expected after" in text:
+        return "more text behind a closing quote"
+    if text.startswith("new-line"):
+        return "a carriage return that ends no line"
+    return "a line that is no csv"
 
 
 def check_header(source: str, header: list[str]) -> None:

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from afina.errors import ModelError, Problem
+from afina.errors import ModelError, Problem, describe_cause
 from afina.models.architectures import find_architecture, list_capable_types, list_model_types
 
 LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
         reason = f"{type(found).__name__} at the top"
     except (ValueError, RecursionError, OSError) as error:
-        found, reason = None, str(error) or type(error).__name__
+        found, reason = None, describe_cause(error)
     if isinstance(found, dict):
         return found
     raise ModelError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from afina import __version__
 from afina.config.reason import Reason
-from afina.errors import RunFolderError
+from afina.errors import RunFolderError, describe_cause
 from afina.evaluation.baselines import score_baselines
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
@@ -137,7 +137,7 @@ def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
         )
         raise RunFolderError(
             f"the model can't be written to {folder.model}",
-            found=str(error),
+            found=describe_cause(error, "safetensors"),
             remedy=f"free some space, then afina {again}",
         ) from error
 

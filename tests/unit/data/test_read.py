@@ -159,7 +159,7 @@ def test_all_bad_rows_of_a_csv_are_listed_by_kind(tmp_path: Path) -> None:
         "  expected: one field for each column\n"
         f"  do: {MEND}",
         "a.csv: rows with a stray quote (row 5)\n"
-        "  found: on line 6 of the file: ',' expected after '\"'\n"
+        "  found: on line 6 of the file: more text behind a closing quote\n"
         "  expected: quotes around the whole field, and each quote inside it written twice\n"
         f"  do: {MEND}",
         "a.csv: rows with bytes that are not UTF-8 (row 2)\n"
@@ -265,7 +265,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "a.csv",
             b't,l\na,1\n"b,2\nc,3\n',
             "a.csv: a quote opened in row 2 is not closed as it should be\n"
-            "  found: on lines 3 to 4 of the file: unexpected end of data\n"
+            "  found: on lines 3 to 4 of the file: the file ends inside of quotes\n"
             "  expected: quotes around the whole field, and each quote inside it written twice\n"
             "  do: look at row 2, and close the quote or remove it",
         ),
@@ -289,7 +289,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "a.json",
             b'[{"a": 1}, {"a": 2',
             "a.json is not an array of JSON objects at row 2\n"
-            "  found: Expecting ',' delimiter at character 8\n"
+            "  found: no comma between two values at character 8\n"
             "  expected: one JSON object a row\n"
             "  do: mend the file there; nothing after that place can be read",
         ),
