@@ -243,7 +243,7 @@ def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
 
 
 def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int, int]:
-    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on.
+    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; a csv of semicolons or tabs stays one.
 
     Gives the file, its rows, and how many of them have nothing to predict from.
 
@@ -251,6 +251,7 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
         DataError: if the data can't be read or has no text column.
         RunFolderError: if the output exists already or can't be written.
     """
+    from afina.data.read import find_delimiter
     from afina.runs.table_file import check_output, write_rows
 
     folder, path = open_run(run), Path(output)
@@ -263,7 +264,7 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
             empty += row["prediction"] is None
             yield row
 
-    rows = write_rows(count_empty(), path)
+    rows = write_rows(count_empty(), path, find_delimiter(data, path.suffix))
     return path, rows, empty
 
 

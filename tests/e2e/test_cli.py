@@ -192,6 +192,21 @@ def test_predict_keeps_rows_and_order(
     assert {path.name for path in tmp_path.iterdir()} == {"new.csv", f"out{suffix}"}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "delimiter", "kept"), [(".csv", ";", ";"), (".csv", "\t", "\t"), (".tsv", ";", "\t")]
+)
+def test_predict_keeps_the_delimiter_for_the_same_suffix(
+    suffix: str, delimiter: str, kept: str, trained: Done, place: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "new.csv").write_text(delimiter.join(["id", "text"]) + f'\n1{delimiter}"play, some;\tmusic"\n')
+    done = command_line.run("predict", place / "runs" / "first", "new.csv", "--output", f"out{suffix}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    with open(tmp_path / f"out{suffix}", encoding="utf-8", newline="") as file:
+        header, row = csv.reader(file, delimiter=kept)
+    assert header == ["id", "text", "prediction", "confidence"]
+    assert row[:2] == ["1", "play, some;\tmusic"]
+
+
 def test_merge_gives_a_model_to_train_from(trained: Done, place: Path, command_line: CommandLine) -> None:
     found = command_line.run("merge", "runs/first", "--output", "merged", "--json", cwd=place).read_object()
     assert found == {"model": "merged"}

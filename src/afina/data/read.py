@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from afina.errors import DataError
 __all__ = ["RowTable", "read_parts"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+DELIMITED = {".csv": ",", ".tsv": "\t"}
 OTHER_SUFFIXES = (
     ".txt",
     ".xls",
@@ -148,10 +149,8 @@ def open_file(path: Path) -> Source:
         raise DataError(f"{path} can't be opened", found=str(error.strerror), expected="a file you may read") from None
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty", expected="a file with at least one row of data")
-    if suffix == ".csv":
-        return DelimitedFile(path, ",")
-    if suffix == ".tsv":
-        return DelimitedFile(path, "\t")
+    if suffix in DELIMITED:
+        return DelimitedFile(path, DELIMITED[suffix])
     if suffix == ".jsonl":
         return JsonLinesFile(path)
     return open_json(path) if suffix == ".json" else ParquetFile(path)
@@ -179,6 +178,24 @@ def _find_in_mapping(parts: Mapping[Any, Any], what: str = "the data") -> dict[s
             expected="a part train, and maybe validation and test",
         )
     return by_part
+
+
+def find_delimiter(source: Any, suffix: str) -> str | None:
+    """What separates the fields of the file that `source` is predicted from; None if it has another suffix."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = find_part_files(path)
+        path = files[choose_part(files)]
+    if suffix not in DELIMITED or path.suffix.lower() != suffix or not path.is_file():
+        return None
+    return DelimitedFile(path, DELIMITED[suffix]).find_delimiter()
+
+
+def choose_part(parts: Collection[str]) -> str:
+    """The part that is scored or predicted where a source brings several: the one furthest from training."""
+    return next(part for part in ("all", "test", "validation", "train") if part in parts)
 
 
 def open_object(value: Any, name: str) -> Source:

@@ -13,7 +13,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from afina.data.encoding import check_bytes, explain_bytes
 from afina.data.findings import Findings, count
@@ -40,9 +40,13 @@ class DelimitedFile:
         # The limit belongs to the process: it is put back, so that other readers keep theirs.
         limit = csv.field_size_limit(FIELD_CHARACTERS)
         try:
-            with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                delimiter = self._choose_delimiter(file.readline(FIELD_CHARACTERS), findings)
-                file.seek(0)
+            delimiter = self.find_delimiter()
+            if delimiter != self.delimiter:
+                plural = OTHER_DELIMITERS[delimiter]
+                findings.notes.append(
+                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
+                )
+            with self._open() as file:
                 yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), findings)
         finally:
             csv.field_size_limit(limit)
@@ -55,16 +59,17 @@ class DelimitedFile:
             counts = (f"{count(n, 'field')} in {count(rows, 'row')}" for n, rows in shown)
             findings.describe("ragged", ", ".join(counts))
 
-    def _choose_delimiter(self, header: str, findings: Findings) -> str:
-        if self.delimiter != "," or "," in header:
+    def find_delimiter(self) -> str:
+        """What separates the fields: the usual one, or in a csv file whose header has no comma what it has instead."""
+        if self.delimiter != ",":
             return self.delimiter
-        for delimiter, plural in OTHER_DELIMITERS.items():
-            if delimiter in header:
-                findings.notes.append(
-                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
-                )
-                return delimiter
-        return self.delimiter
+        with self._open() as file:
+            header = file.readline(FIELD_CHARACTERS)
+        others = [] if "," in header else [other for other in OTHER_DELIMITERS if other in header]
+        return others[0] if others else self.delimiter
+
+    def _open(self) -> TextIO:
+        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
     def _read(self, reader: Any, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = self._read_header(reader)

@@ -16,7 +16,7 @@ from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
 from afina.data.findings import OR_DROP
 from afina.data.labels import LabelSpace
-from afina.data.read import read_parts
+from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
@@ -172,7 +172,7 @@ class open_rows:  # noqa: N801  a context manager, used like a function
         self.work = tempfile.TemporaryDirectory(prefix="afina-")
         try:
             parts = read_parts(self.source, Path(self.work.name))
-            self.table = next(parts[name] for name in ("all", "test", "validation", "train") if name in parts)
+            self.table = parts[choose_part(parts)]
         except BaseException:
             self.work.cleanup()
             raise

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.data import spool
-from afina.data.read import read_parts
+from afina.data.read import find_delimiter, read_parts
 from afina.errors import AfinaError, DataError
 
 MEND = "mend these rows, or leave them out with --set data.on_bad_rows=drop"
@@ -225,6 +225,18 @@ def test_other_delimiters_are_used_and_told(tmp_path: Path, mark: str, plural: s
     table = read(write(tmp_path, "a.csv", f'text{mark}label\n"a{mark}b"{mark}1\n'), tmp_path)
     assert list_columns(table) == {"text": [f"a{mark}b"], "label": ["1"]}
     assert table.notes == (f"a.csv: the header has no comma but {plural}, so {plural} separate its fields",)
+    assert find_delimiter(tmp_path / "a.csv", ".csv") == mark
+    assert find_delimiter(tmp_path / "a.csv", ".tsv") is None
+
+
+def test_the_delimiter_of_what_is_predicted(tmp_path: Path) -> None:
+    for name, text in {"train.csv": "t,l\na,b\n", "test.csv": "t;l\na;b\n", "a.tsv": "t;u\tl\n"}.items():
+        write(tmp_path, name, text)
+    assert find_delimiter(tmp_path, ".csv") == ";", "a folder is predicted from its test part"
+    assert find_delimiter(str(tmp_path / "train.csv"), ".csv") == ","
+    assert find_delimiter(tmp_path / "a.tsv", ".tsv") == "\t"
+    for source in (tmp_path / "none.csv", [{"t": "a"}], "some/dataset"):
+        assert find_delimiter(source, ".csv") is None
 
 
 def test_quotes_newlines_and_huge_fields_are_data(tmp_path: Path) -> None:
