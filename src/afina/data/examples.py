@@ -116,7 +116,7 @@ def load_examples(
     notes += note_dropped(counts) + note_alike(space.names) + note_duplicates(usable, space)
     notes += [
         *note_absent(class_counts),
-        note_parts({name: len(part) for name, part in parts.items()}, tables, seed),
+        note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind),
     ]
     return Examples(
         parts,

@@ -93,6 +93,14 @@ def test_pairs_multi_label_and_regression(tmp_path: Path) -> None:
     assert part.labels.dtype == np.float32
     assert part.labels.tolist() == pytest.approx([(n - 1) / 10 for n in part.row_numbers])
     assert numbers.class_counts == {"train": {}, "validation": {}, "test": {}}
+    for rows, strata in (
+        (examples, "the rarest label of each row"),
+        (numbers, "size of the number, in tenths of the rows"),
+        (load(make_rows(60), tmp_path / "c"), "label"),
+    ):
+        assert rows.notes[-1].endswith(
+            f"validation and test chosen with seed 42, stratified by {strata}, equal texts on one side"
+        )
 
 
 BAD = [
