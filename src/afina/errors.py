@@ -16,13 +16,16 @@ An error holds one `Problem` or several: all that is wrong with one input is sai
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROWS_SHOWN = 10
 LONGEST_CAUSE = 300
+CLOSE = 0.75
+"""Likeness, by `difflib`, from which a name may be a slip of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,16 @@ def describe_rows(rows: Sequence[int]) -> str:
     if len(rows) <= ROWS_SHOWN:
         return f"rows {shown}"
     return f"{len(rows):,} rows: {shown}, ..."
+
+
+def find_close(name: str, names: Iterable[str]) -> str | None:
+    """The name that `name` may be a slip of: nearly the same letters, or the same words among more. None is better than
+    a guess that is far off.
+    """
+    known = list(names)
+    near = difflib.get_close_matches(name, known, 1, CLOSE)
+    longer = [other for other in known if set(name.split("_")) < set(other.split("_"))]
+    return near[0] if near else longer[0] if len(longer) == 1 else None
 
 
 JSON_FAULTS = {

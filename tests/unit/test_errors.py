@@ -24,6 +24,7 @@ from afina.errors import (
     UserError,
     describe_cause,
     describe_rows,
+    find_close,
 )
 
 
@@ -112,6 +113,22 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
     assert str(error) == "interrupted\n  do: afina resume runs/a"
     assert error.run == Path("runs/a")
     assert str(Interrupted(130)) == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("lable", "label"),
+        ("label", "label"),
+        ("epochs", "num_train_epochs"),
+        ("text_a", "text"),
+        ("title", None),
+        ("trainer", None),
+        ("", None),
+    ],
+)
+def test_only_a_name_that_is_close_is_offered(name: str, found: str | None) -> None:
+    assert find_close(name, ["label", "text", "num_train_epochs", "train_on", "head_init"]) == found
 
 
 def catch(action: Callable[[], object]) -> Exception:

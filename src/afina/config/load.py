@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from afina.config.run import RunConfig, TechniqueName
-from afina.errors import ConfigError, Problem, describe_cause
+from afina.errors import ConfigError, Problem, describe_cause, find_close
 
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
 READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora"), "quantization": ("qlora",)}
@@ -186,16 +185,19 @@ def describe_expected(key: str, message: str) -> str:
 
 
 def describe_unknown(key: str) -> Problem:
-    """The problem of a key that no setting has, with the nearest names."""
-    paths = list_keys()
-    if "." not in key:
-        paths = [*RunConfig.model_fields, *paths]
-    near = difflib.get_close_matches(key, paths, n=1, cutoff=0.6)
-    if not near:
-        leaves = {path.rsplit(".", 1)[-1]: path for path in paths}
-        near = [leaves[leaf] for leaf in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.6)]
-    remedy = f"did you mean {near[0]}?" if near else "afina train --help lists the settings"
-    return Problem(f"unknown setting {key}", remedy=remedy)
+    """The problem of a key that no setting has, with the setting that was meant, or those that exist."""
+    section, _, leaf = key.rpartition(".")
+    every = name_leaves(list_keys() if section else [*list_keys(), *RunConfig.model_fields])
+    inside = name_leaves(path for path in list_keys() if section and path.startswith(f"{section}.")) or every
+    near = find_close(leaf, inside) or find_close(leaf, every)
+    if near:
+        return Problem(f"unknown setting {key}", remedy=f"did you mean {inside.get(near) or every[near]}?")
+    return Problem(f"unknown setting {key}", expected=f"one of {', '.join(sorted(inside))}")
+
+
+def name_leaves(paths: Iterable[str]) -> dict[str, str]:
+    """Paths of settings by their last part."""
+    return {path.rpartition(".")[2]: path for path in paths}
 
 
 def list_unread_sections(tree: Mapping[str, Any]) -> list[Problem]:

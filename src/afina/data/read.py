@@ -19,7 +19,7 @@ from afina.data.rows import RowTable
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile
 from afina.data.text_formats import DelimitedFile
-from afina.errors import DataError
+from afina.errors import CLOSE, DataError
 
 __all__ = ["RowTable", "read_parts"]
 
@@ -97,7 +97,7 @@ def missing_file(path: Path) -> DataError:
     if path.parent.is_dir():
         names = sorted(entry.name for entry in path.parent.iterdir())
         same_stem = [name for name in names if Path(name).stem.lower() == path.stem.lower()]
-        similar = list(dict.fromkeys([*same_stem, *difflib.get_close_matches(path.name, names, 3, 0.7)]))[:3]
+        similar = list(dict.fromkeys([*same_stem, *difflib.get_close_matches(path.name, names, 3, CLOSE)]))[:3]
         found = f"files with a similar name: {', '.join(similar)}" if similar else "no file with a similar name"
     else:
         found = f"there is no folder {path.parent} either"

@@ -42,6 +42,9 @@ def test_an_empty_file_and_an_empty_heading_say_nothing(tmp_path: Path) -> None:
     assert load_config(file, {"training.learning_rate": 0.1}).training.learning_rate == 0.1
 
 
+NAMES = ", ".join(sorted({*RunConfig.model_fields, *(key.rsplit(".", 1)[-1] for key in list_keys())}))
+
+
 def test_all_problems_are_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, {
@@ -72,7 +75,15 @@ def test_all_problems_are_said_at_once() -> None:
             "unknown setting training.epochs\n  do: did you mean training.num_train_epochs?",
         ),
         ({"trainin": {"seed": 1}}, "unknown setting trainin\n  do: did you mean training?"),
-        ({"zzzzz": 1}, "unknown setting zzzzz\n  do: afina train --help lists the settings"),
+        (
+            {"lora": {"zzzzz": 1}},
+            "unknown setting lora.zzzzz\n  expected: one of lora_alpha, lora_dropout, r, target_modules",
+        ),
+        (
+            {"features": {"flods": 1}, "batch": 1},
+            "2 problems\n1. unknown setting features.flods\n     do: did you mean features.folds?\n"
+            f"2. unknown setting batch\n     expected: one of {NAMES}",
+        ),
         ({"learning_rate": 1}, "unknown setting learning_rate\n  do: did you mean training.learning_rate?"),
         ({"training": 5}, "the setting training doesn't fit\n  found: 5\n  expected: key: value lines"),
         (
