@@ -202,8 +202,9 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
     Raises:
         RunFolderError: if there is no such run, or its data has changed.
     """
-    folder = open_run(run)
+    folder, narrator = open_run(run), make_narrator(verbose)
     if folder.is_finished:
+        narrator.say(f"{folder.path} is finished: nothing is left to do, the model is in {folder.model}")
         return Run(folder.path)
     config = load_config(folder.config)
     source = config.data.path if data is None else data
@@ -211,7 +212,7 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
         raise RunFolderError(
             f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
         )
-    resume_run(config, folder, source, make_narrator(verbose))
+    resume_run(config, folder, source, narrator)
     return Run(folder.path)
 
 
