@@ -134,8 +134,12 @@ def test_resume_of_a_finished_run_changes_nothing(
     trained: Done, place: Path, command_line: CommandLine, list_files: ListFiles
 ) -> None:
     before = list_files(place / "runs" / "first")
-    found = command_line.run("resume", "runs/first", "--json", cwd=place).read_object()
-    assert found == trained.read_object()
+    done = command_line.run("resume", "runs/first", "--json", cwd=place)
+    assert done.read_object() == trained.read_object()
+    assert done.err == "runs/first is finished: nothing is left to do, the model is in runs/first/model\n"
+    done = command_line.run("resume", "runs/first", cwd=place)
+    assert done.code == 0
+    assert "report  runs/first/report.html" in done.out
     assert list_files(place / "runs" / "first") == before
 
 
@@ -239,4 +243,7 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert table.code == 0
     assert "held-out scores" in table.out
     assert "settings that differ" in table.out
+    assert table.out.isascii(), "no boxes where no terminal is"
+    heads = table.out.splitlines()[1].split()
+    assert heads[:3] == ["run", "technique", "accuracy"]
     assert command_line.run("runs", "elsewhere", cwd=place).out == "no runs under elsewhere/\n"

@@ -19,7 +19,7 @@ def compare(
         print_json(result)
         return
     entries = result["runs"]
-    metrics = choose_metrics(entries[0]["metrics"])
+    metrics = choose_metrics(entries[0]["metrics"], result["metric"].removeprefix("test/"))
     rows = [
         [
             each["run"], each["technique"],

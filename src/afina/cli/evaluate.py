@@ -19,7 +19,7 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    metrics = choose_metrics(result["metrics"])
+    metrics = choose_metrics(result["metrics"], result["primary_metric"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])
     print(describe_seen(result["rows"], result["rows_seen"]))

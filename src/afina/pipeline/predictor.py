@@ -126,6 +126,7 @@ class Predictor:
         return {
             "run": str(self.folder.path),
             "technique": self.technique.name,
+            "primary_metric": self.task.primary_metric,
             "rows": len(part),
             "rows_seen": count_seen_texts(self.folder, part.hashes),
             "metrics": {f"test/{name}": value for name, value in scores.items()},

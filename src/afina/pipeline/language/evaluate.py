@@ -16,6 +16,7 @@ from afina.data.encode_conversations import Encoding, TrainedRows, encode_conver
 from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
+from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
@@ -44,6 +45,7 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     return {
         "run": str(folder.path),
         "technique": config.technique,
+        "primary_metric": PRIMARY_METRIC,
         "rows": len(data),
         "rows_seen": count_seen_texts(folder, hashes_N),
         "metrics": metrics,

@@ -33,6 +33,7 @@ from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
 
 UNTOUCHED = "untouched model"
+PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
 SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
@@ -160,11 +161,11 @@ def build_report(
         "rows": describe_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "notes": narrator.notes,
-        "primary_metric": "loss",
+        "primary_metric": PRIMARY_METRIC,
         "metrics": {**{f"validation/{name}": value for name, value in learned.validation.items()}, **after["metrics"]},
         "intervals": after["intervals"],
         "gain": {f"test/{name}": list(bounds) for name, bounds in gain.items()},
-        "baselines": {UNTOUCHED: {**before, "seconds": 0.0, "note": ""}},
+        "baselines": {UNTOUCHED: {**before, "seconds": None, "note": ""}},
         "generations": list_answers(prepared, learned),
         "mask": show_masks(prepared),
         "history": read_history(prepared.folder.history),
