@@ -143,8 +143,8 @@ CASES = [
         "no model was given", "--model REF"]),
     Case("missing everything", ("train",), ["3 problems", "no data was given", "no model", "no technique"]),
     Case("unknown technique", ("train", "rows.csv", "--model", "bert", "--technique", "loar", "--output", "out"), [
-        "technique", "'loar'", "'lora'"]),
-    Case("unknown task", (*TRAIN, "--task", "translation"), ["task", "'translation'", "'text-classification'"]),
+        "technique", "'loar'", "full, feature-extraction, lora or qlora"]),
+    Case("unknown task", (*TRAIN, "--task", "translation"), ["task", "'translation'", "text-classification"]),
     Case("unknown target modules", (*TRAIN, "--target-modules", "[quer,value]"), [
         "layers that the model doesn't have: quer", "did you mean query?"]),
     Case("GPU that isn't there", (*TRAIN, "--set", "device=mps"), ["this machine has no mps device"]),

@@ -8,7 +8,7 @@ from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_js
 
 
 def compare(
-    runs: list[str] = typer.Argument(..., help="Folders of two finished runs or more."),
+    runs: list[str] = typer.Argument(..., metavar="RUN", help="Folders of two finished runs or more."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Set runs over the same data side by side: scores with intervals, costs, and the settings that differ."""

@@ -8,8 +8,8 @@ from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_js
 
 
 def evaluate(
-    run: str = typer.Argument(..., help="Folder of a finished run."),
-    data: str = typer.Argument(..., help="Labelled rows: file, folder (its test part) or Hub id."),
+    run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished run."),
+    data: str = typer.Argument(..., metavar="DATA", help="Labelled rows: file, folder (its test part) or Hub id."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a run's model on labelled rows."""

@@ -11,10 +11,16 @@ import typer
 
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdout, and nothing else there.")
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
+SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
 
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
 SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4
+
+
+def option(metavar: str, text: str) -> Any:
+    """A flag that is checked together with all others, and refused in our own words. `text` says what it takes."""
+    return typer.Option(None, metavar=metavar, help=text)
 
 
 def print_json(value: Any) -> None:

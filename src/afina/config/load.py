@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError, Problem, describe_cause, find_close
 
@@ -106,7 +108,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def is_text(key: str) -> bool:
     """Whether a setting (its path, or the last part of it) holds any text at all."""
-    return any(kind == str | None and key in (path, path.rsplit(".", 1)[-1]) for path, kind in list_settings().items())
+    fields = list_fields().items()
+    return any(field.annotation == str | None and key in (path, path.rpartition(".")[2]) for path, field in fields)
 
 
 def is_section(name: Any) -> bool:
@@ -132,19 +135,19 @@ def complete_key(key: str) -> str:
 
 def list_keys() -> list[str]:
     """The paths of all settings, such as `seed` and `training.learning_rate`."""
-    return list(list_settings())
+    return list(list_fields())
 
 
-def list_settings(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
-    """What each setting may be, by its path."""
-    settings: dict[str, Any] = {}
+def list_fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
+    """The fields of all settings, by their paths."""
+    fields: dict[str, FieldInfo] = {}
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            settings |= list_settings(inner, f"{prefix}{name}.")
+            fields |= list_fields(inner, f"{prefix}{name}.")
         else:
-            settings[prefix + name] = inner
-    return settings
+            fields[prefix + name] = info
+    return fields
 
 
 def place_value(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -169,19 +172,9 @@ def list_problems(error: ValidationError) -> list[Problem]:
             continue
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
-        expected = describe_expected(key, item["msg"])
-        known = problems.get(key)
-        if known is not None:
-            expected = f"{known.expected}, or {expected}"
+        expected = "key: value lines" if is_section(key) else describe_kind(list_fields()[key])
         problems[key] = Problem(f"the setting {key} doesn't fit", found=repr(item["input"]), expected=expected)
     return list(problems.values())
-
-
-def describe_expected(key: str, message: str) -> str:
-    """What a setting takes, in the words of somebody who writes YAML rather than Python."""
-    if is_section(key):
-        return "key: value lines"
-    return message.removeprefix("Input should be ").removeprefix("a valid ").replace("tuple", "list such as [a, b]")
 
 
 def describe_unknown(key: str) -> Problem:

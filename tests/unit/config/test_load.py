@@ -57,10 +57,10 @@ def test_all_problems_are_said_at_once() -> None:
         "     do: did you mean training.learning_rate?\n"
         "2. the setting seed doesn't fit\n"
         "     found: -1\n"
-        "     expected: greater than or equal to 0\n"
+        "     expected: a whole number from 0 and below 2,147,483,648\n"
         "3. the setting training.learning_rate doesn't fit\n"
         "     found: 'fast'\n"
-        "     expected: number, unable to parse string as a number, or 'auto'\n"
+        "     expected: a number above 0 and up to 1, or auto\n"
         "4. the technique full doesn't read the settings under lora\n"
         "     found: lora.lora_alpha, lora.r\n"
         "     do: leave them out, or --technique lora"
@@ -89,12 +89,27 @@ def test_all_problems_are_said_at_once() -> None:
         (
             {"lora": {"target_modules": "q_proj"}},
             "the setting lora.target_modules doesn't fit\n  found: 'q_proj'\n"
-            "  expected: list such as [a, b], or 'auto' or 'all-linear'",
+            "  expected: a list such as [a, b], or auto or all-linear",
         ),
         (
             {"training": {"learning_rate": float("nan")}},
             "the setting training.learning_rate doesn't fit\n  found: nan\n"
-            "  expected: a finite number, or 'auto'",
+            "  expected: a number above 0 and up to 1, or auto",
+        ),
+        (
+            {"training": {"num_train_epochs": "abc", "lr_scheduler_type": "step"}},
+            "2 problems\n1. the setting training.num_train_epochs doesn't fit\n     found: 'abc'\n"
+            "     expected: a whole number above 0, or auto\n"
+            "2. the setting training.lr_scheduler_type doesn't fit\n     found: 'step'\n"
+            "     expected: linear, cosine or constant",
+        ),
+        (
+            {"training": {"gradient_checkpointing": 3, "dropout": 1}, "output": 7},
+            "3 problems\n1. the setting output doesn't fit\n     found: 7\n     expected: text\n"
+            "2. the setting training.dropout doesn't fit\n     found: 1\n"
+            "     expected: a number from 0 and below 1, or model\n"
+            "3. the setting training.gradient_checkpointing doesn't fit\n     found: 3\n"
+            "     expected: true or false",
         ),
         (
             {"technique": "lora", "quantization": {"bnb_4bit_quant_type": "fp4"}},
