@@ -127,6 +127,20 @@ def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line
     assert compared["metric"] == "test/loss"
 
 
+def test_chat_is_left_by_an_interrupt(runs: dict[str, Path]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "afina", "chat", str(runs["lora"])],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline() == "An empty line or ^D ends it; /new begins a new conversation.\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "afina: interrupted\n"), (
+        "there is nothing that it might have written"
+    )
+    assert process.returncode == 130
+
+
 def test_the_mask_is_shown(place: Path, command_line: CommandLine) -> None:
     flags = ["check", "chats.jsonl", "--model", "llama", "--chat-template", "chatml"]
     found = command_line.run(*flags, "--show-mask", "2", "--json", cwd=place).read_object()
