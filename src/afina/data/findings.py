@@ -92,6 +92,8 @@ class Findings:
     rows: dict[str, RowNumbers] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
     remedies: dict[str, str] = field(default_factory=dict)
+    revision: str = ""
+    """The commit of the source, where it has one."""
 
     def add(self, code: str, row: int, found: str = "") -> None:
         """Count a bad row; `found` of the first row of a kind is the one that is shown."""

@@ -78,6 +78,7 @@ def spool_rows(source: Source, path: Path) -> RowTable:
         spool.read_count,
         findings.problems(),
         tuple(findings.notes),
+        findings.revision,
     )
 
 

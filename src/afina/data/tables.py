@@ -175,10 +175,20 @@ class ParquetFile(ArrowRows):
 
 
 class DatasetRows(ArrowRows):
-    """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded."""
+    """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded.
 
-    def __init__(self, dataset: Any, name: str) -> None:
-        self.dataset, self.name = dataset, name
+    Args:
+        revision: commit of the data set, where it came from the Hub.
+        note: what was done before without asking.
+    """
+
+    def __init__(self, dataset: Any, name: str, revision: str = "", note: str = "") -> None:
+        self.dataset, self.name, self.revision, self.note = dataset, name, revision, note
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        findings.revision = self.revision
+        findings.notes += [self.note] if self.note else []
+        yield from super().rows(findings)
 
     def batches(self) -> Iterator[Any]:
         if len(self.dataset):
