@@ -198,8 +198,9 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
     Raises:
         RunFolderError: if there is no such run, or its data has changed.
     """
-    folder = open_run(run)
+    folder, narrator = open_run(run), make_narrator(verbose)
     if folder.is_finished:
+        narrator.say(f"{folder.path} is finished: nothing is left to do, the model is in {folder.model}")
         return Run(folder.path)
     config = load_config(folder.config)
     source = config.data.path if data is None else data
@@ -207,7 +208,7 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
         raise RunFolderError(
             f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
         )
-    resume_run(config, folder, source, make_narrator(verbose))
+    resume_run(config, folder, source, narrator)
     return Run(folder.path)
 
 
@@ -239,7 +240,7 @@ def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
 
 
 def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int, int]:
-    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on.
+    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; a csv of semicolons or tabs stays one.
 
     Gives the file, its rows, and how many of them have nothing to predict from.
 
@@ -247,6 +248,7 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
         DataError: if the data can't be read or has no text column.
         RunFolderError: if the output exists already or can't be written.
     """
+    from afina.data.read import find_delimiter
     from afina.runs.table_file import check_output, write_rows
 
     folder, path = open_run(run), Path(output)
@@ -259,12 +261,13 @@ def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, 
             empty += row["prediction"] is None
             yield row
 
-    rows = write_rows(count_empty(), path)
+    rows = write_rows(count_empty(), path, find_delimiter(data, path.suffix))
     return path, rows, empty
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
-    """Scores on labelled rows: `metrics`, `intervals` and `rows`.
+    """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
+    (None where the run's folder doesn't say). Scores on such rows flatter.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.

@@ -16,11 +16,16 @@ An error holds one `Problem` or several: all that is wrong with one input is sai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROWS_SHOWN = 10
+LONGEST_CAUSE = 300
+CLOSE = 0.75
+"""Likeness, by `difflib`, from which a name may be a slip of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,53 @@ def describe_rows(rows: Sequence[int]) -> str:
     if len(rows) <= ROWS_SHOWN:
         return f"rows {shown}"
     return f"{len(rows):,} rows: {shown}, ..."
+
+
+def find_close(name: str, names: Iterable[str]) -> str | None:
+    """The name that `name` may be a slip of: nearly the same letters, or the same words among more. None is better than
+    a guess that is far off.
+    """
+    known = list(names)
+    near = difflib.get_close_matches(name, known, 1, CLOSE)
+    longer = [other for other in known if set(name.split("_")) < set(other.split("_"))]
+    return near[0] if near else longer[0] if len(longer) == 1 else None
+
+
+JSON_FAULTS = {
+    "Expecting ',' delimiter": "no comma between two values",
+    "Expecting ':' delimiter": "no colon after a key",
+    "Expecting property name enclosed in double quotes": "a key that isn't in double quotes",
+    "Expecting value": "no value where one should be",
+    "Extra data": "more after the value",
+    "Illegal trailing comma": "a comma before the closing bracket",
+    "Invalid \\": "a backslash with something that JSON doesn't know",
+    "Invalid control character": "a control character inside a string",
+    "Unterminated string": "a string that isn't closed",
+}
+"""What `json` says of a fault (the beginning of it), and what we say."""
+
+
+def describe_json_fault(error: json.JSONDecodeError) -> str:
+    """What is wrong with a text that should be JSON, without where."""
+    return next((ours for theirs, ours in JSON_FAULTS.items() if error.msg.startswith(theirs)), "text that isn't JSON")
+
+
+def describe_cause(error: BaseException, speaker: str = "the library") -> str:
+    """What an error of the system or of another library means to a user, in one line without names of Python's types.
+
+    Args:
+        speaker: whose words the text is, where there is nothing better than the text.
+    """
+    if isinstance(error, json.JSONDecodeError):
+        return f"{describe_json_fault(error)} (line {error.lineno:,}, column {error.colno:,})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are not UTF-8, the first at offset {error.start:,}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, RecursionError):
+        return "values nested too deeply"
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{speaker} says: {text}"[:LONGEST_CAUSE] if text else f"{speaker} fails and doesn't say why"
 
 
 class AfinaError(Exception):

@@ -141,8 +141,8 @@ CASES = [
         "no model was given", "--model REF"]),
     Case("missing everything", ("train",), ["2 problems", "no data was given", "no model"]),
     Case("unknown technique", ("train", "rows.csv", "--model", "bert", "--technique", "loar", "--output", "out"), [
-        "technique", "'loar'", "'lora'"]),
-    Case("unknown task", (*TRAIN, "--task", "translation"), ["task", "'translation'", "'text-classification'"]),
+        "technique", "'loar'", "full, feature-extraction, lora or qlora"]),
+    Case("unknown task", (*TRAIN, "--task", "translation"), ["task", "'translation'", "text-classification"]),
     Case("unknown target modules", (*TRAIN, "--target-modules", "[quer,value]"), [
         "layers that the model doesn't have: quer", "did you mean query?"]),
     Case("GPU that isn't there", (*TRAIN, "--set", "device=mps"), ["this machine has no mps device"]),
@@ -159,10 +159,10 @@ CASES = [
     Case("predict into no folder", ("predict", "done", "rows.csv", "--output", "no/new.csv"), [
         "the folder no doesn't exist"]),
     Case("predict of no file", ("predict", "done", "none.csv", "--output", "new.csv"), ["no file or folder none.csv"]),
-    Case("predict of ragged rows", ("predict", "done", "other.csv", "--output", "new.csv"), ["row 2"], write(
-        "other.csv", "text,id\nhello,1\nhello\n")),
+    Case("predict of ragged rows", ("predict", "done", "other.csv", "--output", "new.csv"), [
+        "row 2", "do: mend these rows\n"], write("other.csv", "text,id\nhello,1\nhello\n")),
     Case("evaluate an unknown label", ("evaluate", "done", "other.csv"), [
-        "row 2", "labels among kitchen, music, weather"], write(
+        "row 2", "labels that stand in the training part too: kitchen, music, weather", "do: mend these rows\n"], write(
         "other.csv", "text,label\nhello,music\nhello,sport\n")),
     Case("evaluate without labels", ("evaluate", "done", "other.csv"), ["has no column 'label'"], write(
         "other.csv", "text\nhello\n")),
@@ -303,5 +303,6 @@ def test_other_verbs_are_stopped_quietly(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert (out, err) == ("", "afina: interrupted; nothing was written\n")
+    said = "afina: interrupted\n" if verb == "evaluate" else "afina: interrupted; nothing was written\n"
+    assert (out, err) == ("", said)
     assert list_files(folder) == before

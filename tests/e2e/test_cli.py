@@ -20,7 +20,7 @@ ListFiles = Callable[[Path], dict[str, bytes]]
 VERBS = ("train", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
-    "report.json", "README.md", "task.json", "model",
+    "report.json", "README.md", "task.json", "seen_texts.npy", "model",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",
@@ -134,8 +134,12 @@ def test_resume_of_a_finished_run_changes_nothing(
     trained: Done, place: Path, command_line: CommandLine, list_files: ListFiles
 ) -> None:
     before = list_files(place / "runs" / "first")
-    found = command_line.run("resume", "runs/first", "--json", cwd=place).read_object()
-    assert found == trained.read_object()
+    done = command_line.run("resume", "runs/first", "--json", cwd=place)
+    assert done.read_object() == trained.read_object()
+    assert done.err == "runs/first is finished: nothing is left to do, the model is in runs/first/model\n"
+    done = command_line.run("resume", "runs/first", cwd=place)
+    assert done.code == 0
+    assert "report  runs/first/report.html" in done.out
     assert list_files(place / "runs" / "first") == before
 
 
@@ -146,6 +150,22 @@ def test_evaluate_gives_the_metrics_of_the_run(trained: Done, place: Path, comma
     assert found["rows"] == 12
     assert found["metrics"] == pytest.approx(expected, abs=1e-6)
     assert found["intervals"] == trained.read_object()["intervals"]
+    assert found["rows_seen"] == 0
+
+
+def test_evaluate_says_which_rows_were_learned_from(
+    trained: Done, place: Path, command_line: CommandLine, tmp_path: Path, write_csv: Any
+) -> None:
+    import afina
+
+    rows = make_rows("multiclass", 60)  # 40 of them trained, 8 chose the checkpoint, 12 tested
+    rows[0]["text"] = f"  {rows[0]['text'].upper()}"
+    write_csv(tmp_path / "all.csv", rows)
+    done = command_line.run("evaluate", "runs/first", tmp_path / "all.csv", cwd=place)
+    assert "warning: the model learned from 40 of these 60 rows, so the scores flatter; score new rows" in done.out
+    assert afina.evaluate(place / "runs" / "first", rows)["rows_seen"] == 40
+    done = command_line.run("evaluate", "runs/first", "data/test.csv", cwd=place)
+    assert "the model learned from none of these rows" in done.out
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -174,6 +194,21 @@ def test_predict_keeps_rows_and_order(
             assert row["prediction"] in ("kitchen", "music", "weather")
             assert 1 / 3 <= float(row["confidence"]) <= 1
     assert {path.name for path in tmp_path.iterdir()} == {"new.csv", f"out{suffix}"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "delimiter", "kept"), [(".csv", ";", ";"), (".csv", "\t", "\t"), (".tsv", ";", "\t")]
+)
+def test_predict_keeps_the_delimiter_for_the_same_suffix(
+    suffix: str, delimiter: str, kept: str, trained: Done, place: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "new.csv").write_text(delimiter.join(["id", "text"]) + f'\n1{delimiter}"play, some;\tmusic"\n')
+    done = command_line.run("predict", place / "runs" / "first", "new.csv", "--output", f"out{suffix}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    with open(tmp_path / f"out{suffix}", encoding="utf-8", newline="") as file:
+        header, row = csv.reader(file, delimiter=kept)
+    assert header == ["id", "text", "prediction", "confidence"]
+    assert row[:2] == ["1", "play, some;\tmusic"]
 
 
 def test_merge_gives_a_model_to_train_from(trained: Done, place: Path, command_line: CommandLine) -> None:
@@ -208,4 +243,7 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert table.code == 0
     assert "held-out scores" in table.out
     assert "settings that differ" in table.out
+    assert table.out.isascii(), "no boxes where no terminal is"
+    heads = table.out.splitlines()[1].split()
+    assert heads[:3] == ["run", "technique", "accuracy"]
     assert command_line.run("runs", "elsewhere", cwd=place).out == "no runs under elsewhere/\n"

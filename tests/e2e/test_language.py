@@ -111,6 +111,7 @@ def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line
     found = command_line.run("evaluate", "lora", "chats.jsonl", "--json", cwd=place).read_object()
     assert found["rows"] == 60
     assert found["metrics"].keys() == {"test/loss", "test/perplexity", "test/token_accuracy"}
+    assert found["rows_seen"] == json.loads((place / "lora" / "data.json").read_text())["parts"]["train"]
     asked = [{"messages": CHAT[:1], "id": 1}, {"messages": [], "id": 2}]
     write_lines(place / "asked.jsonl", asked)
     done = command_line.run("predict", "lora", "asked.jsonl", "--output", "answers.jsonl", cwd=place)
@@ -124,6 +125,20 @@ def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line
     assert (place / "merged" / "model.safetensors").is_file()
     compared = command_line.run("compare", "lora", "full", "--json", cwd=place).read_object()
     assert compared["metric"] == "test/loss"
+
+
+def test_chat_is_left_by_an_interrupt(runs: dict[str, Path]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "afina", "chat", str(runs["lora"])],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline() == "An empty line or ^D ends it; /new begins a new conversation.\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "afina: interrupted\n"), (
+        "there is nothing that it might have written"
+    )
+    assert process.returncode == 130
 
 
 def test_the_mask_is_shown(place: Path, command_line: CommandLine) -> None:

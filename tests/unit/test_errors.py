@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ from afina.errors import (
     RunFolderError,
     TrainingError,
     UserError,
+    describe_cause,
     describe_rows,
+    find_close,
 )
 
 
@@ -109,3 +113,44 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
     assert str(error) == "interrupted\n  do: afina resume runs/a"
     assert error.run == Path("runs/a")
     assert str(Interrupted(130)) == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("lable", "label"),
+        ("label", "label"),
+        ("epochs", "num_train_epochs"),
+        ("text_a", "text"),
+        ("title", None),
+        ("trainer", None),
+        ("", None),
+    ],
+)
+def test_only_a_name_that_is_close_is_offered(name: str, found: str | None) -> None:
+    assert find_close(name, ["label", "text", "num_train_epochs", "train_on", "head_init"]) == found
+
+
+def catch(action: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  the kind is what is asked about
+        action()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (lambda: json.loads('{"a": 1 "b": 2}'), "no comma between two values (line 1, column 9)"),
+        (lambda: json.loads("{'a': 1}"), "a key that isn't in double quotes (line 1, column 2)"),
+        (lambda: json.loads('["a'), "a string that isn't closed (line 1, column 2)"),
+        (lambda: json.loads('["\\x"]'), "a backslash with something that JSON doesn't know (line 1, column 3)"),
+        (lambda: json.loads("[1] 2"), "more after the value (line 1, column 5)"),
+        (lambda: b"caf\xe9".decode(), "bytes that are not UTF-8, the first at offset 3"),
+        (lambda: Path("/dev/null/x").read_text(), "Not a directory"),
+        (lambda: json.loads("[" * 100_000), "values nested too deeply"),
+        (lambda: {}["layers"], "gguf says: 'layers'"),
+        (lambda: next(iter(())), "gguf fails and doesn't say why"),
+    ],
+)
+def test_causes_are_said_without_the_words_of_python(action: Callable[[], object], said: str) -> None:
+    assert describe_cause(catch(action), "gguf") == said

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 __all__ = ["main"]
 
 AGAIN_SECONDS = 0.25
+WRITING_VERBS = ("train", "predict", "merge")
 received: list[int] = []
 """The stop signals so far."""
 
@@ -54,6 +56,12 @@ def forget_stop() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def describe_stop(arguments: Sequence[str]) -> str:
+    """What is said of a stop outside the training loop, which says itself how to go on."""
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    return "interrupted; nothing was written" if verb in WRITING_VERBS else "interrupted"
+
+
 def main() -> None:
     """Run the command line and exit with its code: 0 done, 2 wrong input, 130/143 interrupted, 1 anything else."""
     try:
@@ -64,7 +72,7 @@ def main() -> None:
 
         run()
     except Stopped as stop:
-        print("afina: interrupted; nothing was written", file=sys.stderr)
+        print(f"afina: {describe_stop(sys.argv[1:])}", file=sys.stderr)
         sys.exit(stop.exit_code)
     finally:
         forget_stop()

@@ -11,9 +11,11 @@ HELP = "An empty line or ^D ends it; /new begins a new conversation."
 
 
 def chat(
-    model: str = typer.Argument(..., help="Folder of a finished run, or a model: folder, Hub id, .gguf, package:..."),
-    system: str | None = typer.Option(None, help="What the system message says."),
-    max_new_tokens: int = typer.Option(256, min=1, help="Tokens of an answer at most."),
+    model: str = typer.Argument(
+        ..., metavar="RUN|REF", help="Folder of a finished run, or a model: folder, Hub id, .gguf, package:..."
+    ),
+    system: str | None = typer.Option(None, metavar="TEXT", help="What the system message says."),
+    max_new_tokens: int = typer.Option(256, min=1, metavar="N", help="Tokens of an answer at most."),
 ) -> None:
     """Talk to a language model; its words appear as they come."""
     from afina.api import open_chat

@@ -7,25 +7,25 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json, print_table
+from afina.cli.output import JSON_OPTION, SET_OPTION, option, print_json, print_table
 
 
 def check(
-    data: str = typer.Argument(..., help="Conversations: file, folder or Hub id."),
-    model: str = typer.Option(..., help="Language model whose template and tokens are used."),
-    show_mask: int = typer.Option(3, min=0, help="Training rows to show, learned tokens marked."),
-    chat_template: str | None = typer.Option(None, help="auto, chatml, none, or path of a Jinja file."),
-    max_seq_length: int | None = typer.Option(None, help="Tokens a row may have."),
-    set_: list[str] = typer.Option([], "--set", help="Any other setting as key=value; repeatable."),
+    data: str = typer.Argument(..., metavar="DATA", help="Conversations: file, folder or Hub id."),
+    model: str = typer.Option(..., metavar="REF", help="Language model whose template and tokens are used."),
+    show_mask: int = typer.Option(3, min=0, metavar="N", help="Training rows to show, learned tokens marked."),
+    chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
+    max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
+    set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Show which tokens of conversations a language model would learn, and what is odd in them."""
     from afina.api import check as look
     from afina.config.load import parse_override
 
-    settings: dict[str, Any] = dict(parse_override(text) for text in set_)
-    given = {"model.chat_template": chat_template, "max_seq_length": max_seq_length}
-    settings.update({name: value for name, value in given.items() if value is not None})
+    given = {"chat_template": chat_template, "max_seq_length": max_seq_length}
+    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
+    settings = dict(parse_override(text) for text in [*flags, *set_])
     found = look(data, model, rows=show_mask, **settings)
     if as_json:
         print_json(found)

@@ -8,7 +8,7 @@ from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_js
 
 
 def compare(
-    runs: list[str] = typer.Argument(..., help="Folders of two finished runs or more."),
+    runs: list[str] = typer.Argument(..., metavar="RUN", help="Folders of two finished runs or more."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Set runs over the same data side by side: scores with intervals, costs, and the settings that differ."""
@@ -19,7 +19,7 @@ def compare(
         print_json(result)
         return
     entries = result["runs"]
-    metrics = choose_metrics(entries[0]["metrics"])
+    metrics = choose_metrics(entries[0]["metrics"], result["metric"].removeprefix("test/"))
     rows = [
         [
             each["run"], each["technique"],

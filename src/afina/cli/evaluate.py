@@ -8,8 +8,8 @@ from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_js
 
 
 def evaluate(
-    run: str = typer.Argument(..., help="Folder of a finished run."),
-    data: str = typer.Argument(..., help="Labelled rows: file, folder (its test part) or Hub id."),
+    run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished run."),
+    data: str = typer.Argument(..., metavar="DATA", help="Labelled rows: file, folder (its test part) or Hub id."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a run's model on labelled rows."""
@@ -19,6 +19,16 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    metrics = choose_metrics(result["metrics"])
+    metrics = choose_metrics(result["metrics"], result["primary_metric"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])
+    print(describe_seen(result["rows"], result["rows_seen"]))
+
+
+def describe_seen(rows: int, seen: int | None) -> str:
+    """Whether the scores are those of new rows."""
+    if seen is None:
+        return "whether the model learned from these rows isn't known: the run has no seen_texts.npy"
+    if seen:
+        return f"warning: the model learned from {seen:,} of these {rows:,} rows, so the scores flatter; score new rows"
+    return "the model learned from none of these rows"

@@ -8,8 +8,8 @@ from afina.cli.output import JSON_OPTION, print_json
 
 
 def merge(
-    run: str = typer.Argument(..., help="Folder of a finished lora or qlora run."),
-    output: str = typer.Option(..., help="Folder of the merged model, new or empty."),
+    run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished lora or qlora run."),
+    output: str = typer.Option(..., metavar="FOLDER", help="Folder of the merged model, new or empty."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Fold a run's adapter into its base: one ordinary transformers model."""

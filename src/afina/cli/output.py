@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,16 @@ import typer
 
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdout, and nothing else there.")
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
+SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
 
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
 SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4
+
+
+def option(metavar: str, text: str) -> Any:
+    """A flag that is checked together with all others, and refused in our own words. `text` says what it takes."""
+    return typer.Option(None, metavar=metavar, help=text)
 
 
 def print_json(value: Any) -> None:
@@ -22,7 +29,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column is text and whose others are numbers."""
+    """A table whose first column is text and whose others are numbers; in plain text where no terminal shows it."""
+    if not sys.stdout.isatty():
+        print("\n".join([title, *align_columns(header, rows)]))
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -31,21 +41,26 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
+    Console().print(table)
+
+
+def align_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right, nothing cut."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = [[name.ljust(widths[0]), *map(str.rjust, rest, widths[1:])] for name, *rest in lines]
+    return [f"  {'   '.join(line)}".rstrip() for line in cells]
 
 
 def print_run(report: Mapping[str, Any]) -> None:
     """A run's scores beside its baselines, what it cost, and where to go on."""
-    metrics = choose_metrics(report["metrics"])
+    metrics = choose_metrics(report["metrics"], report["primary_metric"])
     entries = [
         (name, each["metrics"], each["intervals"], each["seconds"]) for name, each in report["baselines"].items()
     ]
     entries.append((report["technique"], report["metrics"], report["intervals"], report["duration_seconds"]))
     rows = [
-        [name, *(format_score(scores, intervals, f"test/{metric}") for metric in metrics), f"{seconds:.1f}"]
+        [name, *(format_score(scores, intervals, f"test/{metric}") for metric in metrics), format_seconds(seconds)]
         for name, scores, intervals, seconds in entries
     ]
     print_table(f"held-out scores on {report['rows']['parts']['test']:,} rows", ["", *metrics, "seconds"], rows)
@@ -54,13 +69,21 @@ def print_run(report: Mapping[str, Any]) -> None:
     print(f"report  {report['run']}/report.html")
     if report["kind"] == "generation":
         print(f"use it  afina chat {report['run']}")
-    print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
+        print(f"use it  afina predict {report['run']} prompts.jsonl --output answers.jsonl")
+    else:
+        print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
 
 
-def choose_metrics(scores: Mapping[str, float]) -> list[str]:
-    """The names of the scores worth a column."""
+def choose_metrics(scores: Mapping[str, float], primary: str) -> list[str]:
+    """The names of the scores worth a column; the one by which checkpoints and runs are compared stands first."""
     shown = SHOWN_OF_LANGUAGE if "test/perplexity" in scores else SHOWN
-    return [name for name in shown if f"test/{name}" in scores][:MOST_SHOWN]
+    present = [name for name in shown if f"test/{name}" in scores]
+    return sorted(present, key=lambda name: name != primary)[:MOST_SHOWN]
+
+
+def format_seconds(seconds: float | None) -> str:
+    """`4.7`, or a dash for what took no time of its own."""
+    return "-" if seconds is None else f"{seconds:.1f}"
 
 
 def format_score(scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str) -> str:

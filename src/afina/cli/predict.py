@@ -10,9 +10,9 @@ from afina.cli.output import JSON_OPTION, print_json
 
 
 def predict(
-    run: str = typer.Argument(..., help="Folder of a finished run."),
-    data: str = typer.Argument(..., help="Rows with the run's text columns: file, folder or Hub id."),
-    output: str = typer.Option(..., help="File to write: .csv, .tsv or .jsonl; it must not exist."),
+    run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished run."),
+    data: str = typer.Argument(..., metavar="DATA", help="Rows with the run's text columns: file, folder or Hub id."),
+    output: str = typer.Option(..., metavar="FILE", help="File to write: .csv, .tsv or .jsonl; it must not exist."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict all rows of a file: rows in = rows out, in their order."""

@@ -9,7 +9,7 @@ from afina.cli.train import describe_result
 
 
 def resume(
-    run: str = typer.Argument(..., help="Folder of a run that was stopped."),
+    run: str = typer.Argument(..., metavar="RUN", help="Folder of a run that was stopped."),
     as_json: bool = JSON_OPTION,
     quiet: bool = QUIET_OPTION,
 ) -> None:

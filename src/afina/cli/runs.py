@@ -8,7 +8,7 @@ from afina.cli.output import JSON_OPTION, print_json, print_table
 
 
 def runs(
-    root: str = typer.Argument("runs", help="Folder that holds the runs."),
+    root: str = typer.Argument("runs", metavar="FOLDER", help="Folder that holds the runs."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the runs, newest first."""

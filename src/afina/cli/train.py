@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json, print_run
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, print_run
 
 DATA = typer.Argument(
-    None, help="File (csv, tsv, jsonl, json, parquet), folder with train.* and maybe test.*, or Hub id."
+    None, metavar="DATA", help="File (csv, tsv, jsonl, json, parquet), folder with train.* and maybe test.*, or Hub id."
 )
 
 
 def train(
     data: str | None = DATA,
-    model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
-    technique: str | None = typer.Option(
-        None, help="full, feature-extraction, lora, qlora, or auto: chosen by evidence."
+    model: str | None = option("REF", "Folder, Hub id, .gguf file, or package:NAME/PATH."),
+    technique: str | None = option("NAME", "How it is learned: auto, full, feature-extraction, lora or qlora."),
+    task: str | None = option("NAME", "auto, text-classification, text-regression or text-generation."),
+    config: str | None = option("FILE", "YAML file with any of the settings."),
+    output: str | None = option("FOLDER", "Of the run, new or empty; runs/... by default."),
+    seed: str | None = option("N", "Seed of all that is random: a whole number from 0 and below 2,147,483,648."),
+    text_column: str | None = option("NAME", "Column of the text; guessed."),
+    text_pair_column: str | None = option("NAME", 'Column of the second text; guessed, "" for none.'),
+    label_column: str | None = option("NAME", "Column of the label; guessed."),
+    max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
+    learning_rate: str | None = option("RATE", "Peak learning rate: a number above 0 and up to 1, or auto."),
+    num_train_epochs: str | None = option("N", "Passes over the training rows: a whole number above 0, or auto."),
+    per_device_train_batch_size: str | None = option("N", "Rows of one pass: a whole number above 0."),
+    messages_column: str | None = option("NAME", "Column of lists of messages; guessed."),
+    prompt_column: str | None = option("NAME", "Column of what is asked; guessed."),
+    completion_column: str | None = option("NAME", "Column of the answer; guessed."),
+    chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
+    class_weight: str | None = option("NAME", "Weight of rare classes: none or balanced."),
+    r: str | None = option("N", "Rank of LoRA's matrices: a whole number above 0."),
+    lora_alpha: str | None = option("SCALE", "Scale of LoRA's update: a number above 0."),
+    lora_dropout: str | None = option("SHARE", "Dropout of LoRA's inputs: a number from 0 and below 1, or auto."),
+    target_modules: str | None = option(
+        "NAMES", "Layers with an adapter: a list such as [a, b], or auto or all-linear."
     ),
-    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
-    config: str | None = typer.Option(None, help="YAML file with any of the settings."),
-    output: str | None = typer.Option(None, help="Folder of the run, new or empty; runs/... by default."),
-    seed: str | None = typer.Option(None, help="Seed of the split, the order of rows, new weights and dropout."),
-    text_column: str | None = typer.Option(None, help="Column of the text; guessed."),
-    text_pair_column: str | None = typer.Option(None, help='Column of the second text; guessed, "" for none.'),
-    label_column: str | None = typer.Option(None, help="Column of the label; guessed."),
-    max_seq_length: str | None = typer.Option(None, help="Tokens a row may have."),
-    learning_rate: str | None = typer.Option(None, help="Peak learning rate."),
-    num_train_epochs: str | None = typer.Option(None, help="Passes over the training rows."),
-    per_device_train_batch_size: str | None = typer.Option(None, help="Rows of one forward and backward pass."),
-    messages_column: str | None = typer.Option(None, help="Column of lists of messages; guessed."),
-    prompt_column: str | None = typer.Option(None, help="Column of what is asked; guessed."),
-    completion_column: str | None = typer.Option(None, help="Column of the answer; guessed."),
-    chat_template: str | None = typer.Option(None, help="auto, chatml, none, or path of a Jinja file."),
-    class_weight: str | None = typer.Option(None, help="balanced weighs rare classes up; none."),
-    r: str | None = typer.Option(None, help="Rank of LoRA's matrices."),
-    lora_alpha: str | None = typer.Option(None, help="Scale of LoRA's update."),
-    lora_dropout: str | None = typer.Option(None, help="Dropout of LoRA's inputs."),
-    target_modules: str | None = typer.Option(None, help="Layers with an adapter: auto, all-linear or [a,b]."),
-    set_: list[str] = typer.Option([], "--set", help="Any other setting as key=value; repeatable."),
+    set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
     quiet: bool = QUIET_OPTION,
 ) -> None:

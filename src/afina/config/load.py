@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig, TechniqueName
-from afina.errors import ConfigError, Problem
+from afina.errors import ConfigError, Problem, describe_cause, find_close
 
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
 READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
@@ -70,7 +71,7 @@ def describe_damage(error: Exception) -> str:
     """What is wrong with a YAML file, and in which line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())
+        return describe_cause(error, "the YAML reader")
     return f"{getattr(error, 'problem', '')} (line {mark.line + 1}, column {mark.column + 1})"
 
 
@@ -107,7 +108,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def is_text(key: str) -> bool:
     """Whether a setting (its path, or the last part of it) holds any text at all."""
-    return any(kind == str | None and key in (path, path.rsplit(".", 1)[-1]) for path, kind in list_settings().items())
+    fields = list_fields().items()
+    return any(field.annotation == str | None and key in (path, path.rpartition(".")[2]) for path, field in fields)
 
 
 def is_section(name: Any) -> bool:
@@ -133,19 +135,19 @@ def complete_key(key: str) -> str:
 
 def list_keys() -> list[str]:
     """The paths of all settings, such as `seed` and `training.learning_rate`."""
-    return list(list_settings())
+    return list(list_fields())
 
 
-def list_settings(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
-    """What each setting may be, by its path."""
-    settings: dict[str, Any] = {}
+def list_fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
+    """The fields of all settings, by their paths."""
+    fields: dict[str, FieldInfo] = {}
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            settings |= list_settings(inner, f"{prefix}{name}.")
+            fields |= list_fields(inner, f"{prefix}{name}.")
         else:
-            settings[prefix + name] = inner
-    return settings
+            fields[prefix + name] = info
+    return fields
 
 
 def place_value(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -170,32 +172,25 @@ def list_problems(error: ValidationError) -> list[Problem]:
             continue
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
-        expected = describe_expected(key, item["msg"])
-        known = problems.get(key)
-        if known is not None:
-            expected = f"{known.expected}, or {expected}"
+        expected = "key: value lines" if is_section(key) else describe_kind(list_fields()[key])
         problems[key] = Problem(f"the setting {key} doesn't fit", found=repr(item["input"]), expected=expected)
     return list(problems.values())
 
 
-def describe_expected(key: str, message: str) -> str:
-    """What a setting takes, in the words of somebody who writes YAML rather than Python."""
-    if is_section(key):
-        return "key: value lines"
-    return message.removeprefix("Input should be ").removeprefix("a valid ").replace("tuple", "list such as [a, b]")
-
-
 def describe_unknown(key: str) -> Problem:
-    """The problem of a key that no setting has, with the nearest names."""
-    paths = list_keys()
-    if "." not in key:
-        paths = [*RunConfig.model_fields, *paths]
-    near = difflib.get_close_matches(key, paths, n=1, cutoff=0.6)
-    if not near:
-        leaves = {path.rsplit(".", 1)[-1]: path for path in paths}
-        near = [leaves[leaf] for leaf in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.6)]
-    remedy = f"did you mean {near[0]}?" if near else "afina train --help lists the settings"
-    return Problem(f"unknown setting {key}", remedy=remedy)
+    """The problem of a key that no setting has, with the setting that was meant, or those that exist."""
+    section, _, leaf = key.rpartition(".")
+    every = name_leaves(list_keys() if section else [*list_keys(), *RunConfig.model_fields])
+    inside = name_leaves(path for path in list_keys() if section and path.startswith(f"{section}.")) or every
+    near = find_close(leaf, inside) or find_close(leaf, every)
+    if near:
+        return Problem(f"unknown setting {key}", remedy=f"did you mean {inside.get(near) or every[near]}?")
+    return Problem(f"unknown setting {key}", expected=f"one of {', '.join(sorted(inside))}")
+
+
+def name_leaves(paths: Iterable[str]) -> dict[str, str]:
+    """Paths of settings by their last part."""
+    return {path.rpartition(".")[2]: path for path in paths}
 
 
 def list_unread_sections(tree: Mapping[str, Any]) -> list[Problem]:

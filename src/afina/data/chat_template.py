@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from afina.config.reason import Reason
-from afina.errors import ModelError
+from afina.errors import ModelError, describe_cause
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,7 +120,7 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> Reason:
         text = Path(wanted).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the chat template {wanted!r} can't be read", found=_first_line(error), remedy=REMEDY
+            f"the chat template {wanted!r} can't be read", found=describe_cause(error), remedy=REMEDY
         ) from None
     if not text.strip():
         raise ModelError(f"the chat template {wanted!r} is empty", remedy=REMEDY)
@@ -212,7 +212,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: l
     try:
         return tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
     except Exception as error:  # a template may raise anything: its own refusals, types it can't add, names it lacks
-        raise ChatFaultError(REFUSED, _first_line(error)) from error
+        raise ChatFaultError(REFUSED, describe_cause(error, "the template")) from error
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, specials: bool = False) -> list[list[int]]:
@@ -287,7 +287,3 @@ def _probe_turn_ends(tokenizer: PreTrainedTokenizerBase, kinds: TokenKinds) -> f
         if has_end:
             return frozenset({candidate[stop - 1]})
     return frozenset()
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

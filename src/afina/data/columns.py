@@ -7,7 +7,6 @@ decides, and the other parts must have the same columns.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from afina.data.column_profile import ColumnProfile, profile_columns
 from afina.data.label_profile import profile_labels
 from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask, choose_task
-from afina.errors import DataError, Problem
+from afina.errors import DataError, Problem, find_close
 
 FLAGS = {"text": "--text-column", "text_pair": "--text-pair-column", "label": "--label-column"}
 COLUMNS_SHOWN = 12
@@ -86,8 +85,8 @@ def _missing_column(table: RowTable, name: str, flagged: DataConfig | None) -> P
 def find_nearest(name: str, names: Sequence[str]) -> str | None:
     """The name that is most like `name`, if any is."""
     by_normal = {normalize_name(other): other for other in names}
-    near = difflib.get_close_matches(normalize_name(name), list(by_normal), 1, 0.6)
-    return by_normal[near[0]] if near else None
+    near = find_close(normalize_name(name), by_normal)
+    return by_normal[near] if near else None
 
 
 def list_names(names: Sequence[str]) -> str:

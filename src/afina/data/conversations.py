@@ -42,6 +42,8 @@ class ConversationPart:
     columns: ConversationColumns
     indices: Ints
     """Positions in the table (N,), rising."""
+    hashes: Ints
+    """Equal for rows whose prompts read the same (N,)."""
 
     @property
     def row_numbers(self) -> Ints:
@@ -184,14 +186,14 @@ def _split(
     chosen = _carve(tables[first].source, usable[first], {"train": 1.0 - sum(carved.values()), **carved}, seed)
     parts = {}
     for name in ("train", "validation", "test"):
-        table = tables[first] if name in chosen else tables[name]
-        indices_N = chosen[name] if name in chosen else usable[name].indices
-        parts[name] = ConversationPart(name, table, columns, indices_N)
+        table, rows = (tables[first], usable[first]) if name in chosen else (tables[name], usable[name])
+        picks_N = chosen[name] if name in chosen else np.arange(len(rows.indices))
+        parts[name] = ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N])
     return parts
 
 
 def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int) -> dict[str, Ints]:
-    """Positions in the table of the rows of each part."""
+    """Positions among the usable rows of the rows of each part."""
     total, strata_N = len(rows.indices), np.zeros(len(rows.indices), dtype=np.int64)
     if total < ROWS_LEAST:
         raise DataError(
@@ -208,7 +210,7 @@ def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int
             expected="one for each part at least, since rows with the same prompt stay on one side",
             remedy="add rows, or give a folder with train.*, validation.* and test.*",
         )
-    return {name: rows.indices[picks_N] for name, picks_N in chosen.items()}
+    return chosen
 
 
 def _note_shared(usable: Mapping[str, UsableRows]) -> list[str]:

@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 
 from afina.data.findings import count
-from afina.data.labels import LabelSpace
+from afina.data.labels import LabelKind, LabelSpace
 from afina.data.usable_rows import UsableRows
 
 CLASSES_SHOWN = 5
+STRATA: dict[LabelKind, str] = {
+    "multiclass": "label",
+    "multilabel": "the rarest label of each row",
+    "regression": "size of the number, in tenths of the rows",
+}
+"""What `split_rows` keeps in the same proportion in every part."""
 
 
 def note_dropped(counts: Mapping[str, Any]) -> list[str]:
@@ -45,11 +51,11 @@ def note_absent(class_counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"classes without a row to train on: {', '.join(map(repr, absent[:CLASSES_SHOWN]))}"] if absent else []
 
 
-def note_parts(sizes_by_part: Mapping[str, int], tables: Collection[str], seed: int) -> str:
+def note_parts(sizes_by_part: Mapping[str, int], tables: Collection[str], seed: int, kind: LabelKind) -> str:
     """How the rows were divided."""
     sizes = ", ".join(f"{name} {count(rows, 'row')}" for name, rows in sizes_by_part.items())
     carved = [name for name in sizes_by_part if name not in tables and name != "train"]
     if not carved:
         return f"parts: {sizes}, as the data brings them"
     what = " and ".join(carved)
-    return f"parts: {sizes}; {what} chosen with seed {seed}, stratified by label, equal texts on one side"
+    return f"parts: {sizes}; {what} chosen with seed {seed}, stratified by {STRATA[kind]}, equal texts on one side"

@@ -45,6 +45,8 @@ class Part:
     """Positions in the table (N,), rising."""
     labels: Labels
     """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C)."""
+    hashes: Ints
+    """Equal for rows whose texts read the same (N,)."""
 
     @property
     def row_numbers(self) -> Ints:
@@ -103,7 +105,9 @@ def load_examples(
     except DataError as error:
         raise DataError(problems=[*structural, *error.problems]) from None
     space, usable = _find_usable(tables, choice, config)
-    problems = [p for name, rows in usable.items() for p in rows.problems(tables[name], choice)] if is_strict else []
+    problems = (
+        [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)] if is_strict else []
+    )
     if structural or problems:
         raise DataError(problems=[*structural, *problems])
     for name, table in tables.items():
@@ -116,7 +120,7 @@ def load_examples(
     notes += note_dropped(counts) + note_alike(space.names) + note_duplicates(usable, space)
     notes += [
         *note_absent(class_counts),
-        note_parts({name: len(part) for name, part in parts.items()}, tables, seed),
+        note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind),
     ]
     return Examples(
         parts,
@@ -208,7 +212,8 @@ def _split(
     for name in ("train", "validation", "test"):
         table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
         picks_N = chosen[name] if name in chosen else np.arange(len(kept.indices))
-        parts[name] = Part(name, table, choice.text_names, kept.indices[picks_N], kept.labels[picks_N])
+        arrays = (kept.indices[picks_N], kept.labels[picks_N], kept.hashes[picks_N])
+        parts[name] = Part(name, table, choice.text_names, *arrays)
     return parts
 
 

@@ -14,7 +14,8 @@ from afina.errors import Problem
 
 ROWS_KEPT = 10_000
 DROP = "--set data.on_bad_rows=drop"
-MEND = f"mend these rows, or leave them out with {DROP}"
+OR_DROP = f", or leave them out with {DROP}"
+MEND = f"mend these rows{OR_DROP}"
 
 
 class RowNumbers(Sequence[int]):
@@ -91,6 +92,8 @@ class Findings:
     rows: dict[str, RowNumbers] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
     remedies: dict[str, str] = field(default_factory=dict)
+    revision: str = ""
+    """The commit of the source, where it has one."""
 
     def add(self, code: str, row: int, found: str = "") -> None:
         """Count a bad row; `found` of the first row of a kind is the one that is shown."""

@@ -5,9 +5,10 @@ network.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
-from afina.errors import DataError, MissingExtraError
+from afina.errors import DataError, MissingExtraError, describe_cause
 
 ACCEPTED = "a file (csv, tsv, jsonl, json, parquet), a folder with train.*, or a data set id such as imdb"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -19,12 +20,14 @@ def is_hub_id(source: str) -> bool:
     return len(source) <= 96 and HUB_ID.fullmatch(source) is not None
 
 
-def load_hub_dataset(name: str) -> Any:
-    """A `datasets.DatasetDict`. DataError when it can't be had; MissingExtraError without the package."""
+def load_hub_dataset(name: str) -> tuple[Any, str]:
+    """A `datasets.DatasetDict` and its commit. DataError if it can't be had; MissingExtraError without the package."""
     try:
         import datasets
     except ImportError:
         raise MissingExtraError("datasets", "hub", f"Reading the data set {name!r} from the Hub") from None
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         builder = datasets.load_dataset_builder(name)
         if type(builder).__module__.startswith(PICKLE_BUILDERS) or _has_script(type(builder)):
@@ -33,13 +36,15 @@ def load_hub_dataset(name: str) -> Any:
                 expected="parquet, csv or JSON",
                 remedy="choose another data set, or convert it to parquet on a machine made for that",
             )
-        return datasets.load_dataset(name)
+        # The builder's hash is the commit it looked at; what is loaded must not be a newer one.
+        commit = str(builder.hash)
+        return datasets.load_dataset(name, revision=commit), commit
     except DataError:
         raise
     except Exception as error:  # the package raises a dozen kinds, for the network, for the id, for the files
         raise DataError(
             f"there is no file or folder {name!r} here, and no data set of that id could be had from the Hub",
-            found=f"{type(error).__name__}: {_first_line(error)}",
+            found=describe_cause(error, "datasets"),
             expected=ACCEPTED,
             remedy="check the path, and for a data set of the Hub its id and the network",
         ) from None
@@ -47,7 +52,3 @@ def load_hub_dataset(name: str) -> Any:
 
 def _has_script(builder: type) -> bool:
     return builder.__module__.startswith("datasets_modules")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")[:300]

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from afina.data.encoding import check_bytes, explain_bytes
 from afina.data.findings import FAULTS, Findings
-from afina.errors import DataError
+from afina.errors import DataError, describe_json_fault
 
 WINDOW_CHARACTERS = 2**20
 SPACES = " \t\r\n"
@@ -53,7 +53,7 @@ def fault_of(error: Exception) -> RowFaultError:
     if isinstance(error, RecursionError):
         return RowFaultError("deep", "lists or objects within each other, hundreds of times")
     if isinstance(error, json.JSONDecodeError):
-        return RowFaultError("json", f"{error.msg} at character {error.colno}")
+        return RowFaultError("json", f"{describe_json_fault(error)} at character {error.colno}")
     return RowFaultError("number", "")
 
 

@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afina.data.label_values import name_label, parse_list, parse_number
+from afina.data.label_values import is_not_finite, name_label, parse_list, parse_number
 from afina.data.rows import RowTable
 
 NAMES_MOST = 100_000
-ValueKind = Literal["missing", "number", "word", "boolean", "list", "list as text", "object"]
+ValueKind = Literal["missing", "number", "not finite", "word", "boolean", "list", "list as text", "object"]
 
 
 @dataclass(slots=True)
@@ -78,6 +78,8 @@ def find_kind(value: Any) -> ValueKind:
         return "boolean"
     if parse_number(value) is not None:
         return "number"
+    if is_not_finite(value):
+        return "not finite"
     if isinstance(value, str):
         return "list as text" if parse_list(value, None) is not None else "word"
     return "list" if isinstance(value, list) else "object"

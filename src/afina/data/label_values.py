@@ -19,6 +19,16 @@ def parse_number(value: Any) -> float | None:
     return None
 
 
+def is_not_finite(value: Any) -> bool:
+    """Whether `value` is or spells NaN or infinity, as Python, numpy and pandas write them."""
+    if isinstance(value, bool) or not isinstance(value, (float, str)):
+        return False
+    try:
+        return not math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 def _finite(value: int | float | str) -> float | None:
     try:
         number = float(value)

@@ -9,12 +9,13 @@ from typing import Any, Literal, cast
 
 from afina.data.columns import ColumnChoice
 from afina.data.label_profile import LabelProfile
-from afina.data.label_values import name_label, parse_list, parse_number
+from afina.data.label_values import is_not_finite, name_label, parse_list, parse_number
 
 LabelKind = Literal["multiclass", "multilabel", "regression"]
 MISSING = "no label"
 UNKNOWN = "a label that the training part doesn't have"
 NO_NUMBER = "a label that is no number"
+NOT_FINITE = "a label that is NaN or infinite"
 NO_LIST = "a label that is no list of names"
 NO_NAME = "a label that is a list or an object"
 
@@ -39,7 +40,7 @@ class LabelSpace:
         if self.kind == "regression":
             number = parse_number(value)
             if number is None:
-                raise ValueError(NO_NUMBER)
+                raise ValueError(NOT_FINITE if is_not_finite(value) else NO_NUMBER)
             return number
         if self.kind == "multilabel":
             names = parse_list(value, self.separator)
@@ -61,8 +62,13 @@ class LabelSpace:
     def _find(self, name: str) -> int:
         index = self._index.get(name)
         if index is None:
-            raise ValueError(UNKNOWN)
+            raise ValueError(NOT_FINITE if is_not_finite(name) and self.is_numeric else UNKNOWN)
         return index
+
+    @cached_property
+    def is_numeric(self) -> bool:
+        """Whether all names are numbers, so that NaN among them is a gap and no class."""
+        return all(parse_number(name) is not None for name in self.names)
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -75,7 +81,9 @@ def build_label_space(choice: ColumnChoice, profile: LabelProfile, separator: st
         return LabelSpace("regression")
     if choice.multi_label:
         return LabelSpace("multilabel", sort_names(list(profile.list_names)), separator)
-    return LabelSpace("multiclass", sort_names(list(profile.names)))
+    finite = [name for name in profile.names if not is_not_finite(name)]
+    space = LabelSpace("multiclass", sort_names(finite))
+    return space if finite and space.is_numeric else LabelSpace("multiclass", sort_names(list(profile.names)))
 
 
 def sort_names(names: list[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from afina.data.rows import RowTable
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile
 from afina.data.text_formats import DelimitedFile
-from afina.errors import DataError
+from afina.errors import CLOSE, DataError
 
 __all__ = ["RowTable", "read_parts"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+DELIMITED = {".csv": ",", ".tsv": "\t"}
 OTHER_SUFFIXES = (
     ".txt",
     ".xls",
@@ -82,7 +83,38 @@ def _find_named(name: str) -> dict[str, Any]:
         return {"all": lambda: open_file(path)}
     if _is_path(name) or not is_hub_id(name):
         raise missing_file(path)
-    return _find_in_mapping(load_hub_dataset(name), f"the data set {name!r}")
+    return _find_on_hub(name)
+
+
+def _find_on_hub(name: str) -> dict[str, Any]:
+    """Openers of the parts of a data set on the Hub; what it brings beside them is told."""
+    dataset, commit = load_hub_dataset(name)
+    keys = choose_hub_parts(list(dataset))
+    if not keys:
+        raise DataError(
+            f"the data set {name!r} has no training part",
+            found=f"parts: {', '.join(map(repr, dataset)) or 'none'}",
+            expected="a part train (or train_sft), and maybe validation and test",
+            remedy="load the part in Python and give it to afina.fit",
+        )
+    others = [key for key in dataset if key not in keys.values()]
+    note = f"the data set {name!r}: commit {commit}" + (f"; parts left out: {', '.join(others)}" if others else "")
+    return {
+        part: lambda key=key, note=note if part == "train" else "": DatasetRows(
+            dataset[key], f"the data set {name!r}, part {key!r}", commit, note
+        )
+        for part, key in keys.items()
+    }
+
+
+def choose_hub_parts(keys: Sequence[str]) -> dict[str, str]:
+    """Keys of a data set by part: those with plain names, else those for fine-tuning (`_sft`); empty without train."""
+    for suffix in ("", "_sft"):
+        named = {key.lower().removesuffix(suffix): key for key in keys if key.lower().endswith(suffix)}
+        found = {PART_NAMES[name]: key for name, key in named.items() if name in PART_NAMES}
+        if "train" in found:
+            return found
+    return {}
 
 
 def _is_path(name: str) -> bool:
@@ -96,7 +128,7 @@ def missing_file(path: Path) -> DataError:
     if path.parent.is_dir():
         names = sorted(entry.name for entry in path.parent.iterdir())
         same_stem = [name for name in names if Path(name).stem.lower() == path.stem.lower()]
-        similar = list(dict.fromkeys([*same_stem, *difflib.get_close_matches(path.name, names, 3, 0.7)]))[:3]
+        similar = list(dict.fromkeys([*same_stem, *difflib.get_close_matches(path.name, names, 3, CLOSE)]))[:3]
         found = f"files with a similar name: {', '.join(similar)}" if similar else "no file with a similar name"
     else:
         found = f"there is no folder {path.parent} either"
@@ -148,37 +180,51 @@ def open_file(path: Path) -> Source:
         raise DataError(f"{path} can't be opened", found=str(error.strerror), expected="a file you may read") from None
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty", expected="a file with at least one row of data")
-    if suffix == ".csv":
-        return DelimitedFile(path, ",")
-    if suffix == ".tsv":
-        return DelimitedFile(path, "\t")
+    if suffix in DELIMITED:
+        return DelimitedFile(path, DELIMITED[suffix])
     if suffix == ".jsonl":
         return JsonLinesFile(path)
     return open_json(path) if suffix == ".json" else ParquetFile(path)
 
 
-def _find_in_mapping(parts: Mapping[Any, Any], what: str = "the data") -> dict[str, Any]:
+def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
     """Openers for a dict of parts, such as a `datasets.DatasetDict`."""
     by_part: dict[str, Any] = {}
     for key, value in parts.items():
         part = PART_NAMES.get(str(key).lower())
-        if part is None and what != "the data":
-            continue  # a data set of the Hub may bring more, such as imdb's "unsupervised"
         if part is None or part in by_part:
             raise DataError(
-                f"{what} has a part {key!r}",
+                f"the data has a part {key!r}",
                 found=f"parts: {', '.join(map(repr, parts))}",
                 expected="train, and maybe validation and test, each once",
                 remedy='give a dict such as {"train": rows, "test": rows}, or one table alone',
             )
-        by_part[part] = lambda value=value, part=part: open_object(value, f"{what}, part {part!r}")
+        by_part[part] = lambda value=value, part=part: open_object(value, f"the data, part {part!r}")
     if "train" not in by_part:
         raise DataError(
-            f"{what} has no training part",
+            "the data has no training part",
             found=f"parts: {', '.join(map(repr, parts)) or 'none'}",
             expected="a part train, and maybe validation and test",
         )
     return by_part
+
+
+def find_delimiter(source: Any, suffix: str) -> str | None:
+    """What separates the fields of the file that `source` is predicted from; None if it has another suffix."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = find_part_files(path)
+        path = files[choose_part(files)]
+    if suffix not in DELIMITED or path.suffix.lower() != suffix or not path.is_file():
+        return None
+    return DelimitedFile(path, DELIMITED[suffix]).find_delimiter()
+
+
+def choose_part(parts: Collection[str]) -> str:
+    """The part that is scored or predicted where a source brings several: the one furthest from training."""
+    return next(part for part in ("all", "test", "validation", "train") if part in parts)
 
 
 def open_object(value: Any, name: str) -> Source:

@@ -49,6 +49,8 @@ class RowTable:
     """What is wrong with the rows that were not kept."""
     notes: tuple[str, ...] = ()
     """What was done without asking."""
+    revision: str = ""
+    """Commit of the data set on the Hub; empty for what lies here."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from afina.data.cells import CellFaultError, build_array, find_cell_fault, find_text_fault, join_kinds
 from afina.data.findings import Findings, count
 from afina.data.rows import ARROW_TYPES, Kind, RowTable
-from afina.errors import DataError
+from afina.errors import DataError, describe_cause
 
 BATCH_BYTES = 4 * 2**20
 ROWS_FIRST, ROWS_MOST = 256, 8192
@@ -66,7 +66,7 @@ def spool_rows(source: Source, path: Path) -> RowTable:
         _check_any_rows(source, spool)
         os.replace(partial, path)
     except OSError as error:
-        raise DataError(f"{source.name} can't be read into {path.parent}", found=str(error)) from error
+        raise DataError(f"{source.name} can't be read into {path.parent}", found=describe_cause(error)) from error
     finally:
         partial.unlink(missing_ok=True)
     known: dict[str, Kind] = {name: kind or "text" for name, kind in kinds.items()}
@@ -78,6 +78,7 @@ def spool_rows(source: Source, path: Path) -> RowTable:
         spool.read_count,
         findings.problems(),
         tuple(findings.notes),
+        findings.revision,
     )
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from afina.data.findings import Findings
 from afina.data.text_formats import check_header
-from afina.errors import DataError
+from afina.errors import DataError, describe_cause
 
 BATCH_ROWS = 1000
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -168,17 +168,27 @@ class ParquetFile(ArrowRows):
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{self.name} can't be read as a parquet file",
-                found=str(error).splitlines()[0],
+                found=describe_cause(error, "the parquet reader"),
                 expected="a whole parquet file",
                 remedy="write or download the file again",
             ) from None
 
 
 class DatasetRows(ArrowRows):
-    """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded."""
+    """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded.
 
-    def __init__(self, dataset: Any, name: str) -> None:
-        self.dataset, self.name = dataset, name
+    Args:
+        revision: commit of the data set, where it came from the Hub.
+        note: what was done before without asking.
+    """
+
+    def __init__(self, dataset: Any, name: str, revision: str = "", note: str = "") -> None:
+        self.dataset, self.name, self.revision, self.note = dataset, name, revision, note
+
+    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        findings.revision = self.revision
+        findings.notes += [self.note] if self.note else []
+        yield from super().rows(findings)
 
     def batches(self) -> Iterator[Any]:
         if len(self.dataset):

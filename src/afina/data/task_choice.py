@@ -80,7 +80,7 @@ def _guess(table: RowTable, column: str, profile: LabelProfile) -> TaskChoice:
 def _guess_from_numbers(profile: LabelProfile) -> TaskChoice:
     if not profile.is_whole:
         return TaskChoice("text-regression", False, "labels are numbers with decimals")
-    values = sorted({int(parse_number(name) or 0) for name in profile.names})
+    values = sorted({int(number) for name in profile.names if (number := parse_number(name)) is not None})
     total = profile.kinds["number"]
     if len(values) <= CLASSES_OF_NUMBERS and not profile.is_capped:
         reason = f"labels are whole numbers with {len(values)} different values, {CLASSES_OF_NUMBERS} at most"

@@ -13,7 +13,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from afina.data.encoding import check_bytes, explain_bytes
 from afina.data.findings import Findings, count
@@ -40,9 +40,13 @@ class DelimitedFile:
         # The limit belongs to the process: it is put back, so that other readers keep theirs.
         limit = csv.field_size_limit(FIELD_CHARACTERS)
         try:
-            with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                delimiter = self._choose_delimiter(file.readline(FIELD_CHARACTERS), findings)
-                file.seek(0)
+            delimiter = self.find_delimiter()
+            if delimiter != self.delimiter:
+                plural = OTHER_DELIMITERS[delimiter]
+                findings.notes.append(
+                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
+                )
+            with self._open() as file:
                 yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), findings)
         finally:
             csv.field_size_limit(limit)
@@ -55,16 +59,17 @@ class DelimitedFile:
             counts = (f"{count(n, 'field')} in {count(rows, 'row')}" for n, rows in shown)
             findings.describe("ragged", ", ".join(counts))
 
-    def _choose_delimiter(self, header: str, findings: Findings) -> str:
-        if self.delimiter != "," or "," in header:
+    def find_delimiter(self) -> str:
+        """What separates the fields: the usual one, or in a csv file whose header has no comma what it has instead."""
+        if self.delimiter != ",":
             return self.delimiter
-        for delimiter, plural in OTHER_DELIMITERS.items():
-            if delimiter in header:
-                findings.notes.append(
-                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
-                )
-                return delimiter
-        return self.delimiter
+        with self._open() as file:
+            header = file.readline(FIELD_CHARACTERS)
+        others = [] if "," in header else [other for other in OTHER_DELIMITERS if other in header]
+        return others[0] if others else self.delimiter
+
+    def _open(self) -> TextIO:
+        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
     def _read(self, reader: Any, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = self._read_header(reader)
@@ -104,7 +109,7 @@ class DelimitedFile:
         except csv.Error as error:
             raise DataError(
                 f"{self.name}: the header can't be read",
-                found=str(error),
+                found=describe_fault(error),
                 expected="the names of the columns, quoted as in any csv file",
             ) from None
         if not all(_is_utf8(name) for name in header):
@@ -123,14 +128,28 @@ class DelimitedFile:
         first, last = lines
         where = f"on line {first:,} of the file" if first == last else f"on lines {first:,} to {last:,} of the file"
         if first == last and not str(error).startswith(("unexpected end", "field larger")):
-            findings.add("quote", row, f"{where}: {error}")
+            findings.add("quote", row, f"{where}: {describe_fault(error)}")
             return
         raise DataError(
             f"{self.name}: a quote opened in row {row} is not closed as it should be",
-            found=f"{where}: {error}",
+            found=f"{where}: {describe_fault(error)}",
             expected="quotes around the whole field, and each quote inside it written twice",
             remedy=f"look at row {row}, and close the quote or remove it",
         )
+
+
+def describe_fault(error: csv.Error) -> str:
+    """What the csv reader's error means."""
+    text = str(error)
+    if text.startswith("unexpected end"):
+        return "the file ends inside of quotes"
+    if text.startswith("field larger"):
+        return f"a field of more than {FIELD_CHARACTERS:,} characters"
+    if "expected after" in text:
+        return "more text behind a closing quote"
+    if text.startswith("new-line"):
+        return "a carriage return that ends no line"
+    return "a line that is no csv"
 
 
 def check_header(source: str, header: list[str]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from afina.data import labels as reasons
 from afina.data.columns import ColumnChoice
-from afina.data.findings import MEND, RowNumbers
+from afina.data.findings import MEND, OR_DROP, RowNumbers
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.data.split import Ints, hash_texts
@@ -28,10 +28,16 @@ EXPECTED = {
     NO_TEXT: "text that is more than white space",
     NOT_TEXT: "text",
     reasons.MISSING: "a label in each row",
-    reasons.UNKNOWN: "labels that stand in the training part too",
+    reasons.UNKNOWN: "labels that stand in the training part too: {names}",
     reasons.NO_NUMBER: "a number such as 3 or 0.5",
+    reasons.NOT_FINITE: "a finite number such as 3 or 0.5",
     reasons.NO_LIST: 'a list of names such as ["a", "b"]',
     reasons.NO_NAME: "the name of a class",
+}
+NAMES_SHOWN = 20
+REMEDIES = {
+    reasons.NO_NUMBER: f"write a number into these rows{OR_DROP}",
+    reasons.NOT_FINITE: f"write a number into these rows{OR_DROP}",
 }
 Labels = NDArray[np.int64] | NDArray[np.float32] | NDArray[np.uint8]
 
@@ -52,12 +58,17 @@ class UsableRows:
     found: dict[str, str] = field(default_factory=dict)
     """The value of the first row of each fault."""
 
-    def problems(self, table: RowTable, choice: ColumnChoice) -> list[Problem]:
-        listed = []
+    def problems(self, table: RowTable, choice: ColumnChoice, space: LabelSpace) -> list[Problem]:
+        """What an error says of the rows that can't be used."""
+        listed, known = [], ", ".join(space.names[:NAMES_SHOWN])
         for reason, rows in self.faults.items():
             names = choice.text_names if reason in (NO_TEXT, NOT_TEXT) else (choice.label,)
             where = f"{table.source}: rows with {reason} in {' or '.join(map(repr, names))}"
-            listed.append(Problem(where, self.found[reason], EXPECTED[reason], MEND, rows))
+            listed.append(
+                Problem(
+                    where, self.found[reason], EXPECTED[reason].format(names=known), REMEDIES.get(reason, MEND), rows
+                )
+            )
         return listed
 
 

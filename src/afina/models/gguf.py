@@ -14,13 +14,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from afina.errors import MissingExtraError, ModelError
+from afina.errors import MissingExtraError, ModelError, describe_cause
 from afina.models.gguf_check import GgufFacts, check_gguf
 from afina.models.gguf_config import load_config
 from afina.models.gguf_header import MAGIC, read_header
 from afina.models.gguf_tokenizer import build_tokenizer
 from afina.models.gguf_vocabulary import read_vocabulary
-from afina.models.load import first_line, quiet_transformers
+from afina.models.load import quiet_transformers
 
 __all__ = ["GgufFacts", "check_gguf", "convert_gguf", "is_gguf"]
 
@@ -71,7 +71,7 @@ def convert_gguf(path: Path, cache: Path) -> Path:
     except OSError as error:
         raise ModelError(
             f"{path} can't be converted into the folder {target}",
-            found=first_line(error),
+            found=describe_cause(error, "transformers"),
             remedy="AFINA_CACHE=FOLDER where there is room, and where you may write",
         ) from error
     return target
@@ -113,7 +113,7 @@ def _write_model(path: Path, unfinished: Path) -> None:
                 raise  # of the disk; transformers raises OSError without a number for many other things
             raise ModelError(
                 f"{path} can't be converted",
-                found=first_line(error),
+                found=describe_cause(error, "transformers"),
                 remedy="--model with the original model, of which the .gguf file was made",
             ) from error
 

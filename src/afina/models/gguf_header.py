@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from afina.errors import ModelError
+from afina.errors import ModelError, describe_cause
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -106,7 +106,7 @@ def read_header(path: Path) -> GgufHeader:
             entries = _read_table(reader, tensor_count)
     except OSError as error:
         raise ModelError(
-            f"{path} can't be read", found=error.strerror or str(error), remedy="--model with a readable .gguf file"
+            f"{path} can't be read", found=describe_cause(error), remedy="--model with a readable .gguf file"
         ) from None
     alignment = settings.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= MAX_ALIGNMENT or alignment.bit_count() != 1:

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afina.errors import ModelError, Problem
+from afina.errors import ModelError, Problem, describe_cause
 from afina.models.gguf_header import GgufHeader
 from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_vocabulary import CONTROL, GGML, UNKNOWN, USER_DEFINED, Vocabulary
-from afina.models.load import first_line, quiet_transformers
+from afina.models.load import quiet_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +70,7 @@ def build_tokenizer(header: GgufHeader, vocabulary: Vocabulary) -> PreTrainedTok
         except ModelError:
             raise
         except Exception as error:  # the tokenizers library raises plain Exceptions
-            raise _refuse(header, "that can't be built", first_line(error)) from error
+            raise _refuse(header, "that can't be built", describe_cause(error, "transformers")) from error
         context_length = header.find(f"{header.architecture}.context_length", int)
         tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(
             tokenizer_object=backend,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from afina.errors import ModelError, Problem
+from afina.errors import ModelError, Problem, describe_cause
 from afina.models.architectures import find_architecture
 from afina.models.fingerprint import hash_model
 from afina.models.layout import (
@@ -157,7 +157,7 @@ def _load_config(folder: Path) -> Any:
     except Exception as error:  # the classes of configs raise whatever they like
         raise ModelError(
             f"{folder / 'config.json'} is not accepted by transformers",
-            found=" ".join(str(error).split())[:300],
+            found=describe_cause(error, "transformers"),
             remedy="copy config.json from where the model was published",
         ) from None
 

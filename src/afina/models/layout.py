@@ -11,7 +11,6 @@ Nothing of the folder is run. Decisions:
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from afina.errors import ModelError, Problem
+from afina.errors import ModelError, Problem, describe_cause, find_close
 from afina.models.architectures import find_architecture, list_capable_types, list_model_types
 
 LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
@@ -89,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
         reason = f"{type(found).__name__} at the top"
     except (ValueError, RecursionError, OSError) as error:
-        found, reason = None, str(error) or type(error).__name__
+        found, reason = None, describe_cause(error)
     if isinstance(found, dict):
         return found
     raise ModelError(
@@ -138,8 +137,8 @@ def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
 
 
 def _describe_unknown(model_type: str, *, is_remote: bool) -> Problem:
-    near = difflib.get_close_matches(model_type, list_model_types(), n=1)
-    remedy = f'"model_type": "{near[0]}" in config.json, if that is what it is; ' if near else ""
+    near = find_close(model_type, list_model_types())
+    remedy = f'"model_type": "{near}" in config.json, if that is what it is; ' if near else ""
     if is_remote:
         return Problem(
             "the model needs Python code of its own, and code from a model's folder is never run",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.errors import ModelError
+from afina.errors import ModelError, describe_cause
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
         except Exception as error:  # any library error here means that the folder's tokenizer is unusable
-            raise ModelError(f"the tokenizer in {folder} can't be loaded", found=first_line(error)) from error
+            raise ModelError(
+                f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers")
+            ) from error
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token):
@@ -93,7 +95,9 @@ def load_classifier(
                 ignore_mismatched_sizes=True, quantization_config=quantization, **choose_attention(attention), **SAFE,
             )  # fmt: skip
         except Exception as error:
-            raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+            raise ModelError(
+                f"the model in {folder} can't be loaded", found=describe_cause(error, "transformers")
+            ) from error
     if attention == "auto":
         use_products(model)
     with contextlib.suppress(ModelError):  # a head of another make stays as it is
@@ -130,7 +134,9 @@ def load_language_model(
                 quantization_config=quantization, **choose_attention(attention), **SAFE,
             )  # fmt: skip
         except Exception as error:
-            raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+            raise ModelError(
+                f"the model in {folder} can't be loaded", found=describe_cause(error, "transformers")
+            ) from error
     if info["missing_keys"]:
         raise ModelError(
             f"the weights in {folder} are not those of a whole language model",
@@ -203,9 +209,3 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text with its type, short enough for one message."""
-    text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}"[:300]

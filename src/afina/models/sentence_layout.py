@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from afina.errors import ModelError
+from afina.errors import ModelError, describe_cause
 from afina.models.heads import Fp32Linear, PooledClassifier
-from afina.models.load import SAFE, choose_attention, first_line, quiet_transformers, use_products
+from afina.models.load import SAFE, choose_attention, quiet_transformers, use_products
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,7 +86,9 @@ def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifi
         head = Fp32Linear(shape["in_features"], shape["out_features"])
         head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in tensors.items()})
     except Exception as error:
-        raise ModelError(f"the model in {folder} can't be loaded", found=first_line(error)) from error
+        raise ModelError(
+            f"the model in {folder} can't be loaded", found=describe_cause(error, "transformers")
+        ) from error
     if attention == "auto":
         use_products(backbone)
     return PooledClassifier(backbone, pooling, head).eval()

@@ -13,7 +13,7 @@ import numpy as np
 
 from afina import __version__
 from afina.config.reason import Reason
-from afina.errors import RunFolderError
+from afina.errors import RunFolderError, describe_cause
 from afina.evaluation.baselines import score_baselines
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
@@ -25,6 +25,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
 from afina.runs.predictions import write_predictions
+from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
@@ -58,6 +59,7 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     write_predictions(
         folder.path / "predictions.jsonl", parts["test"].row_numbers, task.predict(learned.logits["test"], learned.fit)
     )
+    write_seen_texts(folder, [prepared.examples.parts[name].hashes for name in learned.parts])
     report = build_report(prepared, learned, scores, baselines, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])
@@ -130,7 +132,7 @@ def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
         )
         raise RunFolderError(
             f"the model can't be written to {folder.model}",
-            found=str(error),
+            found=describe_cause(error, "safetensors"),
             remedy=f"free some space, then afina {again}",
         ) from error
 

@@ -22,8 +22,16 @@ def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narra
         go_through(config, folder, source, narrator)
     except BaseException as error:
         if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
-            folder.discard()
+            discard(folder, narrator)
         raise_stop(error, folder)
+
+
+def discard(folder: RunFolder, narrator: Narrator) -> None:
+    """Remove the folder, and say so if it was already told where the run is."""
+    was_told = folder.config.exists()
+    folder.discard()
+    if was_told:
+        narrator.say(f"nothing was learned yet, so {folder.path} is removed again")
 
 
 def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:

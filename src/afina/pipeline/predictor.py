@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from afina.config.load import load_config
-from afina.data.columns import check_columns
+from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode import Texts, encode_texts
+from afina.data.examples import Part
+from afina.data.findings import OR_DROP
 from afina.data.labels import LabelSpace
-from afina.data.read import read_parts
+from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
+from afina.data.task_choice import KnownTask
+from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError, Problem
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.runs.folder import RunFolder, open_run
+from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
 from afina.techniques.base import Setup
@@ -109,50 +114,39 @@ class Predictor:
             yield {**row, **summarise_prediction(found.get(i), self.task.labels.kind)}
 
     def evaluate_source(self, source: Any) -> dict[str, Any]:
-        """`metrics` and `intervals` of all rows of a labelled file, and how many `rows` there are."""
-        label = str(self.columns["label"])
+        """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them."""
         with open_rows(source) as rows:
-            check_columns(rows.table, [*self.text_names, label])
-            problems = list(rows.table.problems)
-            texts, labels = self._read_labelled(rows.table, label, problems)
-            refuse_problems(problems)
-        logits_NC = np.concatenate(
-            [self.logits(texts[i : i + ROWS_AT_ONCE]) for i in range(0, len(texts), ROWS_AT_ONCE)]
-        )
+            part = self._find_labelled(rows.table)
+            logits_NC = np.concatenate([self.logits(texts) for texts in part.texts(ROWS_AT_ONCE)])
         settings = self.config.evaluation
-        intervals = self.task.intervals(logits_NC, labels, self.fit, settings.bootstrap_resamples, self.config.seed)
-        scores = self.task.score(logits_NC, labels, self.fit)
+        intervals = self.task.intervals(
+            logits_NC, part.labels, self.fit, settings.bootstrap_resamples, self.config.seed
+        )
+        scores = self.task.score(logits_NC, part.labels, self.fit)
         return {
             "run": str(self.folder.path),
             "technique": self.technique.name,
-            "rows": len(texts),
+            "primary_metric": self.task.primary_metric,
+            "rows": len(part),
+            "rows_seen": count_seen_texts(self.folder, part.hashes),
             "metrics": {f"test/{name}": value for name, value in scores.items()},
             "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
         }
 
-    def _read_labelled(self, table: RowTable, label: str, problems: list[Problem]) -> tuple[Any, Any]:
-        names = [*self.text_names, label]
-        texts: list[Any] = []
-        labels: list[Any] = []
-        bad: dict[str, list[int]] = {}
-        numbers = iter(table.row_numbers)
-        for columns in table.columns(*names):
-            for *parts, value in zip(*columns, strict=True):
-                number = int(next(numbers))
-                if not all(is_text(part) for part in parts):
-                    bad.setdefault("an empty text", []).append(number)
-                    continue
-                try:
-                    labels.append(self.task.labels.encode(value))
-                except ValueError as error:
-                    bad.setdefault(str(error), []).append(number)
-                    continue
-                texts.append(tuple(parts) if len(parts) == 2 else parts[0])
-        known = ", ".join(self.task.labels.names[:20])
-        problems.extend(
-            Problem(what, expected=known and f"labels among {known}", rows=rows) for what, rows in bad.items()
-        )
-        return texts, arrange_labels(labels, self.task.labels)
+    def _find_labelled(self, table: RowTable) -> Part:
+        """All rows with their labels encoded.
+
+        Raises:
+            DataError: with every row that has no text, or no label that the model knows.
+        """
+        space, label = self.task.labels, str(self.columns["label"])
+        check_columns(table, [*self.text_names, label])
+        task = cast(KnownTask, self.task.name)
+        text, pair = str(self.columns["text"]), self.columns["text_pair"]
+        choice = ColumnChoice(text, pair, label, task, space.kind == "multilabel")
+        usable = find_usable_rows(table, choice, space)
+        refuse_problems([*table.problems, *usable.problems(table, choice, space)])
+        return Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
 
 
 def open_setup(folder: RunFolder, precision: str) -> Setup:
@@ -169,18 +163,6 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     return Setup(base, reference, head, pad_id, config, precision)
 
 
-def arrange_labels(labels: list[Any], space: LabelSpace) -> Any:
-    """Encoded labels as the array that a task scores."""
-    if space.kind == "regression":
-        return np.asarray(labels, np.float32)
-    if space.kind == "multiclass":
-        return np.asarray(labels, np.int64)
-    marks_NC = np.zeros((len(labels), len(space.names)), np.uint8)
-    for row, indices in enumerate(labels):
-        marks_NC[row, indices] = 1
-    return marks_NC
-
-
 @dataclass
 class open_rows:  # noqa: N801  a context manager, used like a function
     """The rows of a source on disk while they are in use; a folder means its test part."""
@@ -191,7 +173,7 @@ class open_rows:  # noqa: N801  a context manager, used like a function
         self.work = tempfile.TemporaryDirectory(prefix="afina-")
         try:
             parts = read_parts(self.source, Path(self.work.name))
-            self.table = next(parts[name] for name in ("all", "test", "validation", "train") if name in parts)
+            self.table = parts[choose_part(parts)]
         except BaseException:
             self.work.cleanup()
             raise
@@ -209,8 +191,8 @@ def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
 
 
 def refuse_problems(problems: Iterable[Problem]) -> None:
-    """Raise them all at once, if there are any."""
-    found = list(problems)
+    """Raise them all at once, if there are any. Rows that are predicted or scored can't be dropped: all come out."""
+    found = [replace(problem, remedy=problem.remedy.removesuffix(OR_DROP)) for problem in problems]
     if found:
         raise DataError(problems=found)
 

@@ -228,6 +228,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
     return {
         "hash": examples.data_hash,
         "source": examples.source,
+        "revision": examples.parts["train"].table.revision or None,
         "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
         "labels": examples.labels.as_dict(),
         "counts": examples.counts,

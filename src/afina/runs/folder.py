@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.config.run import RunConfig
-from afina.errors import RunFolderError
+from afina.errors import RunFolderError, describe_cause
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -69,8 +69,12 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one file whole: under another name, then renamed."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write one file whole: under another name, then renamed."""
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -85,7 +89,7 @@ class RunFolder:
             remedy = f"afina resume {self.path}" if not self.is_finished else ""
             raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.path / name} can't be read", found=str(error)) from None
+            raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
 
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
@@ -122,7 +126,9 @@ def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(f"the folder {path} can't be made", found=str(error), remedy="another --output") from None
+        raise RunFolderError(
+            f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"
+        ) from None
     return RunFolder(path, made)
 
 

@@ -34,14 +34,19 @@ def check_output(path: Path) -> None:
         )
 
 
-def write_rows(rows: Iterator[Mapping[str, Any]], path: Path) -> int:
-    """Write all rows whole or not at all (under another name, then renamed), and count them."""
+def write_rows(rows: Iterator[Mapping[str, Any]], path: Path, delimiter: str | None = None) -> int:
+    """Write all rows whole or not at all (under another name, then renamed), and count them.
+
+    Args:
+        delimiter: between the fields of csv and tsv; None for the usual one.
+    """
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
         with open(unfinished, "w", encoding="utf-8", newline="") as file:
-            count = (
-                write_json_lines(rows, file) if path.suffix == ".jsonl" else write_delimited(rows, file, path.suffix)
-            )
+            if path.suffix == ".jsonl":
+                count = write_json_lines(rows, file)
+            else:
+                count = write_delimited(rows, file, delimiter or DELIMITERS[path.suffix])
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -57,12 +62,12 @@ def write_json_lines(rows: Iterator[Mapping[str, Any]], file: Any) -> int:
     return count
 
 
-def write_delimited(rows: Iterator[Mapping[str, Any]], file: Any, suffix: str) -> int:
+def write_delimited(rows: Iterator[Mapping[str, Any]], file: Any, delimiter: str) -> int:
     """A header and the rows; lists and mappings are written as JSON, nothing as an empty cell."""
     first = next(rows, None)
     if first is None:
         return 0
-    writer = csv.writer(file, delimiter=DELIMITERS[suffix])
+    writer = csv.writer(file, delimiter=delimiter)
     writer.writerow(first.keys())
     count = 0
     for row in itertools.chain([first], rows):

@@ -7,14 +7,13 @@ them.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.reason import Reason
-from afina.errors import ConfigError
+from afina.errors import ConfigError, find_close
 from afina.kernels.lora import use_lora_products
 from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, quiet_transformers
@@ -149,7 +148,7 @@ def check_target_names(wanted: Iterable[str], layers: list[str], names: list[str
     unknown = [name for name in wanted if not any(path == name or path.endswith(f".{name}") for path in layers)]
     if not unknown:
         return
-    near = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
+    near = [match for name in unknown if (match := find_close(name, names))]
     raise ConfigError(
         f"lora.target_modules names layers that the model doesn't have: {', '.join(unknown)}",
         found=", ".join(names),

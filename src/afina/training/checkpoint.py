@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afina.errors import RunFolderError
+from afina.errors import RunFolderError, describe_cause
 from afina.techniques.base import iterate_trainable
 
 FORMAT = 1
@@ -80,7 +80,7 @@ class CheckpointStore:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise RunFolderError(
                 f"the checkpoint {target} can't be written",
-                found=str(error),
+                found=describe_cause(error, "safetensors"),
                 remedy=f"free some space, then afina resume {self.folder.parent}",
             ) from error
         self.prune(state["step"], state.get("best_step"))

@@ -42,6 +42,9 @@ def test_an_empty_file_and_an_empty_heading_say_nothing(tmp_path: Path) -> None:
     assert load_config(file, {"training.learning_rate": 0.1}).training.learning_rate == 0.1
 
 
+NAMES = ", ".join(sorted({*RunConfig.model_fields, *(key.rsplit(".", 1)[-1] for key in list_keys())}))
+
+
 def test_all_problems_are_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, {
@@ -54,10 +57,10 @@ def test_all_problems_are_said_at_once() -> None:
         "     do: did you mean training.learning_rate?\n"
         "2. the setting seed doesn't fit\n"
         "     found: -1\n"
-        "     expected: greater than or equal to 0\n"
+        "     expected: a whole number from 0 and below 2,147,483,648\n"
         "3. the setting training.learning_rate doesn't fit\n"
         "     found: 'fast'\n"
-        "     expected: number, unable to parse string as a number, or 'auto'\n"
+        "     expected: a number above 0 and up to 1, or auto\n"
         "4. the technique full doesn't read the settings under lora\n"
         "     found: lora.lora_alpha, lora.r\n"
         "     do: leave them out, or --technique lora"
@@ -72,18 +75,41 @@ def test_all_problems_are_said_at_once() -> None:
             "unknown setting training.epochs\n  do: did you mean training.num_train_epochs?",
         ),
         ({"trainin": {"seed": 1}}, "unknown setting trainin\n  do: did you mean training?"),
-        ({"zzzzz": 1}, "unknown setting zzzzz\n  do: afina train --help lists the settings"),
+        (
+            {"lora": {"zzzzz": 1}},
+            "unknown setting lora.zzzzz\n  expected: one of lora_alpha, lora_dropout, r, target_modules",
+        ),
+        (
+            {"features": {"flods": 1}, "batch": 1},
+            "2 problems\n1. unknown setting features.flods\n     do: did you mean features.folds?\n"
+            f"2. unknown setting batch\n     expected: one of {NAMES}",
+        ),
         ({"learning_rate": 1}, "unknown setting learning_rate\n  do: did you mean training.learning_rate?"),
         ({"training": 5}, "the setting training doesn't fit\n  found: 5\n  expected: key: value lines"),
         (
             {"lora": {"target_modules": "q_proj"}},
             "the setting lora.target_modules doesn't fit\n  found: 'q_proj'\n"
-            "  expected: list such as [a, b], or 'auto' or 'all-linear'",
+            "  expected: a list such as [a, b], or auto or all-linear",
         ),
         (
             {"training": {"learning_rate": float("nan")}},
             "the setting training.learning_rate doesn't fit\n  found: nan\n"
-            "  expected: a finite number, or 'auto'",
+            "  expected: a number above 0 and up to 1, or auto",
+        ),
+        (
+            {"training": {"num_train_epochs": "abc", "lr_scheduler_type": "step"}},
+            "2 problems\n1. the setting training.num_train_epochs doesn't fit\n     found: 'abc'\n"
+            "     expected: a whole number above 0, or auto\n"
+            "2. the setting training.lr_scheduler_type doesn't fit\n     found: 'step'\n"
+            "     expected: linear, cosine or constant",
+        ),
+        (
+            {"training": {"gradient_checkpointing": 3, "dropout": 1}, "output": 7},
+            "3 problems\n1. the setting output doesn't fit\n     found: 7\n     expected: text\n"
+            "2. the setting training.dropout doesn't fit\n     found: 1\n"
+            "     expected: a number from 0 and below 1, or model\n"
+            "3. the setting training.gradient_checkpointing doesn't fit\n     found: 3\n"
+            "     expected: true or false",
         ),
         (
             {"technique": "lora", "quantization": {"bnb_4bit_quant_type": "fp4"}},
@@ -126,8 +152,8 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
         ),
         (b"a: [1\n", "the config file {file} can't be read\n"
                       "  found: expected ',' or ']', but got '<stream end>' (line 2, column 1)"),
-        (b"a: \xff\n", "the config file {file} can't be read\n  found: 'utf-8' codec can't decode byte 0xff"
-                       " in position 3: invalid start byte"),
+        (b"a: \xff\n", "the config file {file} can't be read\n  found: bytes that are not UTF-8, the first"
+                       " at offset 3"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_description_is_refused(content: bytes, message: str, tmp_path: Path) -> None:

@@ -410,7 +410,7 @@ def test_all_problems_of_all_parts_come_in_one_error(tmp_path: Path) -> None:
     assert message(tmp_path, tmp_path / "spool") == (
         "6 problems\n"
         "1. train.jsonl: rows that are not valid JSON (row 27)\n"
-        "     found: Expecting property name enclosed in double quotes at character 2\n"
+        "     found: a key that isn't in double quotes at character 2\n"
         "     expected: one JSON object a row\n"
         f"     do: {MEND}\n"
         "2. train.jsonl: rows with no prompt in 'prompt' (rows 21, 22)\n"

@@ -93,6 +93,14 @@ def test_pairs_multi_label_and_regression(tmp_path: Path) -> None:
     assert part.labels.dtype == np.float32
     assert part.labels.tolist() == pytest.approx([(n - 1) / 10 for n in part.row_numbers])
     assert numbers.class_counts == {"train": {}, "validation": {}, "test": {}}
+    for rows, strata in (
+        (examples, "the rarest label of each row"),
+        (numbers, "size of the number, in tenths of the rows"),
+        (load(make_rows(60), tmp_path / "c"), "label"),
+    ):
+        assert rows.notes[-1].endswith(
+            f"validation and test chosen with seed 42, stratified by {strata}, equal texts on one side"
+        )
 
 
 BAD = [
@@ -107,7 +115,7 @@ def test_all_problems_of_all_parts_come_in_one_error(tmp_path: Path) -> None:
     assert message(tmp_path, tmp_path / "spool") == (
         "6 problems\n"
         "1. train.jsonl: rows that are not valid JSON (row 26)\n"
-        "     found: Expecting property name enclosed in double quotes at character 2\n"
+        "     found: a key that isn't in double quotes at character 2\n"
         "     expected: one JSON object a row\n"
         f"     do: {MEND}\n"
         "2. train.jsonl: rows with no text in 'text' (rows 21, 22)\n"
@@ -128,9 +136,38 @@ def test_all_problems_of_all_parts_come_in_one_error(tmp_path: Path) -> None:
         f"     do: {MEND}\n"
         "6. test.jsonl: rows with a label that the training part doesn't have in 'label' (row 1)\n"
         '     found: "other"\n'
-        "     expected: labels that stand in the training part too\n"
+        "     expected: labels that stand in the training part too: neg, pos\n"
         f"     do: {MEND}"
     )
+
+
+@pytest.mark.parametrize("task", ["auto", "text-regression"])
+@pytest.mark.parametrize("spelling", ["nan", "NaN", "inf", "-Infinity"])
+def test_a_number_that_is_not_finite_is_said_by_row(spelling: str, task: Any, tmp_path: Path) -> None:
+    lines = [f"text {i},{spelling if i in (3, 30) else i / 7}\n" for i in range(40)]
+    (tmp_path / "a.csv").write_text("text,score\n" + "".join(lines))
+    assert message(tmp_path / "a.csv", tmp_path / "spool", task) == (
+        "a.csv: rows with a label that is NaN or infinite in 'score' (rows 4, 31)\n"
+        f'  found: "{spelling}"\n'
+        "  expected: a finite number such as 3 or 0.5\n"
+        "  do: write a number into these rows, or leave them out with --set data.on_bad_rows=drop"
+    )
+    examples = load(tmp_path / "a.csv", tmp_path / "spool", task, on_bad_rows="drop")
+    assert examples.labels.kind == "regression"
+    assert examples.counts["used"] == 38
+    assert np.isfinite(np.concatenate([part.labels for part in examples.parts.values()])).all()
+
+
+def test_nan_is_a_gap_among_numbers_and_a_class_among_words(tmp_path: Path) -> None:
+    def label(names: list[str]) -> list[dict[str, Any]]:
+        return [{"text": f"text {i}", "label": names[i % len(names)]} for i in range(60)]
+
+    assert "rows with a label that is NaN or infinite in 'label' (20 rows: 3, " in message(
+        label(["0", "1", "nan"]), tmp_path / "a"
+    )
+    examples = load(label(["0", "1", "nan"]), tmp_path / "b", on_bad_rows="drop")
+    assert examples.labels.names == ("0", "1")
+    assert load(label(["nan", "naan", "pita"]), tmp_path / "c").labels.names == ("naan", "nan", "pita")
 
 
 def test_drop_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.data import spool
-from afina.data.read import read_parts
+from afina.data.read import find_delimiter, read_parts
 from afina.errors import AfinaError, DataError
 
 MEND = "mend these rows, or leave them out with --set data.on_bad_rows=drop"
@@ -159,7 +159,7 @@ def test_all_bad_rows_of_a_csv_are_listed_by_kind(tmp_path: Path) -> None:
         "  expected: one field for each column\n"
         f"  do: {MEND}",
         "a.csv: rows with a stray quote (row 5)\n"
-        "  found: on line 6 of the file: ',' expected after '\"'\n"
+        "  found: on line 6 of the file: more text behind a closing quote\n"
         "  expected: quotes around the whole field, and each quote inside it written twice\n"
         f"  do: {MEND}",
         "a.csv: rows with bytes that are not UTF-8 (row 2)\n"
@@ -225,6 +225,18 @@ def test_other_delimiters_are_used_and_told(tmp_path: Path, mark: str, plural: s
     table = read(write(tmp_path, "a.csv", f'text{mark}label\n"a{mark}b"{mark}1\n'), tmp_path)
     assert list_columns(table) == {"text": [f"a{mark}b"], "label": ["1"]}
     assert table.notes == (f"a.csv: the header has no comma but {plural}, so {plural} separate its fields",)
+    assert find_delimiter(tmp_path / "a.csv", ".csv") == mark
+    assert find_delimiter(tmp_path / "a.csv", ".tsv") is None
+
+
+def test_the_delimiter_of_what_is_predicted(tmp_path: Path) -> None:
+    for name, text in {"train.csv": "t,l\na,b\n", "test.csv": "t;l\na;b\n", "a.tsv": "t;u\tl\n"}.items():
+        write(tmp_path, name, text)
+    assert find_delimiter(tmp_path, ".csv") == ";", "a folder is predicted from its test part"
+    assert find_delimiter(str(tmp_path / "train.csv"), ".csv") == ","
+    assert find_delimiter(tmp_path / "a.tsv", ".tsv") == "\t"
+    for source in (tmp_path / "none.csv", [{"t": "a"}], "some/dataset"):
+        assert find_delimiter(source, ".csv") is None
 
 
 def test_quotes_newlines_and_huge_fields_are_data(tmp_path: Path) -> None:
@@ -265,7 +277,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "a.csv",
             b't,l\na,1\n"b,2\nc,3\n',
             "a.csv: a quote opened in row 2 is not closed as it should be\n"
-            "  found: on lines 3 to 4 of the file: unexpected end of data\n"
+            "  found: on lines 3 to 4 of the file: the file ends inside of quotes\n"
             "  expected: quotes around the whole field, and each quote inside it written twice\n"
             "  do: look at row 2, and close the quote or remove it",
         ),
@@ -289,7 +301,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "a.json",
             b'[{"a": 1}, {"a": 2',
             "a.json is not an array of JSON objects at row 2\n"
-            "  found: Expecting ',' delimiter at character 8\n"
+            "  found: no comma between two values at character 8\n"
             "  expected: one JSON object a row\n"
             "  do: mend the file there; nothing after that place can be read",
         ),
@@ -462,7 +474,7 @@ def test_hub_without_network_is_one_clear_error(tmp_path: Path, monkeypatch: pyt
         raise ConnectionError(f"no way to {name}\nand a long trace")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", fail)
-    assert "found: ConnectionError: no way to nobody/nothing\n" in message("nobody/nothing", tmp_path)
+    assert "found: datasets says: no way to nobody/nothing\n" in message("nobody/nothing", tmp_path)
 
 
 @given(content=st.binary(max_size=200), suffix=st.sampled_from(["csv", "tsv", "jsonl", "json", "parquet"]))

@@ -189,9 +189,9 @@ def test_adapter(copy_model: Copy) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("{", "a key that isn't in double quotes (line 1, column 2)"),
         ("[]", "list at the top"),
-        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("", "no value where one should be (line 1, column 1)"),
     ],
 )
 def test_broken_config(copy_model: Copy, text: str, found: str) -> None:

@@ -13,17 +13,20 @@ from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations
 from afina.data.encode_conversations import Encoding, TrainedRows, encode_conversations
+from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
+from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
+from afina.runs.seen_texts import count_seen_texts
 from afina.training.loop import start_accelerator
 from afina.training.next_tokens import NextTokens
 
 
 def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
-    """`metrics` and `intervals` over the learned tokens of all rows of a file, and how many `rows` there are.
+    """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them.
 
     Raises:
         DataError: with every row that can't be used.
@@ -31,9 +34,9 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
     encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        data = encode_table(
-            rows.table, ConversationColumns(speaker.form, speaker.columns), speaker, encoding, Path(work)
-        )
+        columns = ConversationColumns(speaker.form, speaker.columns)
+        part, data = encode_table(rows.table, columns, speaker, encoding, Path(work))
+        hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(speaker.tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
         accelerator = start_accelerator(speaker.device, speaker.precision)
         counts = NextTokens(data, data, pad_id, batch).measure(speaker.model, data, accelerator)
@@ -42,7 +45,9 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     return {
         "run": str(folder.path),
         "technique": config.technique,
+        "primary_metric": PRIMARY_METRIC,
         "rows": len(data),
+        "rows_seen": count_seen_texts(folder, hashes_N),
         "metrics": metrics,
         "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
     }
@@ -50,17 +55,17 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
 
 def encode_table(
     table: RowTable, columns: ConversationColumns, speaker: Speaker, encoding: Encoding, work: Path
-) -> TrainedRows:
-    """All rows of a table as tokens and marks.
+) -> tuple[ConversationPart, TrainedRows]:
+    """All rows of a table, and those with an answer to score as tokens and marks.
 
     Raises:
         DataError: with every row that can't be used, or if there is nothing to score.
     """
     check_columns(table, [name for role, name in columns.names.items() if role not in OPTIONAL])
     usable, problems = find_usable_conversations(table, columns)
-    part = ConversationPart("test", table, columns, usable.indices)
+    part = ConversationPart("test", table, columns, usable.indices, usable.hashes)
     data, tally = encode_conversations(part, speaker.tokenizer, encoding, work)
     refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
     if not len(data):
-        raise DataError(f"{table.source} holds no answer to score", found=f"{np.size(usable.indices)} rows")
-    return data
+        raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))
+    return part, data

@@ -26,12 +26,14 @@ from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION
+from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.text_generation import score_answers
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
 
 UNTOUCHED = "untouched model"
+PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
 SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
@@ -54,6 +56,7 @@ def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrat
         f"proof: the saved model, loaded afresh, gives the same logits at {proof['rows']} places"
         f" (largest difference {proof['largest_difference']:.1e})"
     )
+    write_seen_texts(folder, [prepared.conversations.parts["train"].hashes])
     report = build_report(prepared, learned, before, after, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])
@@ -158,11 +161,11 @@ def build_report(
         "rows": describe_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "notes": narrator.notes,
-        "primary_metric": "loss",
+        "primary_metric": PRIMARY_METRIC,
         "metrics": {**{f"validation/{name}": value for name, value in learned.validation.items()}, **after["metrics"]},
         "intervals": after["intervals"],
         "gain": {f"test/{name}": list(bounds) for name, bounds in gain.items()},
-        "baselines": {UNTOUCHED: {**before, "seconds": 0.0, "note": ""}},
+        "baselines": {UNTOUCHED: {**before, "seconds": None, "note": ""}},
         "generations": list_answers(prepared, learned),
         "mask": show_masks(prepared),
         "history": read_history(prepared.folder.history),

@@ -189,6 +189,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
     return {
         "hash": conversations.data_hash,
         "source": conversations.source,
+        "revision": conversations.parts["train"].table.revision or None,
         "form": conversations.columns.form,
         "columns": conversations.columns.names,
         "counts": conversations.counts,

@@ -16,7 +16,7 @@ from afina.data.columns import check_columns
 from afina.data.conversation_columns import Form, parse_objects
 from afina.data.encode_conversations import ask, join_prompt
 from afina.data.rows import RowTable
-from afina.errors import ConfigError, DataError
+from afina.errors import ConfigError, DataError, describe_cause
 from afina.models.feature_cache import locate_cache
 from afina.models.features import autocast
 from afina.models.gguf import convert_gguf, is_gguf
@@ -115,7 +115,7 @@ class Speaker:
         except ChatFaultError as fault:
             raise DataError(f"a prompt with {fault}", found=fault.detail) from None
         except Exception as error:  # a template raises whatever it likes
-            raise DataError("the chat template refuses a prompt", found=str(error)[:200]) from None
+            raise DataError("the chat template refuses a prompt", found=describe_cause(error, "the template")) from None
         return list(self.tokenizer(found, add_special_tokens=False)["input_ids"])
 
     def answer(self, prompts: Sequence[Prompt], max_new_tokens: int = MAX_NEW_TOKENS) -> list[str]:
