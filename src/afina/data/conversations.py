@@ -10,6 +10,7 @@ Letters: N rows.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,14 +131,14 @@ class _Scan:
 
     def __init__(self, table: RowTable, columns: ConversationColumns) -> None:
         self.table, self.columns = table, columns
-        self.indices: list[int] = []
+        self.indices = array("q")
         self.digest = hashlib.sha256()
         self.faults: dict[str, RowNumbers] = {}
         self.first: dict[str, RowFaultError] = {}
 
     def run(self) -> UsableRows:
         hashes_N = hash_texts(self._prompts())
-        indices_N, no_labels = np.array(self.indices, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        indices_N, no_labels = np.array(self.indices, np.int64), np.zeros(0, np.int64)
         return UsableRows(indices_N, no_labels, hashes_N, self.digest.hexdigest(), self.faults)
 
     def _prompts(self) -> Iterator[tuple[str, ...]]:

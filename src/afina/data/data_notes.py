@@ -11,7 +11,8 @@ import numpy as np
 
 from afina.data.findings import count
 from afina.data.labels import LabelKind, LabelSpace
-from afina.data.usable_rows import UsableRows
+from afina.data.split import Ints
+from afina.data.usable_rows import Labels, UsableRows
 
 CLASSES_SHOWN = 5
 STRATA: dict[LabelKind, str] = {
@@ -38,11 +39,18 @@ def note_duplicates(usable: dict[str, UsableRows], space: LabelSpace) -> list[st
                 rows = f"{count(shared, 'row')} of the {name} part"
                 notes.append(f"texts that stand in the training part too: {rows}; its figures may flatter")
     if space.kind == "multiclass":
-        pairs = np.unique(np.stack([usable[first].hashes, usable[first].labels.astype(np.int64)]), axis=1)
-        torn = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+        torn = count_torn(usable[first].hashes, usable[first].labels)
         if torn:
             notes.append(f"{count(torn, 'text')} of the training data have more than one label")
     return notes
+
+
+def count_torn(hashes_N: Ints, labels_N: Labels) -> int:
+    """How many texts have more than one label."""
+    order_N = np.lexsort((labels_N, hashes_N))
+    hashes_N, labels_N = hashes_N[order_N], labels_N[order_N]
+    is_torn = (hashes_N[1:] == hashes_N[:-1]) & (labels_N[1:] != labels_N[:-1])
+    return len(np.unique(hashes_N[1:][is_torn]))
 
 
 def note_absent(class_counts: dict[str, dict[str, int]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows of one part of the data, on disk in an Arrow file that is mapped into memory and read in batches.
+"""Rows of one part of the data, on disk in an Arrow file that is read in batches.
 
 The first column of the file holds the row numbers, the others stand in the order of `kinds`. A column whose
 values are of several kinds, or are lists or objects, is stored as JSON text and decoded on reading.
@@ -92,7 +92,8 @@ class RowTable:
 
     @cached_property
     def _reader(self) -> Any:
-        return pa.ipc.open_file(pa.memory_map(str(self.path)))
+        # Not a memory map: what is read of one stays resident, and grows with the rows.
+        return pa.ipc.open_file(pa.OSFile(str(self.path)))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Numbers = NDArray[np.int32]
+Parts = NDArray[np.int8]
 QUANTILES = 10
 KEEPER = "train"
+GROUPS_AT_ONCE = 8192
 
 
 def split_rows(groups_N: Ints, strata_N: Ints, fractions: Mapping[str, float], seed: int) -> dict[str, Ints]:
@@ -29,37 +33,48 @@ def split_rows(groups_N: Ints, strata_N: Ints, fractions: Mapping[str, float], s
     `fractions` sum to 1 and have a key "train". Rows of one group stay together; each stratum has a row in
     train, and a stratum with a single group is there whole, beyond its fraction.
     """
-    groups_N = np.unique(groups_N, return_inverse=True)[1]
-    strata_N = np.unique(strata_N, return_inverse=True)[1]
-    strata_G = _find_group_strata(groups_N, strata_N)
-    sizes_G = np.bincount(groups_N)
+    group_N = _number_values(groups_N)
+    stratum_N = _number_values(strata_N)
+    strata_G = _find_group_strata(group_N, stratum_N)
+    sizes_G = np.bincount(group_N).astype(np.int32)
     names = list(fractions)
     parts_G = _deal(strata_G, sizes_G, list(fractions.values()), names.index(KEEPER), seed)
     _fill_empty_parts(parts_G, strata_G, sizes_G, names)
-    _give_train_each_stratum(parts_G, groups_N, strata_N, names.index(KEEPER))
-    parts_N = parts_G[groups_N]
+    _give_train_each_stratum(parts_G, group_N, stratum_N, names.index(KEEPER))
+    parts_N = parts_G[group_N]
     return {name: np.flatnonzero(parts_N == i) for i, name in enumerate(names)}
 
 
-def _find_group_strata(groups_N: Ints, strata_N: Ints) -> Ints:
+def _number_values(values_N: Ints) -> Numbers:
+    """The place of each value among the distinct ones (N,): `np.unique`'s inverse for a third of its memory."""
+    order_N = np.argsort(values_N, kind="stable")
+    numbers_N = np.empty(len(values_N), np.int32)
+    numbers_N[order_N] = np.cumsum(_find_changes(values_N[order_N]), dtype=np.int32) - 1
+    return numbers_N
+
+
+def _find_changes(sorted_N: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Whether each value is the first of its kind (N,)."""
+    is_first_N = np.ones(len(sorted_N), np.bool_)
+    is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
+    return is_first_N
+
+
+def _find_group_strata(groups_N: Numbers, strata_N: Numbers) -> Numbers:
     """The rarest stratum among the rows of each group (G,)."""
-    rarity_N = np.bincount(strata_N)[strata_N]
+    rarity_N = np.bincount(strata_N).astype(np.int32)[strata_N]
     order_N = np.lexsort((strata_N, rarity_N, groups_N))
-    _, first_G = np.unique(groups_N[order_N], return_index=True)
-    return strata_N[order_N][first_G]
+    return strata_N[order_N[_find_changes(groups_N[order_N])]]
 
 
-def _deal(strata_G: Ints, sizes_G: Ints, fractions: list[float], keeper: int, seed: int) -> Ints:
+def _deal(strata_G: Numbers, sizes_G: Numbers, fractions: list[float], keeper: int, seed: int) -> Parts:
     """The part of each group (G,)."""
-    random_G = np.random.PCG64(seed).random_raw(len(sizes_G))
     # Large groups go first in their stratum, so that the small ones can even out what they upset.
-    order_G = np.lexsort((random_G, -sizes_G, strata_G))
+    order_G = np.lexsort((np.random.PCG64(seed).random_raw(len(sizes_G)), -sizes_G, strata_G))
     group_counts = np.bincount(strata_G)
-    parts_G = np.full(len(sizes_G), keeper, dtype=np.int64)
+    parts_G = np.full(len(sizes_G), keeper, dtype=np.int8)
     lacks, last = [0.0] * len(fractions), -1
-    for group, stratum, size in zip(
-        order_G.tolist(), strata_G[order_G].tolist(), sizes_G[order_G].tolist(), strict=True
-    ):
+    for group, stratum, size in _iterate_groups(order_G, strata_G, sizes_G):
         if group_counts[stratum] == 1:
             continue
         for i, fraction in enumerate(fractions):
@@ -70,7 +85,14 @@ def _deal(strata_G: Ints, sizes_G: Ints, fractions: list[float], keeper: int, se
     return parts_G
 
 
-def _fill_empty_parts(parts_G: Ints, strata_G: Ints, sizes_G: Ints, names: list[str]) -> None:
+def _iterate_groups(order_G: Ints, strata_G: Numbers, sizes_G: Numbers) -> Iterator[tuple[int, int, int]]:
+    """Group, stratum and size in the given order, as Python's numbers, of which a few are held at a time."""
+    for start in range(0, len(order_G), GROUPS_AT_ONCE):
+        order = order_G[start : start + GROUPS_AT_ONCE]
+        yield from zip(order.tolist(), strata_G[order].tolist(), sizes_G[order].tolist(), strict=True)
+
+
+def _fill_empty_parts(parts_G: Parts, strata_G: Numbers, sizes_G: Numbers, names: list[str]) -> None:
     """Give a part without rows the smallest group that train can spare."""
     keeper = names.index(KEEPER)
     for part in range(len(names)):
@@ -84,7 +106,7 @@ def _fill_empty_parts(parts_G: Ints, strata_G: Ints, sizes_G: Ints, names: list[
             parts_G[spare_G[np.argmin(sizes_G[spare_G])]] = part
 
 
-def _give_train_each_stratum(parts_G: Ints, groups_N: Ints, strata_N: Ints, keeper: int) -> None:
+def _give_train_each_stratum(parts_G: Parts, groups_N: Numbers, strata_N: Numbers, keeper: int) -> None:
     """Move a group to train for each stratum whose rows went elsewhere, within groups of several strata."""
     absent = np.setdiff1d(strata_N, strata_N[parts_G[groups_N] == keeper])
     for stratum in absent:
@@ -115,10 +137,12 @@ def normalize_text(text: str) -> str:
 
 def hash_texts(rows: Iterable[tuple[str, ...]]) -> Ints:
     """64-bit hashes of the normalised texts (N,): equal for rows that read the same. BLAKE2b."""
-    digests = (
-        hashlib.blake2b("\0".join(map(normalize_text, texts)).encode(), digest_size=8).digest() for texts in rows
-    )
-    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
+    return np.fromiter(map(_hash_text, rows), np.int64)
+
+
+def _hash_text(texts: tuple[str, ...]) -> int:
+    text = "\0".join(map(normalize_text, texts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def group_texts(rows: Iterable[tuple[str, ...]]) -> Ints:

@@ -76,21 +76,17 @@ def find_usable_rows(table: RowTable, choice: ColumnChoice, space: LabelSpace) -
     """The usable rows of `table`, in one pass over its text and label columns."""
     scan = _Scan(table, choice, space)
     hashes_N = hash_texts(scan.texts())
-    labels_N = stack_labels(scan.labels, space)
-    indices_N = np.array(scan.indices, dtype=np.int64)
-    return UsableRows(indices_N, labels_N, hashes_N, scan.digest.hexdigest(), scan.faults, scan.found)
+    kept = slice(scan.count)
+    return UsableRows(scan.indices[kept], scan.labels[kept], hashes_N, scan.digest.hexdigest(), scan.faults, scan.found)
 
 
-def stack_labels(labels: list[Any], space: LabelSpace) -> Labels:
-    """Encoded labels as one array."""
+def allocate_labels(rows: int, space: LabelSpace) -> Labels:
+    """Room for the encoded labels of some rows."""
     if space.kind == "regression":
-        return np.array(labels, dtype=np.float32)
+        return np.zeros(rows, np.float32)
     if space.kind == "multiclass":
-        return np.array(labels, dtype=np.int64)
-    labels_NC = np.zeros((len(labels), len(space.names)), dtype=np.uint8)
-    for row, present in enumerate(labels):
-        labels_NC[row, present] = 1
-    return labels_NC
+        return np.zeros(rows, np.int64)
+    return np.zeros((rows, len(space.names)), np.uint8)
 
 
 class _Scan:
@@ -98,8 +94,10 @@ class _Scan:
 
     def __init__(self, table: RowTable, choice: ColumnChoice, space: LabelSpace) -> None:
         self.table, self.choice, self.space = table, choice, space
-        self.indices: list[int] = []
-        self.labels: list[Any] = []
+        # Arrays with room for every row: a number in a list takes five times the bytes.
+        self.indices = np.zeros(table.row_count, np.int64)
+        self.labels = allocate_labels(table.row_count, space)
+        self.count = 0
         self.digest = hashlib.sha256()
         self.faults: dict[str, RowNumbers] = {}
         self.found: dict[str, str] = {}
@@ -117,8 +115,7 @@ class _Scan:
                     except ValueError as error:
                         self._add_fault(str(error), index, label)
                         continue
-                    self.indices.append(index)
-                    self.labels.append(encoded)
+                    self._keep(index, encoded)
                     used.append((texts, label))
                     yield tuple(texts)
                 else:
@@ -127,6 +124,14 @@ class _Scan:
             # Rows are separated by commas within a batch and after it: where batches end makes no difference.
             if used:
                 self.digest.update(f"{write(used)[1:-1]},".encode())
+
+    def _keep(self, index: int, encoded: int | float | list[int]) -> None:
+        self.indices[self.count] = index
+        if self.space.kind == "multilabel":
+            self.labels[self.count, np.asarray(encoded, np.int64)] = 1
+        else:
+            self.labels[self.count] = encoded
+        self.count += 1
 
     def _add_fault(self, reason: str, index: int, value: Any) -> None:
         if reason not in self.faults:

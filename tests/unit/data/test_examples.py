@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from afina.config.run import DataConfig
+from afina.data import spool
 from afina.data.examples import Examples, load_examples
 from afina.data.read import read_parts
 from afina.errors import ConfigError, DataError
@@ -264,3 +266,30 @@ def test_fractions_that_leave_nothing_to_train_on(tmp_path: Path) -> None:
         "  expected: at most 0.95 together\n"
         "  do: --set data.test_fraction=0.2"
     )
+
+
+def measure_peak_bytes(rows: int, folder: Path) -> int:
+    """The most that Python and numpy hold at once while rows are loaded and their texts gone through."""
+    folder.mkdir()
+    lines = [f"a text of no great length {i},{'abcdefgh'[i % 8]}\n" for i in range(rows)]
+    (folder / "rows.csv").write_text("text,label\n" + "".join(lines))
+    del lines
+    tables = read_parts(folder / "rows.csv", folder)
+    tracemalloc.start()
+    try:
+        examples = load_examples("rows.csv", DataConfig(), "auto", 42, tables)
+        assert sum(len(batch) for part in examples.parts.values() for batch in part.texts()) == rows
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_row_costs_few_bytes_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts stay on disk: what grows with the rows are some arrays of numbers, eight bytes a row or fewer each."""
+    monkeypatch.setattr(spool, "ROWS_MOST", 256)  # batches of one size, however few rows there are
+    few, many = 2_000, 14_000
+    growth = measure_peak_bytes(many, tmp_path / "many") - measure_peak_bytes(few, tmp_path / "few")
+    assert growth / (many - few) < 110
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert ".arrow" not in maps.read_text(), "pages of a mapped file stay in memory"
