@@ -15,8 +15,8 @@ VERBS = ("train", "resume", "evaluate", "predict", "chat", "check", "compare", "
 
 
 def read_help(verb: str) -> str:
-    """In one line, since where lines are broken depends on the terminal."""
-    return " ".join(CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "120"}).output.split())
+    """In one line, and of a terminal so wide that no word is broken at a hyphen."""
+    return " ".join(CliRunner().invoke(app, [verb, "--help"], terminal_width=1000).output.split())
 
 
 @pytest.mark.parametrize("verb", ["train", "check"])
