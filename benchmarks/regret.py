@@ -82,17 +82,16 @@ def run(technique: str, cell: Cell, args: argparse.Namespace, scratch: Path) -> 
     options = ["--model", cell["model"], "--technique", technique, "--max-seq-length", str(args.max_seq_length)]
     options += ["--set", "data.on_bad_rows=drop", "--set", "evaluation.bootstrap_resamples=0"]
     command = [sys.executable, "-m", "afina", "train", str(work / "data"), *options]
-    output, seconds, _ = run_process(
-        [*command, "--seed", str(args.seed), "--output", str(work / "run"), "--json"], work
-    )
-    metrics = json.loads(output)["metrics"]
+    _, seconds, _ = run_process([*command, "--seed", str(args.seed), "--output", str(work / "run"), "--json"], work)
     report = json.loads((work / "run" / "report.json").read_text(encoding="utf-8"))
-    main = report["primary_metric"]
+    # Points need a score between 0 and 1.
+    main = "r2" if report["kind"] == "regression" else report["primary_metric"]
+    metrics = report["metrics"]
     baseline = report["baselines"].get("tfidf-linear", {}).get("metrics", {})
     return {
         "seconds": seconds, "technique": report["technique"], "metric": main, "test": metrics[f"test/{main}"],
         "validation": metrics[f"validation/{main}"], "tfidf": baseline.get(f"test/{main}"),
-        "rows": report["rows"]["parts"], "stages": report["stage_seconds"], "evidence": report.get("evidence"),
+        "rows": report["rows"]["parts"], "stages": report["stage_seconds"], "choice": report.get("choice"),
     }  # fmt: skip
 
 

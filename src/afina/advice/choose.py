@@ -17,6 +17,10 @@ FEWEST_ROWS = 200
 FEWEST_ROWS_PER_CLASS = 8
 # A head that errs in less than this leaves nothing that a person would pay for.
 SMALL_ERROR = 0.01
+# A head that tells its own training rows apart this well lacks rows, not a backbone that moves, ...
+SEPARATED = 0.99
+# ... unless words are ahead of it by more than this many standard errors: then the features leave out what is needed.
+CLEAR_LEAD = 2.0
 # Above so many parameters, the same rate of learning costs less memory and less forgetting beside frozen weights.
 LARGE_PARAMETERS = 1_000_000_000
 
@@ -44,27 +48,38 @@ def choose_technique(evidence: Evidence, parameters: int, fits: Mapping[str, boo
     moving = choose_moving(parameters, fits)
     if moving is None:
         return Choice("feature-extraction", "nothing else fits into the memory of this machine")
-    shown = f"a head on frozen features has {evidence.skill} {evidence.probe:.3f} on rows it never saw"
-    if evidence.rows < FEWEST_ROWS:
-        return Choice(
-            "feature-extraction", f"{shown}; {evidence.rows} rows are too few to move a backbone",
-            (f"{FEWEST_ROWS} training rows or more: {moving.technique}",),
-        )  # fmt: skip
-    if evidence.rows_per_class < FEWEST_ROWS_PER_CLASS:
-        return Choice(
-            "feature-extraction",
-            f"{shown}; {evidence.rows_per_class:.0f} rows a class are too few to move a backbone",
-            (f"{FEWEST_ROWS_PER_CLASS} rows a class or more: {moving.technique}",),
-        )  # fmt: skip
-    if 1 - evidence.probe < SMALL_ERROR:
-        return Choice(
-            "feature-extraction", f"{shown}: nothing is left that more would be worth",
-            (f"{evidence.skill} below {1 - SMALL_ERROR:.2f}: {moving.technique}",),
-        )  # fmt: skip
+    shown = f"a head on frozen features has {evidence.skill} {evidence.probe:.3f} on new rows{tell_words(evidence)}"
+    halt = find_halt(evidence)
+    if halt is not None:
+        why, remedy = halt
+        return Choice("feature-extraction", f"{shown}; {why}", (f"{remedy}: {moving.technique}",))
     return Choice(
         moving.technique, f"{shown}, so more may pay; {moving.reason}",
         (*moving.otherwise, "no gain on the validation rows: the head stays the result"),
     )  # fmt: skip
+
+
+def tell_words(evidence: Evidence) -> str:
+    """What the plain model on words is worth, in words."""
+    if evidence.words is None:
+        return ""
+    enough = ": word counts are enough" if evidence.words >= evidence.features else ""
+    return f" (word counts {evidence.words:.3f}, the head {evidence.features:.3f} on the same rows{enough})"
+
+
+def find_halt(evidence: Evidence) -> tuple[str, str] | None:
+    """Why to stop at the head, and what would have led further; None if nothing says so."""
+    if evidence.rows < FEWEST_ROWS:
+        return f"{evidence.rows} rows are too few to move a backbone", f"{FEWEST_ROWS} training rows or more"
+    if evidence.rows_per_class < FEWEST_ROWS_PER_CLASS:
+        few = f"{evidence.rows_per_class:.0f} rows a class are too few to move a backbone"
+        return few, f"{FEWEST_ROWS_PER_CLASS} rows a class or more"
+    if 1 - evidence.probe < SMALL_ERROR:
+        return "nothing is left that more would be worth", f"{evidence.skill} below {1 - SMALL_ERROR:.2f}"
+    if evidence.learned >= SEPARATED and evidence.lead_of_words <= CLEAR_LEAD:
+        known = f"it knows {evidence.learned:.1%} of its own rows, so it lacks rows rather than a backbone that moves"
+        return known, f"less than {SEPARATED:.0%} of its own rows known, or words clearly ahead"
+    return None
 
 
 def choose_moving(parameters: int, fits: Mapping[str, bool]) -> Choice | None:

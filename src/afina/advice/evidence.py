@@ -50,6 +50,8 @@ class Evidence:
     """Score of word counts and a linear model; None where they can't be trained."""
     features: float
     """Score of the head on the very rows that `words` was scored on."""
+    compared: int
+    """How many rows these are."""
 
     @property
     def probe(self) -> float:
@@ -60,6 +62,15 @@ class Evidence:
     def slope(self) -> float:
         """What the last doubling of the rows brought the head."""
         return self.curve[-1][1] - self.curve[-2][1]
+
+    @property
+    def lead_of_words(self) -> float:
+        """How far words are ahead of features, in standard errors of the difference of two shares; 0 where unknown."""
+        if self.words is None:
+            return 0.0
+        shares = [min(max(share, 0.01), 0.99) for share in (self.words, self.features)]
+        error = (sum(share * (1 - share) for share in shares) / self.compared) ** 0.5
+        return (self.words - self.features) / error
 
     def as_dict(self) -> dict[str, Any]:
         """For reasons.json."""
@@ -75,12 +86,12 @@ def gather_evidence(
     skill = SKILLS[problem.kind]
     curve = tuple(measure_share(sample_NH, small, strength, has_bias, share) for share in SHARES)
     head = probe.fit_head(sample_NH, small, strength, has_bias)
-    words, features = compare_words(sample_NH, [texts[row] for row in rows], small, strength, has_bias)
+    words, features, compared = compare_words(sample_NH, [texts[row] for row in rows], small, strength, has_bias)
     classes = problem.outputs if problem.kind != "regression" else 1
     positives = problem.labels.sum() if problem.kind == "multilabel" else len(problem.labels)
     return Evidence(
         problem.kind, skill, len(problem.labels), float(positives) / classes, measure_floor(small), curve,
-        score(head.logits(sample_NH), small.labels, problem.kind), words, features,
+        score(head.logits(sample_NH), small.labels, problem.kind), words, features, compared,
     )  # fmt: skip
 
 
@@ -117,8 +128,8 @@ def take_share(rows: Indices, share: float, seed: int) -> Indices:
 
 def compare_words(
     features_NH: Floats, texts: Sequence[str], problem: probe.Problem, strength: float, has_bias: bool
-) -> tuple[float | None, float]:
-    """Scores of the words and of the features on the same held-out rows, learned from the same rows."""
+) -> tuple[float | None, float, int]:
+    """Scores of the words and of the features on the same held-out rows, and how many these are."""
     said: list[Floats] = []
     felt: list[Floats] = []
     labels: list[Any] = []
@@ -133,7 +144,7 @@ def compare_words(
             is_trained = False
     truth = np.concatenate(labels)
     words = score(np.concatenate(said), truth, problem.kind) if is_trained else None
-    return words, score(np.concatenate(felt), truth, problem.kind)
+    return words, score(np.concatenate(felt), truth, problem.kind), len(truth)
 
 
 def first_folds(problem: probe.Problem) -> Iterator[tuple[Indices, Indices]]:

@@ -18,7 +18,7 @@ def make_evidence(**changes: Any) -> Evidence:
     values = {
         "kind": "multiclass", "skill": "accuracy", "rows": 2000, "rows_per_class": 1000.0, "floor": 0.5,
         "curve": ((400, probe - 0.02), (800, probe - 0.01), (1500, probe)), "learned": 0.8, "words": 0.7,
-        "features": probe,
+        "features": probe, "compared": 750,
     }  # fmt: skip
     return Evidence(**{**values, **changes})
 
@@ -34,6 +34,10 @@ def make_evidence(**changes: Any) -> Evidence:
         ({"rows": FEWEST_ROWS - 1}, 10**8, ALL_FIT, "feature-extraction", "too few to move a backbone"),
         ({"rows_per_class": 3.0}, 10**8, ALL_FIT, "feature-extraction", "3 rows a class are too few"),
         ({"probe": 0.995}, 10**8, ALL_FIT, "feature-extraction", "nothing is left"),
+        ({"learned": 1.0}, 10**8, ALL_FIT, "feature-extraction", "lacks rows rather than a backbone"),
+        ({"learned": 1.0, "words": 0.85}, 10**8, ALL_FIT, "full", "word counts are enough"),
+        ({"learned": 1.0, "words": 0.76}, 10**8, ALL_FIT, "feature-extraction", "word counts are enough"),
+        ({"learned": 1.0, "words": None}, 10**8, ALL_FIT, "feature-extraction", "on new rows; it knows 100.0%"),
     ],
 )
 def test_the_choice_and_its_reason(
