@@ -32,10 +32,15 @@ def fit(tiny_models: Callable[[str], Path], tmp_path: Path) -> Callable[..., afi
     return run
 
 
+def let_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing stop the choice at the head."""
+    for name, value in (("FEWEST_ROWS", 10), ("SMALL_ERROR", -1.0), ("SEPARATED", 2.0)):
+        monkeypatch.setattr(choose, name, value)
+
+
 def prefer(monkeypatch: pytest.MonkeyPatch, technique: str) -> None:
     """Let few rows be enough, and the comparison at the end prefer this technique."""
-    monkeypatch.setattr(choose, "FEWEST_ROWS", 10)
-    monkeypatch.setattr(choose, "SMALL_ERROR", -1.0)
+    let_move(monkeypatch)
     monkeypatch.setattr(choosing, "compare", lambda *_: (technique, "as the test wants it"))
 
 
@@ -103,8 +108,7 @@ def test_a_run_that_is_stopped_goes_on_with_its_choice(
 def test_the_better_model_on_the_validation_rows_is_kept(
     fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "FEWEST_ROWS", 10)
-    monkeypatch.setattr(choose, "SMALL_ERROR", -1.0)
+    let_move(monkeypatch)
     run = fit(learning_rate=1e-6)
     assert find_reason(run, "technique")["value"] == "full"
     result = find_reason(run, "result")
