@@ -13,6 +13,7 @@ from afina.pipeline.launch import resume_run, start_run
 from afina.runs.folder import CONFIG, RunFolder, create_run_folder, open_run
 
 if TYPE_CHECKING:
+    from afina.pipeline.check_report import CheckReport
     from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
     from afina.pipeline.predictor import Predictor
@@ -308,24 +309,39 @@ def open_chat(reference: str) -> Speaker:
     return Speaker.of_model(reference)
 
 
-def check(data: Any, model: str | Path, rows: int = 5, **settings: Any) -> dict[str, Any]:
-    """What a language model would learn of the data, with no training: `parts`, `notes`, `reasons` and `rows`.
+def check(
+    data: Any,
+    model: str | Path | None = None,
+    *,
+    fix: str | Path | None = None,
+    html: str | Path | None = None,
+    show_mask: int = 0,
+    verbose: bool = False,
+    **settings: Any,
+) -> CheckReport:
+    """What is wrong with the data, before anything is trained: `findings`, `facts`, `print()`, `to_dict()`.
 
     Args:
-        rows: how many training rows to show as stretches of text, learned or only read.
+        data: as for `fit`.
+        model: counts its tokens, looks for wrong labels, and shows what would be learned of conversations.
+        fix: where a cleaned copy goes; the data itself is never touched.
+        html: where the report goes as a page.
+        show_mask: how many conversations to show as stretches of text, learned or only read.
+        verbose: whether to say on stderr how far it is.
         settings: as for `fit`.
 
     Raises:
-        UserError: if the data or the model can't be used.
+        UserError: if the data can't be read, the model can't be used, or the copy can't be written.
     """
-    from afina.pipeline.language.check import check_conversations
+    from afina.pipeline.check import Wanted, check_data
 
     in_memory = not isinstance(data, str | Path)
-    given = {"model.reference": str(model), "data.path": None if in_memory else str(data), "technique": "lora"}
-    overrides = {key: value for key, value in given.items() if value is not None}
+    given = {"model.reference": model, "data.path": None if in_memory else data}
+    overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
     for name, value in settings.items():
         overrides.update(spell_out(name, value))
-    return check_conversations(load_config(None, overrides), data, rows)
+    wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
+    return check_data(load_config(None, overrides), data, wanted, make_narrator(verbose))
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:

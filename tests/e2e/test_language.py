@@ -145,8 +145,8 @@ def test_the_mask_is_shown(place: Path, command_line: CommandLine) -> None:
     flags = ["check", "chats.jsonl", "--model", "llama", "--chat-template", "chatml"]
     found = command_line.run(*flags, "--show-mask", "2", "--json", cwd=place).read_object()
     rows = [json.loads(line) for line in (place / "chats.jsonl").read_text().splitlines()]
-    assert len(found["rows"]) == 2
-    for shown in found["rows"]:
+    assert len(found["mask"]) == 2
+    for shown in found["mask"]:
         trained = [each for each in shown["stretches"] if each["trained"]]
         assert sum(each["tokens"] for each in trained) == shown["trained_tokens"]
         wanted = rows[shown["row"] - 1]["messages"][1]["content"]

@@ -7,39 +7,56 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, SET_OPTION, option, print_json, print_table
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json
+
+ERRORS_FOUND = 2
+"""The exit code of wrong input, which such data is."""
 
 
 def check(
-    data: str = typer.Argument(..., metavar="DATA", help="Conversations: file, folder or Hub id."),
-    model: str = typer.Option(..., metavar="REF", help="Language model whose template and tokens are used."),
-    show_mask: int = typer.Option(3, min=0, metavar="N", help="Training rows to show, learned tokens marked."),
+    data: str = typer.Argument(..., metavar="DATA", help="File, folder with train.* and maybe test.*, or Hub id."),
+    model: str | None = option("REF", "Counts its tokens, looks for wrong labels, shows what is learned."),
+    task: str | None = option("NAME", "auto, text-classification, text-regression or text-generation."),
+    text_column: str | None = option("NAME", "Column of the text; guessed."),
+    label_column: str | None = option("NAME", "Column of the label; guessed."),
+    fix: str | None = option("OUT", "Write a cleaned copy, and a log of each change."),
+    html: str | None = option("FILE", "Write the report as one page."),
+    show_mask: int = typer.Option(0, min=0, metavar="N", help="Conversations to show, learned tokens marked."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
     max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
+    quiet: bool = QUIET_OPTION,
 ) -> None:
-    """Show which tokens of conversations a language model would learn, and what is odd in them."""
+    """Say what is wrong with the data, by row number, before anything is trained. Exits with 2 if a run would fail."""
     from afina.api import check as look
     from afina.config.load import parse_override
 
-    given = {"chat_template": chat_template, "max_seq_length": max_seq_length}
-    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
-    settings = dict(parse_override(text) for text in [*flags, *set_])
-    found = look(data, model, rows=show_mask, **settings)
+    given = {
+        "task": task, "text_column": text_column, "label_column": label_column, "chat_template": chat_template,
+        "max_seq_length": max_seq_length,
+    }  # fmt: skip
+    settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
+    settings.update(parse_override(text) for text in set_)
+    report = look(data, model, fix=fix, html=html, show_mask=show_mask, verbose=not quiet, **settings)
     if as_json:
-        print_json(found)
-        return
-    for reason in found["reasons"]:
-        print(f"{reason['setting']} = {reason['value']}: {reason['reason']}")
-    for note in found["notes"]:
-        print(note)
-    rows = [
-        [name, *(f"{part[key]:,}" for key in ("rows", "tokens", "trained_tokens"))]
-        for name, part in found["parts"].items()
-    ]
-    print_table("what is learned", ["part", "rows", "tokens", "learned tokens"], rows)
-    print_masks(found["rows"])
+        print_json(report.to_dict())
+    else:
+        report.print()
+        print_masks(report.mask)
+        print_fixed(report.fixed)
+        if html:
+            print(f"page    {html}")
+    if report.has_errors:
+        raise typer.Exit(ERRORS_FOUND)
+
+
+def print_fixed(fixed: Mapping[str, Any]) -> None:
+    """What the cleaned copy holds."""
+    if fixed:
+        rules = ", ".join(f"{rule} {times:,}" for rule, times in fixed["rules"].items()) or "nothing to change"
+        print(f"copy    {fixed['path']}  ({rules})")
+        print(f"log     {fixed['log']}")
 
 
 def print_masks(rows: Sequence[Mapping[str, Any]]) -> None:

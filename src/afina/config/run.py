@@ -52,6 +52,8 @@ class DataConfig(Section):
     """Share of the rows that training never sees, where the data brings no test part."""
     on_bad_rows: Literal["fail", "drop"] = "fail"
     """`fail` stops and lists every bad row; `drop` leaves them out, counts them and lists them in data.json."""
+    on_findings: Literal["fail", "warn"] = "fail"
+    """`fail` stops where the rows make a run worthless (see `afina check`); `warn` says so and goes on."""
 
 
 class ModelConfig(Section):

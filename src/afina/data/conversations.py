@@ -45,6 +45,8 @@ class ConversationPart:
     """Positions in the table (N,), rising."""
     hashes: Ints
     """Equal for rows whose prompts read the same (N,)."""
+    targets: Ints
+    """Equal for rows that are the same from end to end (N,)."""
 
     @property
     def row_numbers(self) -> Ints:
@@ -109,7 +111,7 @@ def load_conversations(
     parts = _split(tables, usable, columns, config, seed)
     counts = count_rows(tables, usable)
     notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
-    notes += [*_note_shared(usable), _note_parts(parts, tables, seed)]
+    notes += [_note_parts(parts, tables, seed)]
     digests = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
     data_hash = hashlib.sha256(digests.encode()).hexdigest()
     return Conversations(parts, columns, columns.reasons, tuple(notes), counts, describe_source(source), data_hash)
@@ -133,13 +135,16 @@ class _Scan:
         self.table, self.columns = table, columns
         self.indices = array("q")
         self.digest = hashlib.sha256()
+        self.row_hashes = bytearray()
         self.faults: dict[str, RowNumbers] = {}
         self.first: dict[str, RowFaultError] = {}
 
     def run(self) -> UsableRows:
         hashes_N = hash_texts(self._prompts())
-        indices_N, no_labels = np.array(self.indices, np.int64), np.zeros(0, np.int64)
-        return UsableRows(indices_N, no_labels, hashes_N, self.digest.hexdigest(), self.faults)
+        indices_N = np.array(self.indices, np.int64)
+        found = {reason: fault.found for reason, fault in self.first.items()}
+        wholes_N = np.frombuffer(bytes(self.row_hashes), dtype="<i8").astype(np.int64)
+        return UsableRows(indices_N, wholes_N, hashes_N, self.digest.hexdigest(), self.faults, found)
 
     def _prompts(self) -> Iterator[tuple[str, ...]]:
         names = _names_in(self.table, self.columns)
@@ -152,7 +157,9 @@ class _Scan:
                 self.faults.setdefault(fault.reason, RowNumbers()).add(int(self.table.row_numbers[index]))
                 continue
             self.indices.append(index)
-            self.digest.update(f"{write_json(row)}\n".encode())
+            written = f"{write_json(row)}\n".encode()
+            self.digest.update(written)
+            self.row_hashes += hashlib.blake2b(written, digest_size=8).digest()
             yield find_prompt(row)
 
     def problems(self) -> list[Problem]:
@@ -187,10 +194,19 @@ def _split(
     chosen = _carve(tables[first].source, usable[first], {"train": 1.0 - sum(carved.values()), **carved}, seed)
     parts = {}
     for name in ("train", "validation", "test"):
-        table, rows = (tables[first], usable[first]) if name in chosen else (tables[name], usable[name])
-        picks_N = chosen[name] if name in chosen else np.arange(len(rows.indices))
-        parts[name] = ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N])
+        table = tables[first] if name in chosen else tables[name]
+        kept = usable[first if name in chosen else name]
+        parts[name] = make_part(name, table, columns, kept, chosen.get(name))
     return parts
+
+
+def make_part(
+    name: str, table: RowTable, columns: ConversationColumns, rows: UsableRows, picks_N: Ints | None = None
+) -> ConversationPart:
+    """The part that holds the usable rows of a table, or those at `picks_N` among them."""
+    picks_N = np.arange(len(rows.indices)) if picks_N is None else picks_N
+    targets_N = rows.labels[picks_N].astype(np.int64)
+    return ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N], targets_N)
 
 
 def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int) -> dict[str, Ints]:
@@ -212,17 +228,6 @@ def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int
             remedy="add rows, or give a folder with train.*, validation.* and test.*",
         )
     return chosen
-
-
-def _note_shared(usable: Mapping[str, UsableRows]) -> list[str]:
-    """Notes on prompts that stand on two sides of the data's own parts."""
-    first, *others = usable
-    shared = {name: int(np.isin(usable[name].hashes, usable[first].hashes).sum()) for name in others}
-    return [
-        f"prompts that stand in the training part too: {count(rows, 'row')} of the {name} part; its figures may flatter"
-        for name, rows in shared.items()
-        if rows
-    ]
 
 
 def _note_parts(parts: Mapping[str, ConversationPart], tables: Mapping[str, RowTable], seed: int) -> str:

@@ -1,18 +1,12 @@
-"""Sentences about the data that the user should read: what was left out, what stands twice, how it was
-divided.
-"""
+"""Sentences about the data that the user should read: what was left out, and how it was divided."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from afina.data.findings import count
-from afina.data.labels import LabelKind, LabelSpace
-from afina.data.split import Ints
-from afina.data.usable_rows import Labels, UsableRows
+from afina.data.labels import LabelKind
 
 CLASSES_SHOWN = 5
 STRATA: dict[LabelKind, str] = {
@@ -26,31 +20,6 @@ STRATA: dict[LabelKind, str] = {
 def note_dropped(counts: Mapping[str, Any]) -> list[str]:
     """What was left out, by reason."""
     return [f"{count(entry['count'], 'row')} dropped: {reason}" for reason, entry in counts["dropped"].items()]
-
-
-def note_duplicates(usable: dict[str, UsableRows], space: LabelSpace) -> list[str]:
-    """Notes on texts that stand on two sides of the data's own parts, or have two labels."""
-    first = next(iter(usable))
-    notes = []
-    for name in ("validation", "test"):
-        if name in usable:
-            shared = int(np.isin(usable[name].hashes, usable[first].hashes).sum())
-            if shared:
-                rows = f"{count(shared, 'row')} of the {name} part"
-                notes.append(f"texts that stand in the training part too: {rows}; its figures may flatter")
-    if space.kind == "multiclass":
-        torn = count_torn(usable[first].hashes, usable[first].labels)
-        if torn:
-            notes.append(f"{count(torn, 'text')} of the training data have more than one label")
-    return notes
-
-
-def count_torn(hashes_N: Ints, labels_N: Labels) -> int:
-    """How many texts have more than one label."""
-    order_N = np.lexsort((labels_N, hashes_N))
-    hashes_N, labels_N = hashes_N[order_N], labels_N[order_N]
-    is_torn = (hashes_N[1:] == hashes_N[:-1]) & (labels_N[1:] != labels_N[:-1])
-    return len(np.unique(hashes_N[1:][is_torn]))
 
 
 def note_absent(class_counts: dict[str, dict[str, int]]) -> list[str]:

@@ -20,10 +20,10 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
 from afina.data.columns import ColumnChoice, choose_columns
-from afina.data.data_notes import note_absent, note_dropped, note_duplicates, note_parts
+from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.findings import count
 from afina.data.label_profile import profile_labels
-from afina.data.labels import LabelSpace, build_label_space, note_alike
+from afina.data.labels import LabelSpace, build_label_space
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata, split_rows
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
@@ -104,7 +104,7 @@ def load_examples(
         choice = choose_columns(tables, config, task)
     except DataError as error:
         raise DataError(problems=[*structural, *error.problems]) from None
-    space, usable = _find_usable(tables, choice, config)
+    space, usable = find_usable(tables, choice, config)
     problems = (
         [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)] if is_strict else []
     )
@@ -117,7 +117,7 @@ def load_examples(
     counts = count_rows(tables, usable)
     class_counts = {name: count_classes(part.labels, space) for name, part in parts.items()}
     notes = [note for table in tables.values() for note in table.notes]
-    notes += note_dropped(counts) + note_alike(space.names) + note_duplicates(usable, space)
+    notes += note_dropped(counts)
     notes += [
         *note_absent(class_counts),
         note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind),
@@ -152,7 +152,7 @@ def check_fractions(config: DataConfig) -> None:
         )
 
 
-def _find_usable(
+def find_usable(
     tables: dict[str, RowTable], choice: ColumnChoice, config: DataConfig
 ) -> tuple[LabelSpace, dict[str, UsableRows]]:
     """The labels of the training rows that can be used, and the usable rows of each part."""
@@ -211,10 +211,14 @@ def _split(
     parts = {}
     for name in ("train", "validation", "test"):
         table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
-        picks_N = chosen[name] if name in chosen else np.arange(len(kept.indices))
-        arrays = (kept.indices[picks_N], kept.labels[picks_N], kept.hashes[picks_N])
-        parts[name] = Part(name, table, choice.text_names, *arrays)
+        parts[name] = make_part(name, table, choice, kept, chosen.get(name))
     return parts
+
+
+def make_part(name: str, table: RowTable, choice: ColumnChoice, rows: UsableRows, picks_N: Ints | None = None) -> Part:
+    """The part that holds the usable rows of a table, or those at `picks_N` among them."""
+    picks_N = np.arange(len(rows.indices)) if picks_N is None else picks_N
+    return Part(name, table, choice.text_names, rows.indices[picks_N], rows.labels[picks_N], rows.hashes[picks_N])
 
 
 def _stratify(rows: UsableRows, space: LabelSpace) -> Ints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -92,15 +91,3 @@ def sort_names(names: list[str]) -> tuple[str, ...]:
     if all(number is not None for number in numbers.values()):
         return tuple(sorted(names, key=lambda name: (numbers[name] or 0.0, name)))
     return tuple(sorted(names))
-
-
-def note_alike(names: tuple[str, ...]) -> list[str]:
-    """A note for each group of names that differ only in case or white space."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[" ".join(name.casefold().split())].append(name)
-    return [
-        f"labels that differ only in case or spaces are classes of their own: {', '.join(map(repr, group))}"
-        for group in groups.values()
-        if len(group) > 1
-    ]

@@ -51,6 +51,11 @@ class DelimitedFile:
         finally:
             csv.field_size_limit(limit)
 
+    def read_names(self) -> list[str]:
+        """The names of the columns."""
+        with self._open() as file:
+            return self._read_header(csv.reader(file, delimiter=self.find_delimiter(), strict=True))
+
     def explain(self, findings: Findings) -> None:
         if "bytes" in findings.rows:
             findings.describe("bytes", *explain_bytes(self.path))

@@ -49,7 +49,10 @@ class UsableRows:
     indices: Ints
     """Positions in the table (N,), rising."""
     labels: Labels
-    """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C)."""
+    """Class numbers (N,), numbers to predict (N,), or 0 and 1 for each class (N, C).
+
+    For conversations hashes of the whole rows (N,).
+    """
     hashes: Ints
     """Equal for rows whose texts read the same (N,)."""
     digest: str

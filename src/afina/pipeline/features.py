@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,18 +11,38 @@ from afina.models.features import extract_features, number_distinct_rows
 from afina.models.heads import find_head
 from afina.models.load import LoadedModel
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import Prepared
 from afina.tasks.base import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from afina.config.run import RunConfig
     from afina.data.encoded import EncodedPart
+    from afina.techniques.base import Setup, Technique
+
+
+class FeatureSetup(Protocol):
+    """What features depend on, beside the rows: a prepared run has all of it."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def setup(self) -> Setup: ...
+    @property
+    def technique(self) -> Technique: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def device(self) -> str: ...
 
 
 def compute_features(
-    prepared: Prepared, loaded: LoadedModel, parts: Iterable[EncodedPart], poolings: tuple[str, ...], narrator: Narrator
-) -> dict[str, dict[str, Floats]]:
+    prepared: FeatureSetup,
+    loaded: LoadedModel,
+    parts: Iterable[EncodedPart],
+    poolings: tuple[str, ...],
+    narrator: Narrator,
+) -> dict[str, dict[str, Floats]]:  # fmt: skip
     """Features of the parts' rows by part and pooling; each distinct row is computed once, or found in the cache."""
     cache = make_cache(prepared, loaded, poolings)
     found: dict[str, dict[str, Floats]] = {}
@@ -56,7 +76,7 @@ def compute_features(
     return found
 
 
-def make_cache(prepared: Prepared, loaded: LoadedModel, poolings: tuple[str, ...]) -> FeatureCache | None:
+def make_cache(prepared: FeatureSetup, loaded: LoadedModel, poolings: tuple[str, ...]) -> FeatureCache | None:
     """The cache of this model's features, unless it is switched off."""
     from afina.models.fingerprint import hash_model
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from afina.config.load import dump_config
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
+from afina.data.doctor.finding import Finding
+from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, load_examples
 from afina.errors import ModelError, RunFolderError
 from afina.models.inspect import ModelFacts
+from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
 from afina.runs.folder import RunFolder, check_free_space
@@ -39,6 +42,7 @@ class Prepared:
     config: RunConfig
     """Resolved: no `auto` that depends on data or model is left."""
     examples: Examples
+    findings: list[Finding]
     facts: ModelFacts
     task: Task
     technique: Technique
@@ -63,6 +67,8 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     with narrator.stage("read"):
         examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
     tell_data(examples, narrator)
+    subject = view_labelled(examples.parts.values(), examples.columns, examples.labels)
+    findings = examine_rows(subject, config, narrator)
     given = config.model_copy(update={"task": examples.columns.task})
     is_open = given.technique == AUTO
     config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
@@ -82,7 +88,9 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
         parts = encode_parts(examples, tokenizer, opened.facts, int(config.model.max_seq_length), folder, narrator)
     head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
-    prepared = Prepared(folder, config, examples, opened.facts, task, technique, setup, tokenizer, parts, device, given)
+    prepared = Prepared(
+        folder, config, examples, findings, opened.facts, task, technique, setup, tokenizer, parts, device, given
+    )
     if not is_open:
         keep(prepared)
     return prepared
@@ -236,4 +244,5 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "parts": {name: len(part) for name, part in prepared.parts.items()},
         "cut": {n: {"rows": p.tokens.cut_rows, "tokens": p.tokens.cut_tokens} for n, p in prepared.parts.items()},
         "notes": list(examples.notes),
+        "findings": [finding.as_dict() for finding in prepared.findings],
     }

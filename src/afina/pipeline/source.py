@@ -44,10 +44,23 @@ def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
     Raises:
         ModelError, DataError: if one of them can't be used.
     """
-    reference = str(config.model.reference)
-    base = resolve_model(reference, config.model.revision, allow_gguf=config.task in ("auto", GENERATION))
+    base = find_model(config)
     with narrator.stage("read"):
         tables = read_parts(source, folder.work / "rows")
+    return open_model(config, tables, source, narrator, base)
+
+
+def find_model(config: RunConfig) -> Path:
+    """The model's folder or GGUF file."""
+    wants_gguf = config.task in ("auto", GENERATION)
+    return resolve_model(str(config.model.reference), config.model.revision, allow_gguf=wants_gguf)
+
+
+def open_model(
+    config: RunConfig, tables: Mapping[str, RowTable], source: Any, narrator: Narrator, base: Path | None = None
+) -> Opened:
+    """The model looked at beside the rows that were read of `source`."""
+    reference, base = str(config.model.reference), base or find_model(config)
     task, reason = guess_task(config, tables, base)
     if task != GENERATION and is_gguf(base):
         raise describe_file(base)
@@ -67,8 +80,12 @@ def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
     return Opened(tables, source, base, facts, task == GENERATION)
 
 
-def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path) -> tuple[str, str]:
-    """The task, or `auto` where labels will say which one, and the reason if it was guessed."""
+def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | None) -> tuple[str, str]:
+    """The task, or `auto` where labels will say which one, and the reason if it was guessed.
+
+    Args:
+        base: of the model, None where there is none yet.
+    """
     if config.task != "auto":
         return config.task, ""
     data = config.data
@@ -79,10 +96,11 @@ def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path) ->
         return "auto", ""
     if looks_like_conversations(table):
         return GENERATION, "the columns hold messages, or prompts and their answers"
-    if is_gguf(base):
+    if base and is_gguf(base):
         return GENERATION, "the model is a GGUF file, which holds a language model"
-    if holds_text_alone(table) and is_language_model(base):
-        return GENERATION, "there is nothing but text, and the model is a language model"
+    if holds_text_alone(table) and (base is None or is_language_model(base)):
+        why = "and the model is a language model" if base else "which only a language model learns from"
+        return GENERATION, f"there is nothing but text, {why}"
     return "auto", ""
 
 

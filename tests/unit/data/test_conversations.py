@@ -349,7 +349,6 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
         "PROMPT 3 ",
     ]
     assert loaded.notes == (
-        "prompts that stand in the training part too: 1 row of the test part; its figures may flatter",
         "parts: train 90 rows, validation 10 rows, test 11 rows; validation chosen with seed 42, "
         "equal prompts on one side",
     )

@@ -63,9 +63,6 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
         "validation": 10,
         "test": 11,
     }
-    assert (
-        "texts that stand in the training part too: 1 row of the test part; its figures may flatter" in examples.notes
-    )
     examples = load({"train": train, "validation": test}, tmp_path / "b")
     assert {name: len(part) for name, part in examples.parts.items()} == {
         "train": 80,
@@ -246,15 +243,6 @@ def test_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
     examples = load(rows, tmp_path)
     sides = [{text.strip().lower() for text in list_texts(part)} for part in examples.parts.values()]
     assert sum(map(len, sides)) == 40
-
-
-def test_notes_on_labels(tmp_path: Path) -> None:
-    rows = [*make_rows(20), *make_rows(20)]
-    rows[0] = {"text": "text number 0", "label": "Pos"}
-    rows[1] = {"text": "text number 1", "label": "Pos"}
-    notes = load(rows, tmp_path).notes
-    assert "labels that differ only in case or spaces are classes of their own: 'Pos', 'pos'" in notes
-    assert "2 texts of the training data have more than one label" in notes
 
 
 def test_fractions_that_leave_nothing_to_train_on(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from afina.data.labels import (
     NO_NUMBER,
     UNKNOWN,
     LabelSpace,
-    note_alike,
     sort_names,
 )
 
@@ -146,10 +145,3 @@ def test_unreadable_labels(space: LabelSpace, value: Any, reason: str) -> None:
 def test_space_survives_json(names: list[str]) -> None:
     space = LabelSpace("multilabel", tuple(names), ";")
     assert LabelSpace.from_dict(json.loads(json.dumps(space.as_dict()))) == space
-
-
-def test_labels_that_look_alike_are_noted() -> None:
-    assert note_alike(("Pos", "neg", "pos ", "other")) == [
-        "labels that differ only in case or spaces are classes of their own: 'Pos', 'pos '"
-    ]
-    assert note_alike(("neg", "pos")) == []

@@ -1,37 +1,150 @@
-"""A look at conversations before anything is trained: what is learned of them, and what is odd."""
+"""Conversations through the eyes of a model: what is learned of them, what would be cut, and what it can't use."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from afina.config.run import RunConfig
+from afina.data.doctor.finding import Finding, Severity
+from afina.data.doctor.lengths import summarise, tabulate_cuts
+from afina.data.encode_conversations import STRANGE, Tally
+from afina.data.findings import MEND, RowNumbers, count
+from afina.data.rows import RowTable
+from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
-from afina.pipeline.language.prepare import prepare_language
+from afina.pipeline.language.prepare import PreparedLanguage, prepare_language
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, open_source
+from afina.pipeline.source import GENERATION, open_model
 from afina.runs.folder import RunFolder
 
+MANY_SHARE = 0.01
 
-def check_conversations(config: RunConfig, source: Any, most: int) -> dict[str, Any]:
-    """`parts` (rows, tokens, learned tokens), `notes`, `reasons`, and the first `rows` as stretches of text."""
-    config = config.model_copy(update={"task": GENERATION})
-    with tempfile.TemporaryDirectory(prefix="afina-") as work:
-        folder, narrator = RunFolder(Path(work)), Narrator()
-        prepared = prepare_language(config, folder, open_source(config, folder, source, narrator), narrator)
-        train = prepared.parts["train"]
-        shown = [
-            {
-                "row": int(train.row_numbers[row]),
-                "trained_tokens": int(train.marks(row).sum()),
-                "stretches": split_stretches(train, row, prepared.tokenizer),
-            }
-            for row in range(min(most, len(train)))
-        ]
-        parts = {
-            name: {"rows": len(part), "tokens": len(part.tokens.ids), "trained_tokens": int(part.trained.sum())}
-            for name, part in prepared.parts.items()
+
+def look_at_conversations(
+    config: RunConfig, source: Any, tables: Mapping[str, RowTable], mask: int, work: Path, narrator: Narrator
+) -> ModelView:
+    """Findings on what is learned of each row, counts of tokens, and the first `mask` training rows in stretches.
+
+    Raises:
+        DataError: if nothing is left to learn.
+    """
+    data = config.data.model_copy(update={"on_bad_rows": "drop", "on_findings": "warn"})
+    config = config.model_copy(update={"task": GENERATION, "technique": "lora", "data": data})
+    folder, quiet = RunFolder(work), Narrator()
+    prepared = prepare_language(config, folder, open_model(config, tables, source, narrator), quiet)
+    # Parts that were cut off for validation and test are parts of the same file.
+    where = {name: name if name in tables else next(iter(tables)) for name in prepared.parts}
+    findings = [*describe_faults(prepared, where), *describe_losses(prepared, where)]
+    return ModelView(findings, count_tokens(prepared), quiet.reasons, show_masks(prepared, mask))
+
+
+def gather(tallies: Mapping[str, Tally], where: Mapping[str, str], choose: Any) -> dict[str, RowNumbers]:
+    """Numbers of the rows that `choose` finds in a tally, by the part of the user's data."""
+    rows: dict[str, list[int]] = {}
+    for name, tally in tallies.items():
+        rows.setdefault(where[name], []).extend(choose(tally) or ())
+    return {name: RowNumbers(sorted(numbers)) for name, numbers in rows.items() if numbers}
+
+
+def describe_faults(prepared: PreparedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
+    """Rows that this model's template refuses, and rows that are odd."""
+    tallies = prepared.tallies
+    for reason in dict.fromkeys(reason for tally in tallies.values() for reason in tally.faults):
+        rows = gather(tallies, where, lambda tally, reason=reason: tally.faults.get(reason))
+        found = next(tally.details[reason] for tally in tallies.values() if reason in tally.details)
+        title = f"{count(sum(map(len, rows.values())), 'row')} with {reason}{f': {found}' if found else ''}"
+        meaning = "a run stops before it begins, and lists these rows"
+        yield make_finding("unusable-row", "error", title, meaning, MEND, rows)
+    for note in dict.fromkeys(note for tally in tallies.values() for note in tally.notes):
+        rows = gather(tallies, where, lambda tally, note=note: tally.notes.get(note))
+        title = f"{count(sum(map(len, rows.values())), 'row')}: {note}"
+        if note == STRANGE:
+            meaning = "such a text ends a turn or opens another one, as if the template had written it"
+            yield make_finding(
+                "special-strings", "warning", title, meaning, "take these strings out of the texts", rows
+            )
+        else:
+            meaning = "the row is used, but not quite as it stands"
+            yield make_finding(
+                "odd-conversations", "hint", title, meaning, "look at one of them with --show-mask", rows
+            )
+
+
+def describe_losses(prepared: PreparedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
+    """Rows of which nothing is learned, and what the limit cuts."""
+    tallies, limit = prepared.tallies, prepared.encoding.max_seq_length
+    rows = gather(tallies, where, lambda tally: tally.untrained)
+    if rows:
+        total = sum(map(len, rows.values()))
+        yield make_finding(
+            "nothing-to-learn",
+            "warning",
+            f"{count(total, 'row')} without a token to learn within {limit:,} tokens",
+            "the answer begins behind the limit, or is empty for this model; these rows are left out",
+            f"--max-seq-length {max(tally.find_length() for tally in tallies.values())}",
+            rows,
+        )
+    lost, whole = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("cut_trained", "whole_trained"))
+    share = lost / max(1, whole)
+    if lost:
+        cut = sum(length > limit for tally in tallies.values() for length in tally.lengths)
+        enough = max(tally.find_length() for tally in tallies.values())
+        yield Finding(
+            "long-texts",
+            "warning" if share >= MANY_SHARE else "hint",
+            f"{count(cut, 'row')} longer than {limit:,} tokens; {share:.1%} of the tokens to learn would be cut",
+            "the ends of answers are never learned, nor that they end",
+            f"--max-seq-length {enough} would keep 99 % of the rows whole, if the model reads that many",
+            cut,
+        )
+
+
+def make_finding(
+    code: str, severity: Severity, title: str, meaning: str, remedy: str, rows: dict[str, RowNumbers]
+) -> Finding:
+    """A finding about rows."""
+    return Finding(code, severity, title, meaning, remedy, sum(map(len, rows.values())), rows)
+
+
+def count_tokens(prepared: PreparedLanguage) -> dict[str, Any]:
+    """Lengths of rows before they are cut, and tokens by part."""
+    lengths = np.array([length for tally in prepared.tallies.values() for length in tally.lengths], np.int64)
+    parts = {
+        name: {
+            "rows": len(part),
+            "tokens": len(part.tokens.ids),
+            "trained_tokens": int(part.trained.sum(dtype="int64")),
         }
-    reasons = [{"setting": each.setting, "value": each.value, "reason": each.reason} for each in narrator.reasons]
-    return {"parts": parts, "notes": narrator.notes, "reasons": reasons, "rows": shown}
+        for name, part in prepared.parts.items()
+    }
+    cuts = [{**cut, **measure_loss(prepared, cut["limit"])} for cut in tabulate_cuts(lengths)]
+    return {"tokens": {"quantiles": summarise(lengths), "cuts": cuts, "sample": ""}, "parts": parts}
+
+
+def measure_loss(prepared: PreparedLanguage, limit: int) -> dict[str, float]:
+    """`trained`: the share of the tokens to learn behind `limit`; nothing beyond the limit that rows were cut at."""
+    if limit > prepared.encoding.max_seq_length:
+        return {}
+    whole = sum(tally.whole_trained for tally in prepared.tallies.values())
+    lost = sum(tally.cut_trained for tally in prepared.tallies.values())
+    for part in prepared.parts.values():
+        places_T = np.arange(len(part.trained)) - np.repeat(part.tokens.offsets[:-1], part.tokens.lengths)
+        lost += int(part.trained[places_T >= limit].sum(dtype="int64"))
+    return {"trained": lost / max(1, whole)}
+
+
+def show_masks(prepared: PreparedLanguage, most: int) -> list[dict[str, Any]]:
+    """The first training rows as stretches of text, learned or only read."""
+    train = prepared.parts["train"]
+    return [
+        {
+            "row": int(train.row_numbers[row]),
+            "trained_tokens": int(train.marks(row).sum()),
+            "stretches": split_stretches(train, row, prepared.tokenizer),
+        }
+        for row in range(min(most, len(train)))
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 from afina.config.load import load_config
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
-from afina.data.conversations import ConversationPart, find_usable_conversations
+from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
 from afina.data.encode_conversations import Encoding, TrainedRows, encode_conversations
 from afina.data.findings import count
 from afina.data.rows import RowTable
@@ -63,7 +63,7 @@ def encode_table(
     """
     check_columns(table, [name for role, name in columns.names.items() if role not in OPTIONAL])
     usable, problems = find_usable_conversations(table, columns)
-    part = ConversationPart("test", table, columns, usable.indices, usable.hashes)
+    part = make_part("test", table, columns, usable)
     data, tally = encode_conversations(part, speaker.tokenizer, encoding, work)
     refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
     if not len(data):

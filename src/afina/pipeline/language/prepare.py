@@ -11,10 +11,13 @@ from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.chat_template import choose_template
 from afina.data.conversations import Conversations, load_conversations
+from afina.data.doctor.finding import Finding
+from afina.data.doctor.subject import view_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
 from afina.data.findings import count
 from afina.errors import DataError, Problem
 from afina.models.inspect import ModelFacts
+from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import check_disk, check_vocabulary, describe_reference, keep_files, resolve_hardware
 from afina.pipeline.source import GENERATION, Opened
@@ -35,6 +38,7 @@ class PreparedLanguage:
     config: RunConfig
     """Resolved: no `auto` that depends on data or model is left."""
     conversations: Conversations
+    findings: list[Finding]
     facts: ModelFacts
     technique: Technique
     setup: Setup
@@ -61,6 +65,8 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         narrator.explain(reason)
     for note in conversations.notes:
         narrator.note(note)
+    subject = view_conversations(conversations.parts.values(), conversations.columns)
+    findings = examine_rows(subject, config, narrator)
     config = config.model_copy(update={"task": GENERATION})
     facts = opened.facts
     sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
@@ -88,7 +94,7 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
     reference = describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
     prepared = PreparedLanguage(
-        folder, config, conversations, facts, technique, setup, tokenizer, encoding, parts, tallies, device
+        folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device
     )
     keep_files(folder, config, conversations.data_hash, describe_data(prepared))
     return prepared
@@ -198,6 +204,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
         "faults": describe_faults(prepared.tallies),
         "notes": list(conversations.notes),
+        "findings": [finding.as_dict() for finding in prepared.findings],
     }
 
 

@@ -1,0 +1,133 @@
+"""A cleaned copy of a file or a folder, and the log of what was changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afina.data.doctor.fix import UNREAD, Cleaner
+from afina.data.doctor.rewrite import rewrite_file
+from afina.data.read import find_part_files, open_file
+from afina.data.rows import RowTable
+from afina.errors import DataError
+
+LOG_OF_FOLDER = "changes.jsonl"
+LOG_OF_FILE = ".changes.jsonl"
+
+
+@dataclass(frozen=True)
+class FixedCopy:
+    """What was written."""
+
+    path: Path
+    log: Path
+    """A JSON object a change: part, row, rule, and for a cell its column, `before` and `after`."""
+    rows: Mapping[str, int]
+    """Rows left, by part."""
+    rules: Mapping[str, int]
+    """Changes by rule."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"path": str(self.path), "log": str(self.log), "rows": dict(self.rows), "rules": dict(self.rules)}
+
+
+def check_output(source: Any, output: Path) -> dict[str, Path]:
+    """The files to copy, by part.
+
+    Raises:
+        DataError: if the data isn't a file or a folder, or if the output is there already or of another format.
+    """
+    if not isinstance(source, str | os.PathLike) or not Path(source).expanduser().exists():
+        raise DataError("--fix copies a file or a folder", found=str(source)[:80], remedy="save the rows as a file")
+    path = Path(source).expanduser()
+    log = find_log(path, output)
+    for taken in (output, log):
+        if taken.exists():
+            raise DataError(f"{taken} exists already, and nothing is written over", remedy="another --fix OUT")
+    if not output.parent.is_dir():
+        raise DataError(f"the folder {output.parent} doesn't exist", remedy=f"make it, or another --fix than {output}")
+    if path.is_dir():
+        return find_part_files(path)
+    if output.suffix.lower() != path.suffix.lower():
+        raise DataError(
+            "a cleaned copy keeps the format of the data",
+            found=f"--fix {output}",
+            expected=f"a name that ends in {path.suffix}",
+            remedy=f"--fix {output.with_suffix(path.suffix)}",
+        )
+    return {"all": path}
+
+
+def find_log(source: Path, output: Path) -> Path:
+    """Where the log goes: into the folder, or beside the file."""
+    return output / LOG_OF_FOLDER if source.is_dir() else output.with_name(output.name + LOG_OF_FILE)
+
+
+def write_copy(
+    source: Path,
+    output: Path,
+    tables: Mapping[str, RowTable],
+    cleaner: Cleaner,
+    drops: Mapping[str, Mapping[int, str]],
+) -> FixedCopy:
+    """The copy, whole or not at all: everything is written under another name and renamed at the end."""
+    files = check_output(source, output)
+    unfinished = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    log = find_log(source, output)
+    rules: Counter[str] = Counter()
+    rows = {}
+    try:
+        with (unfinished / LOG_OF_FOLDER).open("w", encoding="utf-8") as log_file:
+            for part, path in files.items():
+                changes = Changes(part, set(tables[part].row_numbers.tolist()), cleaner, drops[part], log_file, rules)
+                rows[part] = rewrite_file(open_file(path), unfinished / path.name, changes)
+                changes.log_unread(tables[part].read_count)
+        if source.is_dir():
+            os.replace(unfinished, output)
+        else:
+            os.replace(unfinished / LOG_OF_FOLDER, log)
+            os.replace(unfinished / source.name, output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return FixedCopy(output, log, rows, dict(rules))
+
+
+@dataclass
+class Changes:
+    """What becomes of each row of a part, written to the log as it happens."""
+
+    part: str
+    readable: set[int]
+    cleaner: Cleaner
+    drops: Mapping[int, str]
+    log: Any
+    rules: Counter[str]
+
+    def __call__(self, number: int, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if number not in self.readable:
+            return None
+        if number in self.drops:
+            self._write(number, self.drops[number], before=dict(row), after=None)
+            return None
+        changed = self.cleaner.clean(row)
+        for name, (rule, value) in changed.items():
+            self._write(number, rule, column=name, before=row[name], after=value)
+        return {name: value for name, (_, value) in changed.items()}
+
+    def log_unread(self, rows: int) -> None:
+        """Tell of the rows that couldn't be read."""
+        for number in sorted(set(range(1, rows + 1)) - self.readable):
+            self._write(number, UNREAD, before=None, after=None)
+
+    def _write(self, row: int, rule: str, **what: Any) -> None:
+        self.rules[rule] += 1
+        entry = {"part": self.part, "row": row, "rule": rule, **what}
+        self.log.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")

@@ -1,0 +1,88 @@
+"""A file written again, row by row, in its own format: some rows left out, some cells changed, all else as it was."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from afina.data.findings import Findings
+from afina.data.json_formats import JsonLinesFile
+from afina.data.spool import Source
+from afina.data.tables import ParquetFile
+from afina.data.text_formats import DelimitedFile
+
+Change = Callable[[int, Mapping[str, Any]], Mapping[str, Any] | None]
+"""From a row's number and cells to the cells that change (empty: none); None leaves the row out."""
+
+
+def rewrite_file(source: Source, output: Path, change: Change) -> int:
+    """The rows that were written to `output`, in the format of the source."""
+    if isinstance(source, ParquetFile):
+        return rewrite_parquet(source, output, change)
+    if isinstance(source, DelimitedFile):
+        return rewrite_delimited(source, output, change)
+    return rewrite_json(source, output, change)
+
+
+def keep_rows(source: Source, change: Change) -> Iterator[dict[str, Any]]:
+    """The rows as they are to stand."""
+    for number, row in source.rows(Findings(source.name)):
+        cells = change(number, row)
+        if cells is not None:
+            yield {**row, **cells}
+
+
+def rewrite_delimited(source: DelimitedFile, output: Path, change: Change) -> int:
+    """A header and the rows, by the delimiter, the line ends and the byte order mark of the source."""
+    with source.path.open("rb") as file:
+        start = file.readline()
+    encoding = "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
+    line_end = "\r\n" if start.endswith(b"\r\n") else "\n"
+    with output.open("w", encoding=encoding, newline="") as file:
+        writer = csv.writer(file, delimiter=source.find_delimiter(), lineterminator=line_end)
+        writer.writerow(source.read_names())
+        count = 0
+        for count, row in enumerate(keep_rows(source, change), 1):  # noqa: B007  (its last value is the result)
+            writer.writerow(["" if value is None else value for value in row.values()])
+    return count
+
+
+def rewrite_json(source: Source, output: Path, change: Change) -> int:
+    """An object a line, or an array of objects with one a line."""
+    is_array, count = not isinstance(source, JsonLinesFile), 0
+    with output.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[" if is_array else "")
+        for count, row in enumerate(keep_rows(source, change), 1):
+            before = ("," if count > 1 else "") + "\n" if is_array else ""
+            file.write(before + json.dumps(row, ensure_ascii=False) + ("" if is_array else "\n"))
+        file.write("\n]\n" if is_array else "")
+    return count
+
+
+def rewrite_parquet(source: ParquetFile, output: Path, change: Change) -> int:
+    """Batches of the same schema; columns that nobody reads, bytes among them, are copied as they are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, count = iter(source.rows(Findings(source.name))), 0
+    with pq.ParquetWriter(output, pq.read_schema(source.path)) as writer:
+        for batch in source.batches():
+            kept, changed = [], []
+            for place in range(batch.num_rows):
+                cells = change(*next(rows))
+                if cells is not None:
+                    kept.append(place)
+                    changed.append(cells)
+            table = batch.take(pa.array(kept, pa.int64()))
+            for name in {name for cells in changed for name in cells}:
+                column = batch.schema.names.index(name)
+                values = table.column(column).to_pylist()
+                values = [cells.get(name, value) for cells, value in zip(changed, values, strict=True)]
+                table = table.set_column(column, name, pa.array(values, batch.schema.field(column).type))
+            writer.write_batch(table)
+            count += len(kept)
+    return count

@@ -1,0 +1,58 @@
+"""Rows that no run can use: those that can't be read, and those without a text or a label that means something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from afina.data import labels
+from afina.data.doctor.check import Check
+from afina.data.doctor.finding import Finding
+from afina.data.findings import DROP, RowNumbers, count
+from afina.data.usable_rows import NO_TEXT, NOT_TEXT
+
+CODES = {
+    NO_TEXT: "empty-text",
+    NOT_TEXT: "text-not-text",
+    labels.MISSING: "missing-label",
+    labels.UNKNOWN: "unknown-label",
+    labels.NO_NUMBER: "label-not-a-number",
+    labels.NOT_FINITE: "label-not-a-number",
+    labels.NO_LIST: "label-not-a-list",
+    labels.NO_NAME: "label-not-a-name",
+}
+OTHER = "unusable-row"
+"""The code where rows are conversations, whose faults are many."""
+REMEDY = (
+    f"mend these rows; --fix OUT leaves out those that can't be read or are empty; train leaves out all with {DROP}"
+)
+MEANING = "a run stops before it begins, and lists these rows"
+
+
+class UnreadRows(Check):
+    """Rows that are broken in the file itself."""
+
+    reads_texts = False
+
+    def findings(self) -> Iterator[Finding]:
+        for part, problems in self.subject.unread.items():
+            for problem in problems:
+                numbers = RowNumbers(list(problem.rows[:]), len(problem.rows))
+                what = problem.what.rpartition(": ")[2]  # without the name of the file
+                title = f"{what}{f': {problem.found}' if problem.found else ''}"
+                remedy = f"{problem.remedy}; --fix OUT leaves them out"
+                yield Finding("unread-row", "error", title, MEANING, remedy, len(numbers), {part: numbers})
+
+
+class UnusableRows(Check):
+    """Rows without a text or a label."""
+
+    reads_texts = False
+
+    def findings(self) -> Iterator[Finding]:
+        reasons = dict.fromkeys(reason for faults in self.subject.faults.values() for reason in faults)
+        for reason in reasons:
+            rows = {part: faults[reason] for part, faults in self.subject.faults.items() if reason in faults}
+            total = sum(map(len, rows.values()))
+            found = self.subject.found.get(reason, "")
+            title = f"{count(total, 'row')} with {reason}{f', such as {found}' if found else ''}"
+            yield Finding(CODES.get(reason, OTHER), "error", title, MEANING, REMEDY, total, rows)

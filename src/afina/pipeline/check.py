@@ -1,0 +1,177 @@
+"""The data looked at before anything is trained: what is wrong with it, and maybe a cleaned copy.
+
+Without a model it is words that are counted, and nothing heavy is imported; with one its tokens are, labels that are
+probably wrong are looked for, and of conversations it is shown what would be learned.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.config.reason import Reason
+from afina.config.run import RunConfig
+from afina.data.columns import ColumnChoice, choose_columns
+from afina.data.conversation_columns import ConversationColumns, choose_conversation_columns
+from afina.data.conversations import find_usable_conversations
+from afina.data.conversations import make_part as make_conversation_part
+from afina.data.doctor.copy import FixedCopy, check_output, write_copy
+from afina.data.doctor.examine import Examination, examine, sort_findings
+from afina.data.doctor.fix import Cleaner, ConversationCleaner, LabelledCleaner, decide_drops, find_spellings
+from afina.data.doctor.subject import Subject, view_conversations, view_labelled
+from afina.data.examples import count_classes, describe_source, find_usable, make_part
+from afina.data.read import read_parts
+from afina.data.rows import RowTable
+from afina.errors import ConfigError
+from afina.pipeline.check_report import CheckReport, check_page
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import GENERATION, find_model, guess_task
+
+if TYPE_CHECKING:
+    from afina.pipeline.check_model import ModelView
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data, read and understood."""
+
+    tables: Mapping[str, RowTable]
+    columns: ColumnChoice | ConversationColumns
+    subject: Subject
+    task: str
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the findings."""
+
+    mask: int = 0
+    """Conversations to show with what is learned of them."""
+    fix: Path | None = None
+    """Where a cleaned copy goes."""
+    html: Path | None = None
+    """Where the report goes as a page."""
+
+
+def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrator) -> CheckReport:
+    """Findings and facts about the data.
+
+    Raises:
+        UserError: if the data can't be read or understood, the model can't be used, or something can't be written.
+    """
+    check_wanted(config, source, wanted)
+    with tempfile.TemporaryDirectory(prefix="afina-") as work:
+        with narrator.stage("read"):
+            opened = open_data(config, source, Path(work) / "rows")
+        if wanted.mask and opened.task != GENERATION:
+            raise ConfigError(
+                "only conversations have a mask", found=f"data for {opened.task}", remedy="leave --show-mask out"
+            )
+        with narrator.stage("check") as advance:
+            total = sum(map(len, opened.subject.views.values()))
+            examination = examine(opened.subject, on_rows=lambda rows: advance(rows, total))
+        seen = None
+        if config.model.reference:
+            seen = look_through_model(config, source, opened, wanted.mask, Path(work), narrator)
+        fixed = fix_data(config, source, opened, wanted.fix) if wanted.fix else None
+        report = write_report(source, opened, examination, seen, fixed)
+    if wanted.html:
+        report.save_html(wanted.html)
+    return report
+
+
+def check_wanted(config: RunConfig, source: Any, wanted: Wanted) -> None:
+    """Refuse what can't be written or shown, before anything is computed."""
+    if wanted.mask and not config.model.reference:
+        raise ConfigError("the mask depends on the model's tokens and template", remedy="--model REF")
+    if wanted.fix:
+        check_output(source, wanted.fix)
+    if wanted.html:
+        check_page(wanted.html)
+
+
+def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
+    """The rows, the columns, and which of the rows can be used."""
+    tables = read_parts(source, spool)
+    base = find_model(config) if config.model.reference else None
+    task, reason = guess_task(config, tables, base)
+    reasons = [Reason("task", task, reason)] if reason else []
+    columns: ColumnChoice | ConversationColumns
+    if task == GENERATION:
+        columns = choose_conversation_columns(tables, **name_columns(config))
+        usable = {name: find_usable_conversations(table, columns)[0] for name, table in tables.items()}
+        turns = (make_conversation_part(name, tables[name], columns, rows) for name, rows in usable.items())
+        subject = view_conversations(turns, columns)
+    else:
+        columns = choose_columns(tables, config.data, config.task)
+        task = columns.task
+        space, usable = find_usable(dict(tables), columns, config.data)
+        parts = (make_part(name, tables[name], columns, rows) for name, rows in usable.items())
+        subject = view_labelled(parts, columns, space)
+    subject = subject.with_faults(tables, usable)
+    return Opened(tables, columns, subject, task, (*reasons, *columns.reasons))
+
+
+def name_columns(config: RunConfig) -> dict[str, str | None]:
+    """Columns of conversations that the user named."""
+    names = ("messages_column", "prompt_column", "completion_column", "text_column")
+    return {name: getattr(config.data, name) for name in names}
+
+
+def look_through_model(
+    config: RunConfig, source: Any, opened: Opened, mask: int, work: Path, narrator: Narrator
+) -> ModelView:
+    """What only the model's tokens or features can tell."""
+    if opened.task == GENERATION:
+        from afina.pipeline.language.check import look_at_conversations
+
+        return look_at_conversations(config, source, opened.tables, mask, work, narrator)
+    from afina.pipeline.check_model import look_at_labelled
+
+    return look_at_labelled(config, opened.subject, work, narrator)
+
+
+def fix_data(config: RunConfig, source: Any, opened: Opened, output: Path) -> FixedCopy:
+    """The cleaned copy."""
+    cleaner: Cleaner
+    if isinstance(opened.columns, ColumnChoice):
+        separator = config.data.label_separator
+        cleaner = LabelledCleaner(opened.columns, separator, find_spellings(opened.tables, opened.columns, separator))
+    else:
+        cleaner = ConversationCleaner(opened.columns)
+    drops = decide_drops(opened.tables, cleaner, opened.subject.kind == "regression")
+    return write_copy(Path(source).expanduser(), output, opened.tables, cleaner, drops)
+
+
+def write_report(
+    source: Any, opened: Opened, examination: Examination, seen: ModelView | None, fixed: FixedCopy | None
+) -> CheckReport:
+    """All of it together."""
+    subject = opened.subject
+    facts: dict[str, Any] = {"task": opened.task, "columns": list(subject.columns)}
+    facts["rows"] = {name: table.read_count for name, table in opened.tables.items()}
+    facts["usable"] = {name: len(view) for name, view in subject.views.items()}
+    if subject.space:
+        facts["classes"] = {name: count_classes(view.labels, subject.space) for name, view in subject.views.items()}
+    facts |= examination.facts
+    findings, reasons = list(examination.findings), list(opened.reasons)
+    notes = [note for table in opened.tables.values() for note in table.notes]
+    if seen:
+        facts |= seen.facts
+        findings = sort_findings([*findings, *seen.findings])
+        known = {each.setting for each in reasons}
+        told = [each for each in seen.reasons if not each.setting.startswith("training.")]
+        reasons += [each for each in told if each.setting not in known]
+    return CheckReport(
+        describe_source(source),
+        findings,
+        facts,
+        [{"setting": each.setting, "value": each.value, "reason": each.reason} for each in reasons],
+        notes,
+        seen.mask if seen else (),
+        fixed.as_dict() if fixed else {},
+    )
