@@ -32,6 +32,7 @@ OPENING_CHARACTERS = 40
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 NO_ANSWER = "no assistant turn"
+NO_COMPLETION = "no assistant turn in the completion"
 LOST_CALLS = "tool calls that the chat template leaves out"
 UNMARKED = "no answer inside the chat template's {% generation %} marks"
 EMPTY_COMPLETION = "an empty completion"
@@ -63,20 +64,23 @@ class TrainedTokens:
 
 
 def encode_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, last_turn_only: bool = False
-) -> TrainedTokens:
+    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, prompt_messages: int = 0,
+    last_turn_only: bool = False,
+) -> TrainedTokens:  # fmt: skip
     """The tokens of a conversation as the tokenizer's chat template writes it, the assistant's turns trained.
 
     Args:
         tokenizer: with a chat template.
         messages: role and content, or from and value (ShareGPT); checked here.
         tools: JSON schemas of the functions that the assistant may call, for the template.
+        prompt_messages: how many of the messages are a prompt, whose answers are only read.
         last_turn_only: train the assistant's last turn alone, which also templates allow that rewrite earlier ones.
     """
     checked, tools = check_messages(messages), check_tools(tools)
-    answers = [i for i, message in enumerate(checked) if message["role"] == "assistant"]
+    answers = [i for i, message in enumerate(checked) if message["role"] == "assistant" and i >= prompt_messages]
     if not answers:
-        raise ChatFaultError(NO_ANSWER, "roles: " + ", ".join(message["role"] for message in checked))
+        roles = ", ".join(message["role"] for message in checked[prompt_messages:])
+        raise ChatFaultError(NO_COMPLETION if prompt_messages else NO_ANSWER, f"roles: {roles}")
     wanted = answers[-1:] if last_turn_only else answers
     whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
     mask = _build_mask(ids, turns.values(), _read_marks(tokenizer, checked, tools))

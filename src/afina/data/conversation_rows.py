@@ -37,14 +37,15 @@ class RowFaultError(ValueError):
 def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dict[str, Any]:
     """The row from its cells by role. RowFaultError where it can't be used.
 
-    messages: `messages`, each with role and content, and `tools` (None where there are none); a prompt and a
-    completion of messages are joined. Other forms: see `TEXT_KEYS`.
+    messages: `messages`, each with role and content, and `tools` (None where there are none). A prompt and a completion
+    of messages are joined, and `prompt_messages` tells how many are the prompt's. Other forms: see `TEXT_KEYS`.
     """
     if columns.form != "messages":
         return {role: _read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
     roles = [role for role in columns.names if role not in OPTIONAL]
-    messages = [message for role in roles for message in _read_messages(role, cells[role])]
-    return {"messages": messages, "tools": _read_tools(cells.get("tools"))}
+    lists = [_read_messages(role, cells[role]) for role in roles]
+    row = {"messages": [message for each in lists for message in each], "tools": _read_tools(cells.get("tools"))}
+    return row if len(lists) == 1 else {**row, "prompt_messages": len(lists[0])}
 
 
 def _read_text(role: str, value: Any) -> str:

@@ -171,8 +171,10 @@ def tokenize_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encodi
     if "messages" not in row and not encoding.has_template:
         prompt, answer = join_prompt(row)
         return encode_completion(tokenizer, prompt, answer)
-    last_only = encoding.train_on == "last"
-    return encode_messages(tokenizer, write_messages(row), row.get("tools"), last_turn_only=last_only)
+    return encode_messages(
+        tokenizer, write_messages(row), row.get("tools"), prompt_messages=row.get("prompt_messages", 0),
+        last_turn_only=encoding.train_on == "last",
+    )  # fmt: skip
 
 
 def write_messages(row: dict[str, Any]) -> list[dict[str, Any]]:

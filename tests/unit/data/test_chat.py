@@ -211,6 +211,20 @@ def test_special_tokens_added_later_are_found() -> None:
     assert find_special_strings("<new> and <new>er", tokenizer) == ["<new>", "<new>er"]
 
 
+@pytest.mark.parametrize("family", sorted(TURNS.keys() - REWRITERS))
+def test_answers_inside_a_prompt_are_only_read(family: str) -> None:
+    tokenizer = find_tokenizer(family)
+    row = encode_messages(tokenizer, THREE, prompt_messages=3)
+    assert row.ids == encode_messages(tokenizer, THREE).ids
+    assert read_learned(tokenizer, row) == [TURNS[family].format(text) for text in ("two", "three")]
+    assert row.turns == 2
+
+
+def test_a_completion_without_an_answer_is_refused() -> None:
+    fault = catch(find_tokenizer("qwen2.5"), [*ONE, user("b?")], prompt_messages=2)
+    assert (str(fault), fault.detail) == ("no assistant turn in the completion", "roles: user")
+
+
 # Templates that rewrite, leave out or merge
 
 

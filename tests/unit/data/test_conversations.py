@@ -376,7 +376,7 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
          {"messages": [*ASK, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "tools": TOOL}),
         ({"messages": [{"role": None, "content": None, "from": "gpt", "value": "a"}], "tools": []},
          {"messages": [{"role": "assistant", "content": "a"}], "tools": None}),
-        ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None}),
+        ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None, "prompt_messages": 1}),
         ({"prompt": " a\n", "completion": "b "}, {"prompt": " a\n", "completion": "b "}),
         ({"instruction": "a", "context": "c", "output": "b", "system": "s"},
          {"instruction": "a", "input": "c", "output": "b", "system": "s"}),
