@@ -5,6 +5,8 @@ Decisions:
 - The assistant's turns are trained, each with the token that ends it and without the white space behind that.
   Nothing is read off padding: where pad and end are one token, the end is trained all the same.
 - A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
+- A conversation whose earlier turns the template rewrites becomes one row for each answer, with what comes before it:
+  that is what generation sees. Each of them is proven like any other.
 - What a row holds and the template doesn't write is said: an answer or a tool call refuses the row, anything else
   is a note.
 """
@@ -14,17 +16,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.data.chat_messages import check_messages, check_tools
-from afina.data.chat_template import LOST_ANSWER, ChatFaultError, Message, Turn, locate_turns, tokenize
+from afina.data.chat_template import (
+    LOST_ANSWER,
+    REWRITTEN,
+    ChatFaultError,
+    Message,
+    Turn,
+    locate_turns,
+    tokenize,
+)
 from afina.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_messages", "encode_plain"]
+__all__ = [
+    "ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_conversation", "encode_messages",
+    "encode_plain",
+]  # fmt: skip
 
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 # A prompt may already hold the first characters of an answer, such as <think>.
@@ -61,6 +74,29 @@ class TrainedTokens:
     turns: int
     """Turns that are learned."""
     notes: tuple[str, ...] = ()
+
+
+def encode_conversation(
+    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, prompt_messages: int = 0
+) -> list[TrainedTokens]:
+    """The conversation as one row or, where the template rewrites earlier turns, one row for each answer.
+
+    Args: as for `encode_messages`.
+    """
+    try:
+        return [encode_messages(tokenizer, messages, tools, prompt_messages=prompt_messages)]
+    except ChatFaultError as fault:
+        if str(fault) != REWRITTEN:
+            raise
+    ends = [i + 1 for i, message in enumerate(check_messages(messages)) if message["role"] == "assistant"]
+    rows = [
+        encode_messages(tokenizer, messages[:end], tools, prompt_messages=prompt_messages, last_turn_only=True)
+        for end in ends
+        if end > prompt_messages
+    ]
+    if ends[-1] < len(messages):
+        rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, LAST_IS_OTHER))
+    return rows
 
 
 def encode_messages(

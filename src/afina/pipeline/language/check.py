@@ -30,7 +30,7 @@ def check_conversations(config: RunConfig, source: Any, most: int) -> dict[str, 
             for row in range(min(most, len(train)))
         ]
         parts = {
-            name: {"rows": len(part), "tokens": len(part.tokens.ids), "trained_tokens": int(part.trained.sum())}
+            name: {"rows": part.row_count, "tokens": len(part.tokens.ids), "trained_tokens": int(part.trained.sum())}
             for name, part in prepared.parts.items()
         }
     reasons = [{"setting": each.setting, "value": each.value, "reason": each.reason} for each in narrator.reasons]

@@ -46,7 +46,7 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
         "run": str(folder.path),
         "technique": config.technique,
         "primary_metric": PRIMARY_METRIC,
-        "rows": len(data),
+        "rows": data.row_count,
         "rows_seen": count_seen_texts(folder, hashes_N),
         "metrics": metrics,
         "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},

@@ -189,7 +189,7 @@ def describe_rows(prepared: PreparedLanguage) -> dict[str, Any]:
         for reason, rows in [*tally.faults.items(), ("no token to learn", tally.untrained)]:
             if rows:
                 dropped[f"rows with {reason}"] = dropped.get(f"rows with {reason}", 0) + len(rows)
-    parts = {name: len(part) for name, part in prepared.parts.items()}
+    parts = {name: part.row_count for name, part in prepared.parts.items()}
     return {"read": counts["read"], "used": sum(parts.values()), "dropped": dropped, "parts": parts}
 
 

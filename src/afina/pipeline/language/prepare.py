@@ -163,6 +163,11 @@ def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
 def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> list[str]:
     """What the user should know of a part's rows."""
     notes = []
+    if tally.split:
+        notes.append(
+            f"{name}: {list_rows(tally.split)} became {tally.split_into:,}, one for each answer with what comes before"
+            " it: the chat template rewrites earlier turns once others follow"
+        )
     if rows.tokens.cut_rows:
         share = tally.cut_trained / max(1, tally.whole_trained)
         notes.append(
@@ -193,9 +198,10 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "form": conversations.columns.form,
         "columns": conversations.columns.names,
         "counts": conversations.counts,
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": {name: part.row_count for name, part in prepared.parts.items()},
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
+        "split": {name: list(tally.split) for name, tally in prepared.tallies.items()},
         "faults": describe_faults(prepared.tallies),
         "notes": list(conversations.notes),
     }
