@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import load_config
+from afina.config.load import is_section, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.launch import resume_run, start_run
@@ -146,7 +146,7 @@ def fit(
 
 def spell_out(name: str, value: Any) -> dict[str, Any]:
     """A Python keyword as keys: `lora={"r": 8}` becomes `lora.r`, others stay as they are. Paths become strings."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and is_section(name):
         return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
     return {name: as_text(value)}
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import afina
+from afina.data.chat_template import CHATML_IN_WORDS
 from afina.testing.data import make_conversations
 from afina.testing.templates import CHAT_FAMILIES
 
@@ -154,6 +156,31 @@ def test_the_mask_is_shown(place: Path, command_line: CommandLine) -> None:
     printed = command_line.run(*flags, "--show-mask", "1", cwd=place)
     assert printed.code == 0, printed.err
     assert "⟦" in printed.out
+
+
+TONES = "{% if tone is defined %}{{ tone + ': ' }}{% endif %}"
+
+
+def test_arguments_of_the_template_stay_with_the_run(place: Path, command_line: CommandLine) -> None:
+    (place / "tones.jinja").write_text(TONES + CHATML_IN_WORDS, encoding="utf-8")
+    flags = list_flags("lora", "toned", num_train_epochs=1, chat_template="tones.jinja")
+    done = command_line.run(*flags, "--chat-template-kwargs", "{tone: kind}", cwd=place)
+    assert done.code == 0, done.err
+    assert "; with tone=kind\n" in done.err
+    answer = json.loads((place / "toned" / "predictions.jsonl").read_text().splitlines()[0])
+    assert answer["prompt"].startswith("kind: ")
+    speaker = afina.open_chat(str(place / "toned"))
+    assert speaker.tokenizer.decode(speaker.encode(CHAT[:1])).startswith("kind: ")
+
+
+def test_arguments_that_the_template_does_not_know(place: Path, command_line: CommandLine) -> None:
+    flags = ["check", "chats.jsonl", "--model", "llama", "--chat-template", "chatml"]
+    done = command_line.run(*flags, "--chat-template-kwargs", "{tone: kind}", cwd=place)
+    assert (done.code, done.out) == (2, "")
+    assert "the chat template doesn't know an argument" in done.err
+    done = command_line.run(*flags, "--chat-template-kwargs", "kind", cwd=place)
+    assert (done.code, done.out) == (2, "")
+    assert "found: 'kind'\n  expected: a mapping such as {key: value}" in done.err
 
 
 GOOD = make_conversations("messages", 20)

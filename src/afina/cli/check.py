@@ -15,6 +15,7 @@ def check(
     model: str = typer.Option(..., metavar="REF", help="Language model whose template and tokens are used."),
     show_mask: int = typer.Option(3, min=0, metavar="N", help="Training rows to show, learned tokens marked."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
+    chat_template_kwargs: str | None = option("MAPPING", "Its arguments, such as '{enable_thinking: false}'."),
     max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
@@ -23,7 +24,9 @@ def check(
     from afina.api import check as look
     from afina.config.load import parse_override
 
-    given = {"chat_template": chat_template, "max_seq_length": max_seq_length}
+    given = {
+        "chat_template": chat_template, "chat_template_kwargs": chat_template_kwargs, "max_seq_length": max_seq_length,
+    }  # fmt: skip
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]
     settings = dict(parse_override(text) for text in [*flags, *set_])
     found = look(data, model, rows=show_mask, **settings)

@@ -599,7 +599,7 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
 def test_the_tokenizers_own_template_is_taken() -> None:
     tokenizer = build_chat_tokenizer("gemma")
     choice = choose_template(tokenizer, "auto")
-    assert (choice.setting, choice.value) == ("data.chat_template", "own")
+    assert (choice.setting, choice.value) == ("model.chat_template", "own")
     assert tokenizer.chat_template == CHAT_FAMILIES["gemma"].template
 
 

@@ -13,7 +13,7 @@ from afina.data.chat_template import choose_template
 from afina.data.conversations import Conversations, load_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
 from afina.data.findings import count
-from afina.errors import DataError, Problem
+from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import check_disk, check_vocabulary, describe_reference, keep_files, resolve_hardware
@@ -112,6 +112,12 @@ def choose_encoding(
     form, wanted = conversations.columns.form, config.model.chat_template
     needs, may = form == "messages", form in ("completion", "instruction")
     if form == "text" or (may and (wanted == "none" or (wanted == "auto" and not tokenizer.chat_template))):
+        if config.model.chat_template_kwargs:
+            raise ConfigError(
+                "chat_template_kwargs need a chat template, and none is used here",
+                found=", ".join(config.model.chat_template_kwargs),
+                remedy="--chat-template auto, chatml or PATH, or leave them out",
+            )
         has_template = False
         reason = "rows are plain text" if form == "text" else "prompt and answer are joined as they are"
         narrator.explain(Reason("model.chat_template", "none", reason))
@@ -121,7 +127,7 @@ def choose_encoding(
                 "messages need a chat template", found="model.chat_template=none", remedy="--chat-template chatml"
             )
         has_template = True
-        narrator.explain(choose_template(tokenizer, wanted))
+        narrator.explain(choose_template(tokenizer, wanted, **config.model.chat_template_kwargs))
     return Encoding(has_template, config.data.train_on, int(config.model.max_seq_length))
 
 
