@@ -176,8 +176,11 @@ def anchor_paths(config: RunConfig) -> RunConfig:
     data, model = config.data, config.model
     if data.path and Path(data.path).exists():
         data = data.model_copy(update={"path": str(Path(data.path).resolve())})
-    if model.reference and Path(model.reference).is_dir():
-        model = model.model_copy(update={"reference": str(Path(model.reference).resolve())})
+    files = {"reference": model.reference}
+    if model.chat_template not in ("auto", "chatml", "none"):
+        files["chat_template"] = model.chat_template
+    whole = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
+    model = model.model_copy(update=whole)
     return config.model_copy(update={"data": data, "model": model})
 
 
