@@ -71,7 +71,7 @@ class Run:
     def predict(self, texts: Texts) -> list[Any]:
         """The class name, the list of names, or the number for each text (or pair of texts), in their order.
 
-        For a language model the answer to each prompt.
+        For a language model the likeliest answer to each prompt.
         """
         if self.report["kind"] == "generation":
             return self.generate(texts)
@@ -88,17 +88,25 @@ class Run:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
         return [row["probabilities"] for row in rows]
 
-    def generate(self, prompts: Sequence[Any], max_new_tokens: int = 256) -> list[str]:
-        """The likeliest answer of a language model to each prompt: a text, or the messages of a conversation.
+    def generate(
+        self, prompts: Sequence[Any], max_new_tokens: int = 256, *, temperature: float | None = None,
+        top_p: float | None = None, seed: int = 0,
+    ) -> list[str]:  # fmt: skip
+        """The answer of a language model to each prompt: a text, or the messages of a conversation.
+
+        The likeliest one, unless `temperature` or `top_p` is given: then tokens are drawn, the same for the same seed.
 
         Raises:
-            ConfigError: if the run didn't train a language model.
+            ConfigError: if the run didn't train a language model, or a setting is out of range.
+            DataError: with every prompt that can't be answered.
         """
+        from afina.pipeline.language.decoding import Decoding
         from afina.pipeline.language.speaker import Speaker
 
+        decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         if self._speaker is None:
             self._speaker = Speaker.of_run(self.path)
-        return self._speaker.answer(prompts, max_new_tokens)
+        return self._speaker.answer(prompts, decoding)
 
     def _load(self) -> Predictor:
         from afina.pipeline.predictor import Predictor
@@ -234,9 +242,11 @@ def predict(run: str | Path, data: Any) -> list[dict[str, Any]]:
 def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
     """Each row of the data with what the run's model says of it."""
     if folder.read_json("task.json")["task"] == "text-generation":
+        from afina.pipeline.language.answered_rows import answer_rows as answer_prompts
+        from afina.pipeline.language.decoding import Decoding
         from afina.pipeline.language.speaker import Speaker
 
-        return Speaker.of_run(folder.path).answer_source(data)
+        return answer_prompts(Speaker.of_run(folder.path), data, Decoding())
     from afina.pipeline.predictor import Predictor
 
     return Predictor(folder.path).predict_source(data)

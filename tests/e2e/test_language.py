@@ -183,6 +183,33 @@ def test_arguments_that_the_template_does_not_know(place: Path, command_line: Co
     assert "found: 'kind'\n  expected: a mapping such as {key: value}" in done.err
 
 
+def test_chat_draws_by_seed(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
+    def talk(*flags: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "afina", "chat", str(runs["lora"]), "--max-new-tokens", "6", *flags],
+            input="a question\n" + "long " * 200 + "\n\n", env=os.environ, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "a prompt that leaves no room for an answer" in done.stderr
+        return done.stdout
+
+    drawn = talk("--temperature", "2", "--seed", "1")
+    assert drawn == talk("--temperature", "2", "--seed", "1")
+    assert drawn != talk("--temperature", "2", "--seed", "2")
+    bad = command_line.run("chat", "lora", "--top-p", "1.5", cwd=place)
+    assert (bad.code, bad.out) == (2, "")
+    assert "top_p can't be used\n  found: 1.5\n  expected: above 0, at most 1" in bad.err
+
+
+def test_generate_takes_the_names_of_transformers(runs: dict[str, Path]) -> None:
+    run = afina.load(runs["lora"])
+    drawn = run.generate(["what is it"] * 2, 6, temperature=2.0, top_p=0.9, seed=1)
+    assert drawn == run.generate(["what is it"] * 2, 6, temperature=2.0, top_p=0.9, seed=1)
+    assert drawn[0] != drawn[1]
+    likeliest = run.generate(["what is it"] * 2, 6)
+    assert likeliest[0] == likeliest[1] == run.generate(["what is it"], 6, temperature=0)[0]
+
+
 GOOD = make_conversations("messages", 20)
 BAD_ROWS: dict[str, tuple[Any, str]] = {
     "no role": ({"messages": [{"content": "x"}, CHAT[1]]}, "role"),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_conversation", "encode_messages",
-    "encode_plain",
+    "encode_plain", "tokenize_open",
 ]  # fmt: skip
 
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -206,7 +206,7 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completio
     """
     if not completion.strip():
         raise ChatFaultError(EMPTY_COMPLETION)
-    prompt_ids, ids = (_tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
+    prompt_ids, ids = (tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
     shared = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     notes = (PROMPT_MERGES,) if shared < len(prompt_ids) else ()
     ids.append(tokenizer.eos_token_id)
@@ -217,11 +217,11 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens
     """The tokens of a plain text, all trained but the start token, with the end token behind them."""
     if not text.strip():
         raise ChatFaultError(EMPTY_TEXT)
-    ids = [*_tokenize_open(tokenizer, text), tokenizer.eos_token_id]
+    ids = [*tokenize_open(tokenizer, text), tokenizer.eos_token_id]
     return TrainedTokens(ids, [int(ids[0] != tokenizer.bos_token_id), *[1] * (len(ids) - 1)], 1, 1)
 
 
-def _tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The tokens of a text with the tokenizer's own start token, once, and without an end token behind them.
 
     Tokenizers differ in whether they add either, and a text may bring them itself.

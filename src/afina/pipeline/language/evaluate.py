@@ -34,7 +34,7 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
     encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        columns = ConversationColumns(speaker.form, speaker.columns)
+        columns = ConversationColumns(speaker.reader.form, dict(speaker.reader.columns))
         part, data = encode_table(rows.table, columns, speaker, encoding, Path(work))
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(speaker.tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
