@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from afina.config.load import is_section, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.launch import resume_run, start_run
-from afina.runs.folder import CONFIG, RunFolder, create_run_folder, open_run
+from afina.runs.folder import CONFIG, create_run_folder, open_run
 
 if TYPE_CHECKING:
     from afina.pipeline.language.speaker import Speaker
@@ -228,54 +228,38 @@ def load(run: str | Path) -> Run:
     return Run(run)
 
 
-def predict(run: str | Path, data: Any) -> list[dict[str, Any]]:
+def predict(run: str | Path, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
     Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
 
+    Args:
+        decoding: for a language model `max_new_tokens`, `temperature`, `top_p` and `seed`, see `Run.generate`.
+
     Raises:
         DataError: if the data can't be read or has no text column.
     """
-    return list(answer_rows(open_run(run), data))
+    from afina.pipeline.prediction import predict_rows
+
+    return list(predict_rows(open_run(run), data, decoding, make_narrator(False)))
 
 
-def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
-    """Each row of the data with what the run's model says of it."""
-    if folder.read_json("task.json")["task"] == "text-generation":
-        from afina.pipeline.language.answered_rows import answer_rows as answer_prompts
-        from afina.pipeline.language.decoding import Decoding
-        from afina.pipeline.language.speaker import Speaker
+def predict_file(
+    run: str | Path, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
+) -> tuple[Path, int, int]:
+    """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
-        return answer_prompts(Speaker.of_run(folder.path), data, Decoding())
-    from afina.pipeline.predictor import Predictor
-
-    return Predictor(folder.path).predict_source(data)
-
-
-def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int, int]:
-    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; a csv of semicolons or tabs stays one.
-
-    Gives the file, its rows, and how many of them have nothing to predict from.
+    A csv of semicolons or tabs stays one.
+    Gives the file, its rows, and how many of them have nothing to predict from. Answers of a language model are kept
+    beside it until then: the same call after a ^C or a kill goes on with them.
 
     Raises:
         DataError: if the data can't be read or has no text column.
         RunFolderError: if the output exists already or can't be written.
     """
-    from afina.data.read import find_delimiter
-    from afina.runs.table_file import check_output, write_rows
+    from afina.pipeline.prediction import predict_to_file
 
-    folder, path = open_run(run), Path(output)
-    check_output(path)
-    empty = 0
-
-    def count_empty() -> Iterator[dict[str, Any]]:
-        nonlocal empty
-        for row in answer_rows(folder, data):
-            empty += row["prediction"] is None
-            yield row
-
-    rows = write_rows(count_empty(), path, find_delimiter(data, path.suffix))
-    return path, rows, empty
+    return predict_to_file(open_run(run), data, Path(output), decoding, make_narrator(verbose))
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:

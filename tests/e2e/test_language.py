@@ -183,6 +183,29 @@ def test_arguments_that_the_template_does_not_know(place: Path, command_line: Co
     assert "found: 'kind'\n  expected: a mapping such as {key: value}" in done.err
 
 
+def test_a_killed_prediction_goes_on(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
+    asked = [{"prompt": f"what is it {'again ' * (i % 5)}{i}"} for i in range(64)]
+    write_lines(place / "many.jsonl", asked)
+    flags = ["predict", "lora", "many.jsonl", "--max-new-tokens", "16", "--temperature", "1.5", "--output"]
+    assert command_line.run(*flags, "whole.jsonl", cwd=place).code == 0
+    kept = place / ".killed.jsonl.answers"
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process, limit = command_line.start(*flags, "killed.jsonl", cwd=place), time.monotonic() + 100
+        lines = len(kept.read_bytes().splitlines()) if kept.exists() else 0
+        while not kept.exists() or len(kept.read_bytes().splitlines()) < max(3, lines + 1):
+            assert time.monotonic() < limit, process.err.read_text(encoding="utf-8")
+            time.sleep(0.002)
+        process.send(number)
+        done = process.finish()
+        assert done.code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+        assert not (place / "killed.jsonl").exists()
+    assert "rows are answered, and kept in .killed.jsonl.answers\n  do: the same command again" in done.err
+    done = command_line.run(*flags, "killed.jsonl", cwd=place)
+    assert (done.code, "going on: " in done.err) == (0, True)
+    assert (place / "killed.jsonl").read_bytes() == (place / "whole.jsonl").read_bytes()
+    assert not kept.exists()
+
+
 def test_chat_draws_by_seed(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
     def talk(*flags: str) -> str:
         done = subprocess.run(
