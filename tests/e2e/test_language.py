@@ -112,6 +112,9 @@ def test_the_printed_code_answers_without_afina(technique: str, runs: dict[str, 
 def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
     found = command_line.run("evaluate", "lora", "chats.jsonl", "--json", cwd=place).read_object()
     assert found["rows"] == 60
+    assert found["notes"][0].startswith(
+        "test: 3 of 60 rows are longer than 120 tokens and were cut; 23 tokens to learn"
+    )
     assert found["metrics"].keys() == {"test/loss", "test/perplexity", "test/token_accuracy"}
     assert found["rows_seen"] == json.loads((place / "lora" / "data.json").read_text())["parts"]["train"]
     asked = [{"messages": CHAT[:1], "id": 1}, {"messages": [], "id": 2}]
@@ -293,6 +296,15 @@ def test_a_template_that_raises_is_a_clear_error(place: Path, command_line: Comm
     assert done.code == 2, done.err
     assert "chat template" in done.err
     assert "21" in done.err
+    write_lines(
+        tmp_path / "worse.jsonl",
+        [{"messages": [{"role": "user", "content": str(i)}] * 2 + [CHAT[1]]} for i in range(20)],
+    )
+    done = command_line.run(
+        "check", "worse.jsonl", "--model", place / "llama", "--chat-template", "own.jinja", cwd=tmp_path
+    )
+    assert "rows with messages that the chat template refuses (20 rows: 1, 2, 3, 4, 5" in done.err
+    assert "problems" not in done.err, "said once, though the rows are divided into three parts"
 
 
 def test_a_tokenizer_of_another_model_is_refused(place: Path, command_line: CommandLine, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from afina.config.load import build_config
 from afina.errors import MissingExtraError, ModelError
 from afina.models import gguf as gguf_module
 from afina.models import gguf_check, gguf_config, gguf_header, gguf_positions, gguf_tokenizer, gguf_weights
@@ -34,6 +35,7 @@ from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_tokenizer import build_tokenizer
 from afina.models.gguf_vocabulary import Vocabulary, read_vocabulary
 from afina.models.inspect import inspect_model
+from afina.pipeline.predictor import find_base
 
 gguf = pytest.importorskip("gguf")
 
@@ -1073,3 +1075,14 @@ def test_a_real_file(tmp_path: Path) -> None:
     assert "Paris" in answer
     assert output[0, -1] == tokenizer.eos_token_id
     assert model.num_parameters() == 134_515_008
+
+
+def test_a_base_whose_cache_is_gone_is_made_again(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFINA_CACHE", str(tmp_path))
+    config = build_config({"model": {"reference": str(tiny)}})
+    folder = convert_gguf(tiny, tmp_path)
+    stored = {"reference": str(folder), "revision": None}
+    assert find_base(config, stored) == folder
+    shutil.rmtree(tmp_path / "gguf")
+    assert find_base(config, stored) == folder
+    assert (folder / "model.safetensors").is_file()

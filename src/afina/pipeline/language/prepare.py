@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
@@ -12,7 +12,7 @@ from afina.config.run import RunConfig
 from afina.data.chat_template import choose_template
 from afina.data.conversations import Conversations, load_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
-from afina.data.findings import count
+from afina.data.findings import RowNumbers, count
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
@@ -140,17 +140,27 @@ def encode_parts(
     Raises:
         DataError: for rows that can't be used, unless they are to be dropped, and where nothing is left.
     """
-    parts, tallies, problems = {}, {}, []
+    parts, tallies = {}, {}
     for name, part in conversations.parts.items():
         parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
-        if config.data.on_bad_rows == "fail":
-            problems += tallies[name].problems(part.table.source)
-    if problems:
+    problems = list_faults(conversations, tallies)
+    if problems and config.data.on_bad_rows == "fail":
         raise DataError(problems=problems)
     empty = [name for name, rows in parts.items() if not len(rows)]
     if empty:
         raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
+
+
+def list_faults(conversations: Conversations, tallies: Mapping[str, Tally]) -> list[Problem]:
+    """What is wrong with rows, each thing once for parts that were carved out of one file."""
+    merged: dict[str, Problem] = {}
+    for name, part in conversations.parts.items():
+        for problem in tallies[name].problems(part.table.source):
+            known = merged.get(problem.what, replace(problem, rows=()))
+            numbers, total = sorted([*known.rows, *problem.rows]), len(known.rows) + len(problem.rows)
+            merged[problem.what] = replace(known, rows=RowNumbers(numbers, total))
+    return list(merged.values())
 
 
 def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
