@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import load_config
+from afina.config.load import is_section, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.launch import resume_run, start_run
-from afina.runs.folder import CONFIG, RunFolder, create_run_folder, open_run
+from afina.runs.folder import CONFIG, create_run_folder, open_run
 
 if TYPE_CHECKING:
     from afina.pipeline.check_report import CheckReport
@@ -72,7 +72,7 @@ class Run:
     def predict(self, texts: Texts) -> list[Any]:
         """The class name, the list of names, or the number for each text (or pair of texts), in their order.
 
-        For a language model the answer to each prompt.
+        For a language model the likeliest answer to each prompt.
         """
         if self.report["kind"] == "generation":
             return self.generate(texts)
@@ -89,17 +89,25 @@ class Run:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
         return [row["probabilities"] for row in rows]
 
-    def generate(self, prompts: Sequence[Any], max_new_tokens: int = 256) -> list[str]:
-        """The likeliest answer of a language model to each prompt: a text, or the messages of a conversation.
+    def generate(
+        self, prompts: Sequence[Any], max_new_tokens: int = 256, *, temperature: float | None = None,
+        top_p: float | None = None, seed: int = 0,
+    ) -> list[str]:  # fmt: skip
+        """The answer of a language model to each prompt: a text, or the messages of a conversation.
+
+        The likeliest one, unless `temperature` or `top_p` is given: then tokens are drawn, the same for the same seed.
 
         Raises:
-            ConfigError: if the run didn't train a language model.
+            ConfigError: if the run didn't train a language model, or a setting is out of range.
+            DataError: with every prompt that can't be answered.
         """
+        from afina.pipeline.language.decoding import Decoding
         from afina.pipeline.language.speaker import Speaker
 
+        decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         if self._speaker is None:
             self._speaker = Speaker.of_run(self.path)
-        return self._speaker.answer(prompts, max_new_tokens)
+        return self._speaker.answer(prompts, decoding)
 
     def _load(self) -> Predictor:
         from afina.pipeline.predictor import Predictor
@@ -147,7 +155,7 @@ def fit(
 
 def spell_out(name: str, value: Any) -> dict[str, Any]:
     """A Python keyword as keys: `lora={"r": 8}` becomes `lora.r`, others stay as they are. Paths become strings."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and is_section(name):
         return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
     return {name: as_text(value)}
 
@@ -177,8 +185,11 @@ def anchor_paths(config: RunConfig) -> RunConfig:
     data, model = config.data, config.model
     if data.path and Path(data.path).exists():
         data = data.model_copy(update={"path": str(Path(data.path).resolve())})
-    if model.reference and Path(model.reference).is_dir():
-        model = model.model_copy(update={"reference": str(Path(model.reference).resolve())})
+    files = {"reference": model.reference}
+    if model.chat_template not in ("auto", "chatml", "none"):
+        files["chat_template"] = model.chat_template
+    whole = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
+    model = model.model_copy(update=whole)
     return config.model_copy(update={"data": data, "model": model})
 
 
@@ -218,52 +229,38 @@ def load(run: str | Path) -> Run:
     return Run(run)
 
 
-def predict(run: str | Path, data: Any) -> list[dict[str, Any]]:
+def predict(run: str | Path, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
     Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
 
+    Args:
+        decoding: for a language model `max_new_tokens`, `temperature`, `top_p` and `seed`, see `Run.generate`.
+
     Raises:
         DataError: if the data can't be read or has no text column.
     """
-    return list(answer_rows(open_run(run), data))
+    from afina.pipeline.prediction import predict_rows
+
+    return list(predict_rows(open_run(run), data, decoding, make_narrator(False)))
 
 
-def answer_rows(folder: RunFolder, data: Any) -> Iterator[dict[str, Any]]:
-    """Each row of the data with what the run's model says of it."""
-    if folder.read_json("task.json")["task"] == "text-generation":
-        from afina.pipeline.language.speaker import Speaker
+def predict_file(
+    run: str | Path, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
+) -> tuple[Path, int, int]:
+    """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
-        return Speaker.of_run(folder.path).answer_source(data)
-    from afina.pipeline.predictor import Predictor
-
-    return Predictor(folder.path).predict_source(data)
-
-
-def predict_file(run: str | Path, data: Any, output: str | Path) -> tuple[Path, int, int]:
-    """`predict` written to the file `output` (jsonl, csv, tsv) while it goes on; a csv of semicolons or tabs stays one.
-
-    Gives the file, its rows, and how many of them have nothing to predict from.
+    A csv of semicolons or tabs stays one.
+    Gives the file, its rows, and how many of them have nothing to predict from. Answers of a language model are kept
+    beside it until then: the same call after a ^C or a kill goes on with them.
 
     Raises:
         DataError: if the data can't be read or has no text column.
         RunFolderError: if the output exists already or can't be written.
     """
-    from afina.data.read import find_delimiter
-    from afina.runs.table_file import check_output, write_rows
+    from afina.pipeline.prediction import predict_to_file
 
-    folder, path = open_run(run), Path(output)
-    check_output(path)
-    empty = 0
-
-    def count_empty() -> Iterator[dict[str, Any]]:
-        nonlocal empty
-        for row in answer_rows(folder, data):
-            empty += row["prediction"] is None
-            yield row
-
-    rows = write_rows(count_empty(), path, find_delimiter(data, path.suffix))
-    return path, rows, empty
+    return predict_to_file(open_run(run), data, Path(output), decoding, make_narrator(verbose))
 
 
 def evaluate(run: str | Path, data: Any) -> dict[str, Any]:

@@ -176,10 +176,12 @@ class ProofError(AfinaError):
 
 
 class Interrupted(AfinaError):
-    """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume)."""
+    """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume).
 
-    def __init__(self, exit_code: int, run: Path | None = None) -> None:
-        remedy = f"afina resume {run}" if run else ""
-        super().__init__("interrupted", remedy=remedy)
+    `found` tells what is kept of other work, and `remedy` how to go on with that.
+    """
+
+    def __init__(self, exit_code: int, run: Path | None = None, *, found: str = "", remedy: str = "") -> None:
+        super().__init__("interrupted", found=found, remedy=f"afina resume {run}" if run else remedy)
         self.exit_code = exit_code
         self.run = run

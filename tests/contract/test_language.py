@@ -102,3 +102,9 @@ def check_answers(run: afina.Run) -> None:
     answers = afina.load(run.path).generate(["a question"], max_new_tokens=2)
     assert len(answers) == 1
     assert isinstance(answers[0], str)
+
+
+def test_template_arguments_are_a_keyword(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = make_conversations("messages", 24)
+    with pytest.raises(ConfigError, match="the chat template doesn't know an argument"):
+        afina.check(rows, tiny_models("llama"), chat_template="chatml", chat_template_kwargs={"enable_thinking": False})

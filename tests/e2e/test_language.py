@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import afina
+from afina.data.chat_template import CHATML_IN_WORDS
 from afina.testing.data import make_conversations
 from afina.testing.templates import CHAT_FAMILIES
 
@@ -110,6 +112,9 @@ def test_the_printed_code_answers_without_afina(technique: str, runs: dict[str, 
 def test_other_verbs_work_on_it(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
     found = command_line.run("evaluate", "lora", "chats.jsonl", "--json", cwd=place).read_object()
     assert found["rows"] == 60
+    assert found["notes"][0].startswith(
+        "test: 3 of 60 rows are longer than 120 tokens and were cut; 23 tokens to learn"
+    )
     assert found["metrics"].keys() == {"test/loss", "test/perplexity", "test/token_accuracy"}
     assert found["rows_seen"] == json.loads((place / "lora" / "data.json").read_text())["parts"]["train"]
     asked = [{"messages": CHAT[:1], "id": 1}, {"messages": [], "id": 2}]
@@ -154,6 +159,81 @@ def test_the_mask_is_shown(place: Path, command_line: CommandLine) -> None:
     printed = command_line.run(*flags, "--show-mask", "1", cwd=place)
     assert printed.code == 0, printed.err
     assert "⟦" in printed.out
+
+
+TONES = "{% if tone is defined %}{{ tone + ': ' }}{% endif %}"
+
+
+def test_arguments_of_the_template_stay_with_the_run(place: Path, command_line: CommandLine) -> None:
+    (place / "tones.jinja").write_text(TONES + CHATML_IN_WORDS, encoding="utf-8")
+    flags = list_flags("lora", "toned", num_train_epochs=1, chat_template="tones.jinja")
+    done = command_line.run(*flags, "--chat-template-kwargs", "{tone: kind}", cwd=place)
+    assert done.code == 0, done.err
+    assert "; with tone=kind\n" in done.err
+    answer = json.loads((place / "toned" / "predictions.jsonl").read_text().splitlines()[0])
+    assert answer["prompt"].startswith("kind: ")
+    speaker = afina.open_chat(str(place / "toned"))
+    assert speaker.tokenizer.decode(speaker.encode(CHAT[:1])).startswith("kind: ")
+
+
+def test_arguments_that_the_template_does_not_know(place: Path, command_line: CommandLine) -> None:
+    flags = ["check", "chats.jsonl", "--model", "llama", "--chat-template", "chatml"]
+    done = command_line.run(*flags, "--chat-template-kwargs", "{tone: kind}", cwd=place)
+    assert (done.code, done.out) == (2, "")
+    assert "the chat template doesn't know an argument" in done.err
+    done = command_line.run(*flags, "--chat-template-kwargs", "kind", cwd=place)
+    assert (done.code, done.out) == (2, "")
+    assert "found: 'kind'\n  expected: a mapping such as {key: value}" in done.err
+
+
+def test_a_killed_prediction_goes_on(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
+    asked = [{"prompt": f"what is it {'again ' * (i % 5)}{i}"} for i in range(64)]
+    write_lines(place / "many.jsonl", asked)
+    flags = ["predict", "lora", "many.jsonl", "--max-new-tokens", "16", "--temperature", "1.5", "--output"]
+    assert command_line.run(*flags, "whole.jsonl", cwd=place).code == 0
+    kept = place / ".killed.jsonl.answers"
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process, limit = command_line.start(*flags, "killed.jsonl", cwd=place), time.monotonic() + 100
+        lines = len(kept.read_bytes().splitlines()) if kept.exists() else 0
+        while not kept.exists() or len(kept.read_bytes().splitlines()) < max(3, lines + 1):
+            assert time.monotonic() < limit, process.err.read_text(encoding="utf-8")
+            time.sleep(0.002)
+        process.send(number)
+        done = process.finish()
+        assert done.code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+        assert not (place / "killed.jsonl").exists()
+    assert "rows are answered, and kept in .killed.jsonl.answers\n  do: the same command again" in done.err
+    done = command_line.run(*flags, "killed.jsonl", cwd=place)
+    assert (done.code, "going on: " in done.err) == (0, True)
+    assert (place / "killed.jsonl").read_bytes() == (place / "whole.jsonl").read_bytes()
+    assert not kept.exists()
+
+
+def test_chat_draws_by_seed(runs: dict[str, Path], place: Path, command_line: CommandLine) -> None:
+    def talk(*flags: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "afina", "chat", str(runs["lora"]), "--max-new-tokens", "6", *flags],
+            input="a question\n" + "long " * 200 + "\n\n", env=os.environ, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "a prompt that leaves no room for an answer" in done.stderr
+        return done.stdout
+
+    drawn = talk("--temperature", "2", "--seed", "1")
+    assert drawn == talk("--temperature", "2", "--seed", "1")
+    assert drawn != talk("--temperature", "2", "--seed", "2")
+    bad = command_line.run("chat", "lora", "--top-p", "1.5", cwd=place)
+    assert (bad.code, bad.out) == (2, "")
+    assert "top_p can't be used\n  found: 1.5\n  expected: above 0, at most 1" in bad.err
+
+
+def test_generate_takes_the_names_of_transformers(runs: dict[str, Path]) -> None:
+    run = afina.load(runs["lora"])
+    drawn = run.generate(["what is it"] * 2, 6, temperature=2.0, top_p=0.9, seed=1)
+    assert drawn == run.generate(["what is it"] * 2, 6, temperature=2.0, top_p=0.9, seed=1)
+    assert drawn[0] != drawn[1]
+    likeliest = run.generate(["what is it"] * 2, 6)
+    assert likeliest[0] == likeliest[1] == run.generate(["what is it"], 6, temperature=0)[0]
 
 
 GOOD = make_conversations("messages", 20)
@@ -216,6 +296,15 @@ def test_a_template_that_raises_is_a_clear_error(place: Path, command_line: Comm
     assert done.code == 2, done.err
     assert "chat template" in done.err
     assert "21" in done.err
+    write_lines(
+        tmp_path / "worse.jsonl",
+        [{"messages": [{"role": "user", "content": str(i)}] * 2 + [CHAT[1]]} for i in range(20)],
+    )
+    done = command_line.run(
+        "check", "worse.jsonl", "--model", place / "llama", "--chat-template", "own.jinja", cwd=tmp_path
+    )
+    assert "rows with messages that the chat template refuses (20 rows: 1, 2, 3, 4, 5" in done.err
+    assert "problems" not in done.err, "said once, though the rows are divided into three parts"
 
 
 def test_a_tokenizer_of_another_model_is_refused(place: Path, command_line: CommandLine, tmp_path: Path) -> None:

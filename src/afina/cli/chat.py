@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
 import typer
+
+from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
+from afina.errors import ConfigError, DataError
 
 HELP = "An empty line or ^D ends it; /new begins a new conversation."
 
@@ -15,16 +19,23 @@ def chat(
         ..., metavar="RUN|REF", help="Folder of a finished run, or a model: folder, Hub id, .gguf, package:..."
     ),
     system: str | None = typer.Option(None, metavar="TEXT", help="What the system message says."),
-    max_new_tokens: int = typer.Option(256, min=1, metavar="N", help="Tokens of an answer at most."),
+    max_new_tokens: int | None = MAX_NEW_TOKENS,
+    temperature: float | None = TEMPERATURE,
+    top_p: float | None = TOP_P,
+    seed: int | None = ANSWER_SEED,
 ) -> None:
     """Talk to a language model; its words appear as they come."""
     from afina.api import open_chat
+    from afina.pipeline.language.decoding import Decoding
 
+    decoding = Decoding(**collect_decoding(max_new_tokens, temperature, top_p, seed))
     speaker = open_chat(model)
+    if system and not speaker.has_template:
+        raise ConfigError("the model has no chat template, so nothing can be a system message", remedy="no --system")
     print(HELP, file=sys.stderr)
     beginning = [{"role": "system", "content": system}] if system else []
     messages: list[dict[str, Any]] = list(beginning)
-    while True:
+    for number in itertools.count():
         said = ask_person()
         if not said:
             return
@@ -33,9 +44,18 @@ def chat(
             continue
         messages.append({"role": "user", "content": said})
         prompt: Any = messages if speaker.has_template else said
-        answer = speaker.stream(prompt, tell, max_new_tokens)
+        try:
+            answer = speaker.stream(prompt, tell, decoding, number)
+        except DataError as error:  # too long for the model, or refused by its template
+            print(f"{error}\n  do: ask something else; /new begins a new conversation", file=sys.stderr)
+            messages.pop()
+            continue
         print(flush=True)
-        messages.append({"role": "assistant", "content": answer})
+        if answer:
+            messages.append({"role": "assistant", "content": answer})
+        else:  # a turn without words can't stand in a conversation
+            print("(no answer; the question is forgotten)", file=sys.stderr)
+            messages.pop()
 
 
 def ask_person() -> str:

@@ -23,6 +23,7 @@ def check(
     html: str | None = option("FILE", "Write the report as one page."),
     show_mask: int = typer.Option(0, min=0, metavar="N", help="Conversations to show, learned tokens marked."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
+    chat_template_kwargs: str | None = option("MAPPING", "Its arguments, such as '{enable_thinking: false}'."),
     max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
@@ -34,7 +35,7 @@ def check(
 
     given = {
         "task": task, "text_column": text_column, "label_column": label_column, "chat_template": chat_template,
-        "max_seq_length": max_seq_length,
+        "chat_template_kwargs": chat_template_kwargs, "max_seq_length": max_seq_length,
     }  # fmt: skip
     settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
     settings.update(parse_override(text) for text in set_)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table
@@ -19,6 +21,8 @@ def evaluate(
     if as_json:
         print_json(result)
         return
+    for note in result.get("notes", []):
+        print(note, file=sys.stderr)
     metrics = choose_metrics(result["metrics"], result["primary_metric"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])

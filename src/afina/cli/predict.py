@@ -6,19 +6,26 @@ import sys
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json
+from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json
 
 
 def predict(
     run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished run."),
     data: str = typer.Argument(..., metavar="DATA", help="Rows with the run's text columns: file, folder or Hub id."),
     output: str = typer.Option(..., metavar="FILE", help="File to write: .csv, .tsv or .jsonl; it must not exist."),
+    max_new_tokens: int | None = MAX_NEW_TOKENS,
+    temperature: float | None = TEMPERATURE,
+    top_p: float | None = TOP_P,
+    seed: int | None = ANSWER_SEED,
     as_json: bool = JSON_OPTION,
+    quiet: bool = QUIET_OPTION,
 ) -> None:
     """Predict all rows of a file: rows in = rows out, in their order."""
     from afina.api import predict_file
 
-    path, rows, empty = predict_file(run, data, output)
+    decoding = collect_decoding(max_new_tokens, temperature, top_p, seed)
+    path, rows, empty = predict_file(run, data, output, verbose=not quiet, **decoding)
     if as_json:
         print_json({"output": str(path), "rows": rows, "rows_without_prediction": empty})
     else:

@@ -30,6 +30,7 @@ def train(
     prompt_column: str | None = option("NAME", "Column of what is asked; guessed."),
     completion_column: str | None = option("NAME", "Column of the answer; guessed."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
+    chat_template_kwargs: str | None = option("MAPPING", "Its arguments, such as '{enable_thinking: false}'."),
     class_weight: str | None = option("NAME", "Weight of rare classes: none or balanced."),
     r: str | None = option("N", "Rank of LoRA's matrices: a whole number above 0."),
     lora_alpha: str | None = option("SCALE", "Scale of LoRA's update: a number above 0."),
@@ -47,8 +48,8 @@ def train(
         "label_column": label_column, "max_seq_length": max_seq_length, "learning_rate": learning_rate,
         "num_train_epochs": num_train_epochs, "per_device_train_batch_size": per_device_train_batch_size,
         "messages_column": messages_column, "prompt_column": prompt_column, "completion_column": completion_column,
-        "chat_template": chat_template, "class_weight": class_weight, "r": r, "lora_alpha": lora_alpha,
-        "lora_dropout": lora_dropout, "target_modules": target_modules,
+        "chat_template": chat_template, "chat_template_kwargs": chat_template_kwargs, "class_weight": class_weight,
+        "r": r, "lora_alpha": lora_alpha, "lora_dropout": lora_dropout, "target_modules": target_modules,
     }  # fmt: skip
     from afina.api import fit
     from afina.config.load import parse_override

@@ -27,6 +27,8 @@ def _list_kinds(annotation: Any, limits: list[Any]) -> list[str]:
         return [" or ".join(filter(None, [", ".join(map(str, inner[:-1])), str(inner[-1])]))]
     if origin is tuple:
         return ["a list such as [a, b]"]
+    if origin is dict:
+        return ["a mapping such as {key: value}"]
     return [] if annotation is NoneType else [NAMES[annotation] + _describe_range(limits)]
 
 

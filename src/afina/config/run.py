@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -65,6 +65,8 @@ class ModelConfig(Section):
     """Tokens a row may have, longer ones are cut. auto: the model's limit or 512, the smaller one."""
     chat_template: str = "auto"
     """`auto` (the tokenizer's own), `chatml`, `none` (prompt and completion as they are), or path of a Jinja file."""
+    chat_template_kwargs: dict[str, JsonValue] = {}
+    """Arguments of the chat template, such as {enable_thinking: false}; the saved template keeps them as defaults."""
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
     """Kernel of attention. auto: batched products for bf16 on a CPU (faster there), else transformers' choice."""
 

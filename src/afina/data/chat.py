@@ -5,6 +5,8 @@ Decisions:
 - The assistant's turns are trained, each with the token that ends it and without the white space behind that.
   Nothing is read off padding: where pad and end are one token, the end is trained all the same.
 - A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
+- A conversation whose earlier turns the template rewrites becomes one row for each answer, with what comes before it:
+  that is what generation sees. Each of them is proven like any other.
 - What a row holds and the template doesn't write is said: an answer or a tool call refuses the row, anything else
   is a note.
 """
@@ -14,17 +16,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.data.chat_messages import check_messages, check_tools
-from afina.data.chat_template import LOST_ANSWER, ChatFaultError, Message, Turn, locate_turns, tokenize
+from afina.data.chat_template import (
+    LOST_ANSWER,
+    REWRITTEN,
+    ChatFaultError,
+    Message,
+    Turn,
+    locate_turns,
+    tokenize,
+)
 from afina.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_messages", "encode_plain"]
+__all__ = [
+    "ChatFaultError", "TrainedTokens", "check_messages", "encode_completion", "encode_conversation", "encode_messages",
+    "encode_plain", "tokenize_open",
+]  # fmt: skip
 
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 # A prompt may already hold the first characters of an answer, such as <think>.
@@ -32,6 +45,7 @@ OPENING_CHARACTERS = 40
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 NO_ANSWER = "no assistant turn"
+NO_COMPLETION = "no assistant turn in the completion"
 LOST_CALLS = "tool calls that the chat template leaves out"
 UNMARKED = "no answer inside the chat template's {% generation %} marks"
 EMPTY_COMPLETION = "an empty completion"
@@ -62,21 +76,47 @@ class TrainedTokens:
     notes: tuple[str, ...] = ()
 
 
+def encode_conversation(
+    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, prompt_messages: int = 0
+) -> list[TrainedTokens]:
+    """The conversation as one row or, where the template rewrites earlier turns, one row for each answer.
+
+    Args: as for `encode_messages`.
+    """
+    try:
+        return [encode_messages(tokenizer, messages, tools, prompt_messages=prompt_messages)]
+    except ChatFaultError as fault:
+        if str(fault) != REWRITTEN:
+            raise
+    ends = [i + 1 for i, message in enumerate(check_messages(messages)) if message["role"] == "assistant"]
+    rows = [
+        encode_messages(tokenizer, messages[:end], tools, prompt_messages=prompt_messages, last_turn_only=True)
+        for end in ends
+        if end > prompt_messages
+    ]
+    if ends[-1] < len(messages):
+        rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, LAST_IS_OTHER))
+    return rows
+
+
 def encode_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, last_turn_only: bool = False
-) -> TrainedTokens:
+    tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, prompt_messages: int = 0,
+    last_turn_only: bool = False,
+) -> TrainedTokens:  # fmt: skip
     """The tokens of a conversation as the tokenizer's chat template writes it, the assistant's turns trained.
 
     Args:
         tokenizer: with a chat template.
         messages: role and content, or from and value (ShareGPT); checked here.
         tools: JSON schemas of the functions that the assistant may call, for the template.
+        prompt_messages: how many of the messages are a prompt, whose answers are only read.
         last_turn_only: train the assistant's last turn alone, which also templates allow that rewrite earlier ones.
     """
     checked, tools = check_messages(messages), check_tools(tools)
-    answers = [i for i, message in enumerate(checked) if message["role"] == "assistant"]
+    answers = [i for i, message in enumerate(checked) if message["role"] == "assistant" and i >= prompt_messages]
     if not answers:
-        raise ChatFaultError(NO_ANSWER, "roles: " + ", ".join(message["role"] for message in checked))
+        roles = ", ".join(message["role"] for message in checked[prompt_messages:])
+        raise ChatFaultError(NO_COMPLETION if prompt_messages else NO_ANSWER, f"roles: {roles}")
     wanted = answers[-1:] if last_turn_only else answers
     whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
     mask = _build_mask(ids, turns.values(), _read_marks(tokenizer, checked, tools))
@@ -166,7 +206,7 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completio
     """
     if not completion.strip():
         raise ChatFaultError(EMPTY_COMPLETION)
-    prompt_ids, ids = (_tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
+    prompt_ids, ids = (tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
     shared = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     notes = (PROMPT_MERGES,) if shared < len(prompt_ids) else ()
     ids.append(tokenizer.eos_token_id)
@@ -177,11 +217,11 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens
     """The tokens of a plain text, all trained but the start token, with the end token behind them."""
     if not text.strip():
         raise ChatFaultError(EMPTY_TEXT)
-    ids = [*_tokenize_open(tokenizer, text), tokenizer.eos_token_id]
+    ids = [*tokenize_open(tokenizer, text), tokenizer.eos_token_id]
     return TrainedTokens(ids, [int(ids[0] != tokenizer.bos_token_id), *[1] * (len(ids) - 1)], 1, 1)
 
 
-def _tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The tokens of a text with the tokenizer's own start token, once, and without an end token behind them.
 
     Tokenizers differ in whether they add either, and a text may bring them itself.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from afina.config.reason import Reason
+from afina.data.template_arguments import set_arguments
 from afina.errors import ModelError, describe_cause
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-SETTING = "data.chat_template"
+SETTING = "model.chat_template"
 REMEDY = "--chat-template chatml, or --chat-template PATH of a Jinja file"
 OPEN, CLOSE = "<|im_start|>", "<|im_end|>"
 CHATML = (
@@ -99,13 +100,24 @@ class TokenKinds:
 _KINDS: WeakKeyDictionary[Any, TokenKinds] = WeakKeyDictionary()
 
 
-def choose_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> Reason:
+def choose_template(tokenizer: PreTrainedTokenizerBase, wanted: str, /, **arguments: Any) -> Reason:
     """The template that was chosen, now set in the tokenizer, and why.
 
     Args:
         tokenizer: of the model.
         wanted: "auto" for the tokenizer's own, "chatml", or the path of a Jinja file.
+        arguments: of the template, see `set_arguments`.
     """
+    reason = _set_template(tokenizer, wanted)
+    if not arguments:
+        return reason
+    set_arguments(tokenizer, arguments)
+    given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    return Reason(reason.setting, reason.value, f"{reason.reason}; with {given}")
+
+
+def _set_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> Reason:
+    """Set the template, and say why it is this one."""
     if wanted == "auto":
         if not tokenizer.chat_template:
             raise ModelError("the model's tokenizer brings no chat template", remedy=REMEDY)

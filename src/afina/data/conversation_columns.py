@@ -179,10 +179,19 @@ class _Guess:
 
     def with_tools(self, names: dict[str, str], reason: str = "") -> ConversationColumns:
         """The form `messages`, with the column of the tools if there is one."""
-        tools = next((name for name in self.present(TOOLS) if self.content(name, is_json=True) == "objects"), None)
+        tools = next((name for name in self.present(TOOLS) if self.holds_tools(name)), None)
         if tools:
             names, reason = {**names, "tools": tools}, f"{reason}{reason and '; '}{tools!r} holds the tools"
         return _explain("messages", names, reason) if reason else ConversationColumns("messages", names)
+
+    def holds_tools(self, name: str) -> bool:
+        """Whether most filled cells are lists of objects. All rows are asked: those with tools may be few."""
+        are_objects = [
+            parse_objects(value, is_json=True) is not None
+            for value in self.table.column(name)
+            if value not in (None, "")
+        ]
+        return 2 * sum(are_objects) > len(are_objects)
 
     @property
     def are_preferences(self) -> bool:

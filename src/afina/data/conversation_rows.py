@@ -37,17 +37,19 @@ class RowFaultError(ValueError):
 def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dict[str, Any]:
     """The row from its cells by role. RowFaultError where it can't be used.
 
-    messages: `messages`, each with role and content, and `tools` (None where there are none); a prompt and a
-    completion of messages are joined. Other forms: see `TEXT_KEYS`.
+    messages: `messages`, each with role and content, and `tools` (None where there are none). A prompt and a completion
+    of messages are joined, and `prompt_messages` tells how many are the prompt's. Other forms: see `TEXT_KEYS`.
     """
     if columns.form != "messages":
-        return {role: _read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
+        return {role: read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
     roles = [role for role in columns.names if role not in OPTIONAL]
-    messages = [message for role in roles for message in _read_messages(role, cells[role])]
-    return {"messages": messages, "tools": _read_tools(cells.get("tools"))}
+    lists = [read_messages(role, cells[role]) for role in roles]
+    row = {"messages": [message for each in lists for message in each], "tools": read_tools(cells.get("tools"))}
+    return row if len(lists) == 1 else {**row, "prompt_messages": len(lists[0])}
 
 
-def _read_text(role: str, value: Any) -> str:
+def read_text(role: str, value: Any) -> str:
+    """The text of a cell, "" where an optional one is empty. RowFaultError where there is none."""
     article = "an" if role[0] in "aeiou" else "a"
     if value is not None and not isinstance(value, str):
         raise RowFaultError(role, f"{article} {role} that is a number, a list or an object", "text", value)
@@ -58,7 +60,8 @@ def _read_text(role: str, value: Any) -> str:
     raise RowFaultError(role, f"no {role}", "text that is more than white space", value)
 
 
-def _read_messages(role: str, value: Any) -> list[dict[str, Any]]:
+def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
+    """The messages of a cell, each with role and content. RowFaultError where they aren't a list of such, or none."""
     objects = parse_objects(value, is_json=role == "messages")
     if objects is None and value is not None and value != "":
         what = "messages that are" if role == "messages" else f"a {role} that is"
@@ -80,7 +83,8 @@ def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
     return {"role": speaker, "content": _drop_nulls(content), **_drop_nulls(others)}
 
 
-def _read_tools(value: Any) -> list[dict[str, Any]] | None:
+def read_tools(value: Any) -> list[dict[str, Any]] | None:
+    """The tools of a cell, None where there are none. RowFaultError where they aren't a list of objects."""
     tools = parse_objects(value, is_json=True)
     if tools is None and value is not None and value != "":
         raise RowFaultError("tools", "tools that are not a list of objects", "a list of functions, or nothing", value)

@@ -17,6 +17,7 @@ from afina.data.chat import (
     ChatFaultError,
     TrainedTokens,
     encode_completion,
+    encode_conversation,
     encode_messages,
     encode_plain,
 )
@@ -43,6 +44,7 @@ class TrainedRows:
     trained: npt.NDArray[np.uint8]
     """1 for each token of `tokens.ids` that the model learns to say, never for the first of a row."""
     row_numbers: Indices
+    """Rising; the rows of a conversation that was split have the same number."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -50,6 +52,11 @@ class TrainedRows:
     def marks(self, row: int) -> npt.NDArray[np.uint8]:
         """The marks of one row, shape (T,)."""
         return self.trained[self.tokens.offsets[row] : self.tokens.offsets[row + 1]]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the user's file."""
+        return len(np.unique(self.row_numbers))
 
     @property
     def trained_counts(self) -> Indices:
@@ -70,6 +77,10 @@ class Tally:
     """Rows without a token to learn, left out."""
     notes: dict[str, RowNumbers] = field(default_factory=dict)
     """Rows that are odd, but used."""
+    split: RowNumbers = field(default_factory=RowNumbers)
+    """Conversations that became a row for each answer."""
+    split_into: int = 0
+    """How many rows these are."""
     lengths: list[int] = field(default_factory=list)
     """Tokens of each usable row before it was cut."""
     cut_tokens: int = 0
@@ -108,14 +119,11 @@ def encode_conversations(
     tally, lengths, numbers = Tally(), [0], []
     with open(folder / "ids.i32", "wb") as ids_file, open(folder / "trained.u8", "wb") as marks_file:
         for number, row in number_rows(part):
-            found = encode_row(row, tokenizer, encoding, number, tally)
-            if found is None:
-                continue
-            ids, marks = found
-            ids_file.write(np.asarray(ids, np.int32).tobytes())
-            marks_file.write(np.asarray(marks, np.uint8).tobytes())
-            lengths.append(len(ids))
-            numbers.append(number)
+            for ids, marks in encode_row(row, tokenizer, encoding, number, tally):
+                ids_file.write(np.asarray(ids, np.int32).tobytes())
+                marks_file.write(np.asarray(marks, np.uint8).tobytes())
+                lengths.append(len(ids))
+                numbers.append(number)
     tokens = TokenArrays(
         map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64), None,
         sum(length > encoding.max_seq_length for length in tally.lengths), tally.cut_tokens,
@@ -132,47 +140,61 @@ def number_rows(part: ConversationPart) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def encode_row(
     row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encoding: Encoding, number: int, tally: Tally
-) -> tuple[list[int], list[int]] | None:
-    """Tokens and marks of one row after the cut; None, and a line in the tally, for one that can't be used."""
+) -> list[tuple[list[int], list[int]]]:
+    """Tokens and marks of what one row gives after the cut; nothing, and a line in the tally, where it is of no use."""
     try:
         found = tokenize_row(row, tokenizer, encoding)
     except ChatFaultError as fault:
         tally.details.setdefault(str(fault), fault.detail)
         tally.faults.setdefault(str(fault), RowNumbers()).add(number)
-        return None
-    ids, marks = list(found.ids), mark_tokens(found, tokenizer, encoding.train_on)
+        return []
+    if len(found) > 1:
+        tally.split.add(number)
+        tally.split_into += len(found)
+    strange = [STRANGE] if spells_special_token(row, tokenizer) else []
+    for note in dict.fromkeys([*(note for each in found for note in each.notes), *strange]):
+        tally.notes.setdefault(note, RowNumbers()).add(number)
+    rows = [cut_row(each, encoding, tally) for each in found]
+    rows = [(ids, marks) for ids, marks in rows if any(marks)]
+    if not rows:
+        tally.untrained.add(number)
+    return rows
+
+
+def cut_row(found: TrainedTokens, encoding: Encoding, tally: Tally) -> tuple[list[int], list[int]]:
+    """Tokens and marks up to the longest length; what is lost goes into the tally."""
+    most, ids, marks = encoding.max_seq_length, found.ids, mark_tokens(found, encoding.train_on)
     tally.lengths.append(len(ids))
     tally.whole_trained += sum(marks)
-    for note in [*found.notes, *([STRANGE] if spells_special_token(row, tokenizer) else [])]:
-        tally.notes.setdefault(note, RowNumbers()).add(number)
-    tally.cut_tokens += max(0, len(ids) - encoding.max_seq_length)
-    tally.cut_trained += sum(marks[encoding.max_seq_length :])
-    ids, marks = ids[: encoding.max_seq_length], marks[: encoding.max_seq_length]
-    if not any(marks):
-        tally.untrained.add(number)
-        return None
-    return ids, marks
+    tally.cut_tokens += max(0, len(ids) - most)
+    tally.cut_trained += sum(marks[most:])
+    return ids[:most], marks[:most]
 
 
-def mark_tokens(found: TrainedTokens, tokenizer: PreTrainedTokenizerBase, train_on: str) -> list[int]:
+def mark_tokens(found: TrainedTokens, train_on: str) -> list[int]:
     """The marks, none of them on the first token, which nothing predicts."""
     marks = [1] * len(found.ids) if train_on == "all" else list(found.mask)
     return [0, *marks[1:]]
 
 
-def tokenize_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> TrainedTokens:
-    """Tokens and mask of a row of any form.
+def tokenize_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> list[TrainedTokens]:
+    """Tokens and mask of a row of any form; several where a conversation had to be split.
 
     Raises:
         ChatFaultError: if the row can't be used.
     """
     if "text" in row:
-        return encode_plain(tokenizer, row["text"])
+        return [encode_plain(tokenizer, row["text"])]
     if "messages" not in row and not encoding.has_template:
         prompt, answer = join_prompt(row)
-        return encode_completion(tokenizer, prompt, answer)
+        return [encode_completion(tokenizer, prompt, answer)]
+    messages, tools, prompt_messages = write_messages(row), row.get("tools"), row.get("prompt_messages", 0)
+    if encoding.train_on == "assistant":
+        return encode_conversation(tokenizer, messages, tools, prompt_messages=prompt_messages)
     last_only = encoding.train_on == "last"
-    return encode_messages(tokenizer, write_messages(row), row.get("tools"), last_turn_only=last_only)
+    return [
+        encode_messages(tokenizer, messages, tools, prompt_messages=prompt_messages, last_turn_only=last_only)
+    ]  # with all tokens learned, rows that repeat their beginnings would teach these several times
 
 
 def write_messages(row: dict[str, Any]) -> list[dict[str, Any]]:

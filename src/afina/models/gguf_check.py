@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afina.errors import ModelError, Problem
-from afina.models.gguf_config import TABLES, check_positions
 from afina.models.gguf_header import GgufHeader, read_header
+from afina.models.gguf_positions import TABLES, check_positions
 from afina.models.gguf_tokenizer import check_tokenizer
 from afina.models.gguf_vocabulary import GGML, read_vocabulary
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from afina.errors import ModelError
 from afina.models.gguf_check import BLOCK
-from afina.models.gguf_config import TABLES
 from afina.models.gguf_header import GgufHeader, describe_damage
+from afina.models.gguf_positions import TABLES
 from afina.models.load import SAFE
 
 if TYPE_CHECKING:

@@ -1,9 +1,13 @@
-"""An adapter folded into its base, proven to give the same logits before anybody relies on it."""
+"""An adapter folded into its base, proven to give the same logits before anybody relies on it.
+
+Letters: B rows of a batch, T tokens.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-4
-TOKENS = 24
+ROWS, TOKENS = 4, 24
 
 
 def merge_run(folder: RunFolder, output: Path) -> Path:
@@ -31,7 +35,8 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     setup = open_setup(folder, "fp32")
     technique = make_technique(str(setup.config.technique))
     merged = technique.merge(folder.model, setup)
-    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id)
+    sample = folder.read_json("task.json").get("sample", [])
+    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -46,24 +51,34 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     return output
 
 
-def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None) -> None:
-    """Compare the logits of both on a few rows of tokens.
+def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sample: Sequence[list[int]] = ()) -> None:
+    """Compare the logits of both on a few rows of random tokens, and on rows that the run has held out.
+
+    Args:
+        sample: tokens of the latter; a run with labels keeps none.
 
     Raises:
         ProofError: if they differ by more than rounding.
     """
+    batches = [draw_tokens(merged.config.vocab_size, pad_token_id), *(torch.tensor([ids]) for ids in sample)]
+    for ids_BT in batches:
+        batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
+        with torch.inference_mode():
+            wanted, found = (model.eval()(**batch).logits.float() for model in (unmerged, merged))
+        difference = float((wanted - found).abs().max())
+        tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()))
+        if not difference <= tolerance:
+            raise ProofError(
+                "the merged model doesn't give the logits of the adapter beside its base",
+                found=f"a largest difference of {difference:.3g}",
+                expected=f"at most {tolerance:.3g}",
+            )
+
+
+def draw_tokens(vocab_size: int, pad_token_id: int | None) -> torch.Tensor:
+    """Rows of random tokens, none of which is padding, shape (B, T)."""
     generator = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(0, merged.config.vocab_size, (4, TOKENS), generator=generator)
+    ids_BT = torch.randint(0, vocab_size, (ROWS, TOKENS), generator=generator)
     if pad_token_id is not None:
-        ids_BT[ids_BT == pad_token_id] = (pad_token_id + 1) % merged.config.vocab_size
-    batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
-    with torch.inference_mode():
-        wanted_BC, found_BC = unmerged.eval()(**batch).logits.float(), merged.eval()(**batch).logits.float()
-    difference = float((wanted_BC - found_BC).abs().max())
-    tolerance = TOLERANCE * max(1.0, float(wanted_BC.abs().max()))
-    if not difference <= tolerance:
-        raise ProofError(
-            "the merged model doesn't give the logits of the adapter beside its base",
-            found=f"a largest difference of {difference:.3g}",
-            expected=f"at most {tolerance:.3g}",
-        )
+        ids_BT[ids_BT == pad_token_id] = (pad_token_id + 1) % vocab_size
+    return ids_BT

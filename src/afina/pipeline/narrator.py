@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from afina.config.reason import Reason
+from afina.pipeline.progress import Advance, show_bar, show_lines
 
 if TYPE_CHECKING:
     from afina.training.events import Callback
@@ -52,6 +53,11 @@ class Narrator:
     def advance(self, done: int, total: int) -> None:
         """How far the present stage is."""
 
+    @contextmanager
+    def count_rows(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """Shows how many of `total` rows are done; gives a function that is told so."""
+        yield lambda now_done: None
+
     def callbacks(self) -> Sequence[Callback]:
         """Listeners for the training loop."""
         return ()
@@ -77,6 +83,12 @@ class ConsoleNarrator(Narrator):
                 return
             with self.console.status(name) as status:
                 yield lambda done, total: status.update(f"{name} {done:,}/{total:,}")
+
+    @contextmanager
+    def count_rows(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        show = show_bar if self.console.is_terminal else show_lines
+        with show(self.console, name, total, done) as advance:
+            yield advance
 
     def callbacks(self) -> Sequence[Callback]:
         from afina.training.callbacks.progress import ProgressBar, ProgressLines

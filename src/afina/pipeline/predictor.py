@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from afina.config.load import load_config
+from afina.config.run import RunConfig
 from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
@@ -21,6 +22,8 @@ from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError, Problem
+from afina.models.feature_cache import locate_cache
+from afina.models.gguf import convert_gguf
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.runs.folder import RunFolder, open_run
@@ -157,10 +160,18 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     if "labels" in stored:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
     needs_base = config.technique in ("lora", "qlora")
-    reference, revision = stored["base"]["reference"], stored["base"]["revision"]
-    base = resolve_model(reference, revision) if needs_base else folder.model
+    base = find_base(config, stored["base"]) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
-    return Setup(base, reference, head, pad_id, config, precision)
+    return Setup(base, stored["base"]["reference"], head, pad_id, config, precision)
+
+
+def find_base(config: RunConfig, stored: Mapping[str, Any]) -> Path:
+    """The folder of the model beside which an adapter was trained."""
+    original = Path(str(config.model.reference))
+    if original.suffix == ".gguf" and not Path(stored["reference"]).exists():
+        # The folder that was made of the GGUF file lay in a cache, which has been emptied.
+        return convert_gguf(resolve_model(str(original), allow_gguf=True), locate_cache())
+    return resolve_model(stored["reference"], stored["revision"])
 
 
 @dataclass

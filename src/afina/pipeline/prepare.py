@@ -203,10 +203,10 @@ def describe_reference(config: RunConfig, base: str) -> str:
 
 
 def is_local(reference: str) -> bool:
-    """Whether a reference names a folder of this machine."""
+    """Whether a reference names a folder or a file of this machine."""
     from pathlib import Path
 
-    return Path(reference).is_dir()
+    return Path(reference).expanduser().exists()
 
 
 def keep_files(folder: RunFolder, config: RunConfig, data_hash: str, data: dict[str, Any]) -> None:

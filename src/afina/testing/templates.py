@@ -57,6 +57,10 @@ _DEEPSEEK = _specials(
     "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>",
     bos="<｜begin▁of▁sentence｜>", eos="<｜end▁of▁sentence｜>", pad="<｜end▁of▁sentence｜>",
 )  # fmt: skip
+_GPT_OSS = _specials(
+    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>",
+    eos="<|return|>", pad="<|endoftext|>",
+)  # fmt: skip
 
 _QWEN_TOOLS = r"""
 {%- macro call_text(call) -%}
@@ -228,6 +232,19 @@ DEEPSEEK = r"""
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}"""
 
+# An answer ends the conversation with a token of its own, and its reasoning is dropped once others follow.
+GPT_OSS = r"""
+{%- macro write(head, text) %}{{ '<|start|>' + head + '<|message|>' + text }}{% endmacro %}
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{%- if loop.last and message.thinking %}
+{{- write('assistant<|channel|>analysis', message.thinking) + '<|end|>' }}
+{%- endif %}
+{{- write('assistant<|channel|>final', message.content) + ('<|return|>' if loop.last else '<|end|>') }}
+{%- else %}{{ write(message.role, message.content) + '<|end|>' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"""
+
 # {% generation %} around an answer: without the token that ends it, or with all that the turn writes.
 _MARKED = r"""
 {%- for message in messages %}
@@ -251,6 +268,7 @@ CHAT_FAMILIES: dict[str, ChatFamily] = {
     "phi-3": ChatFamily(PHI3, _PHI3),
     "zephyr": ChatFamily(ZEPHYR, _SENTENCES),
     "deepseek": ChatFamily(DEEPSEEK, _DEEPSEEK),
+    "gpt-oss": ChatFamily(GPT_OSS, _GPT_OSS),
     "marked": ChatFamily(MARKED, _CHATML),
     "marked-widely": ChatFamily(MARKED_WIDELY, _CHATML),
 }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """What was found at the learned tokens of each of N rows."""
+    """What was found at the learned tokens of each of N rows of the user's file."""
 
     losses_N: np.ndarray[tuple[int], np.dtype[np.float64]]
     """Summed negative log likelihood."""
@@ -116,7 +116,9 @@ class NextTokens:
                 parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
                 for row, hidden_KH, targets_K in zip(rows, *parts, strict=True):
                     losses_N[row], correct_N[row] = head.count_correct(hidden_KH, targets_K)
-        return TokenCounts(losses_N, correct_N, counts_N)
+        # The rows of one conversation aren't independent of each other, so that an interval must draw them together.
+        firsts = np.unique(data.row_numbers, return_index=True)[1]
+        return TokenCounts(*(np.add.reduceat(each, firsts) for each in (losses_N, correct_N, counts_N)))
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return -scores["loss"]

@@ -18,6 +18,7 @@ from afina.data.chat import (
     TrainedTokens,
     check_messages,
     encode_completion,
+    encode_conversation,
     encode_messages,
     encode_plain,
 )
@@ -40,6 +41,7 @@ TURNS = {
     "phi-3": "{}<|end|>",
     "zephyr": "{}</s>",
     "deepseek": "{}<｜end▁of▁sentence｜>",
+    "gpt-oss": "<|channel|>final<|message|>{}<|return|>",
     "marked": "{}<|im_end|>",
     "marked-widely": "{}<|im_end|>",
 }
@@ -51,7 +53,7 @@ CALLS = {
     "mistral": '[TOOL_CALLS] [{"name": "get_time", "arguments": {"city": "Lima"}}]</s>',
 }
 WITHOUT_SYSTEM = {"gemma", "mistral"}
-REWRITERS = {"qwen3"}
+REWRITERS = {"gpt-oss", "qwen3"}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS = [{"type": "function", "function": {"name": "get_time", "description": "The time.", "parameters": PARAMETERS}}]
 
@@ -169,7 +171,7 @@ def test_tool_calls_are_learned_and_results_are_not(family: str) -> None:
     assert encode_messages(tokenizer, messages, json.dumps(TOOLS)) == row
 
 
-@pytest.mark.parametrize("family", sorted(TURNS.keys() - CALLS.keys() - {"llama-2", "gemma"}))
+@pytest.mark.parametrize("family", sorted(TURNS.keys() - CALLS.keys() - {"llama-2", "gemma", *REWRITERS}))
 def test_a_template_that_knows_no_calls_is_found(family: str) -> None:
     fault = catch(find_tokenizer(family), CALLED, TOOLS)
     assert (str(fault), fault.detail) == ("tool calls that the chat template leaves out", "message 2, 'get_time'")
@@ -211,6 +213,20 @@ def test_special_tokens_added_later_are_found() -> None:
     assert find_special_strings("<new> and <new>er", tokenizer) == ["<new>", "<new>er"]
 
 
+@pytest.mark.parametrize("family", sorted(TURNS.keys() - REWRITERS))
+def test_answers_inside_a_prompt_are_only_read(family: str) -> None:
+    tokenizer = find_tokenizer(family)
+    row = encode_messages(tokenizer, THREE, prompt_messages=3)
+    assert row.ids == encode_messages(tokenizer, THREE).ids
+    assert read_learned(tokenizer, row) == [TURNS[family].format(text) for text in ("two", "three")]
+    assert row.turns == 2
+
+
+def test_a_completion_without_an_answer_is_refused() -> None:
+    fault = catch(find_tokenizer("qwen2.5"), [*ONE, user("b?")], prompt_messages=2)
+    assert (str(fault), fault.detail) == ("no assistant turn in the completion", "roles: user")
+
+
 # Templates that rewrite, leave out or merge
 
 
@@ -227,6 +243,38 @@ def test_rewritten_turns_are_refused_and_the_last_one_can_be_learned() -> None:
     prompt = tokenizer.apply_chat_template(messages[:3], add_generation_prompt=True)["input_ids"]
     assert row.ids[: len(prompt)] == prompt
     assert row.mask.index(1) == len(prompt)
+
+
+@pytest.mark.parametrize("family", sorted(REWRITERS))
+def test_rewritten_turns_become_rows_of_their_own(family: str) -> None:
+    tokenizer = find_tokenizer(family)
+    messages = [m | {"reasoning_content": "hm", "thinking": "hm"} if m["role"] == "assistant" else m for m in THREE]
+    rows = encode_conversation(tokenizer, messages)
+    assert len(rows) == 3
+    for end, text, row in zip((2, 4, 6), ("one", "two", "three"), rows, strict=True):
+        (learned,) = read_learned(tokenizer, row)
+        assert ("hm" in learned, learned.endswith(TURNS[family][-12:].format(text))) == (True, True)
+        assert row == encode_messages(tokenizer, messages[:end], last_turn_only=True)
+        prompt = tokenizer.apply_chat_template(messages[: end - 1], add_generation_prompt=True)["input_ids"]
+        assert (row.ids[: len(prompt)], row.mask.index(1)) == (prompt, len(prompt))
+    assert encode_conversation(tokenizer, messages, prompt_messages=3) == rows[1:]
+
+
+def test_a_conversation_is_split_only_where_it_must_be() -> None:
+    tokenizer = find_tokenizer("qwen2.5")
+    assert encode_conversation(tokenizer, THREE) == [encode_messages(tokenizer, THREE)]
+
+
+def test_a_split_conversation_that_ends_with_a_question_is_noted() -> None:
+    rows = encode_conversation(find_tokenizer("gpt-oss"), [*THREE, user("d?")])
+    assert [row.notes for row in rows] == [(), (), (chat.LAST_IS_OTHER,)]
+
+
+def test_a_prompt_that_no_answer_follows_is_refused_though_turns_are_rewritten() -> None:
+    tokenizer = build_chat_tokenizer("gpt-oss")
+    tokenizer.chat_template += "{% if add_generation_prompt %}{{ '<|channel|>analysis' }}{% endif %}"
+    with pytest.raises(ChatFaultError, match=chat_template.OTHER_PROMPT):
+        encode_conversation(tokenizer, [*THREE, user("d?")])
 
 
 def test_tools_that_move_to_the_last_question_are_refused() -> None:
@@ -551,7 +599,7 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
 def test_the_tokenizers_own_template_is_taken() -> None:
     tokenizer = build_chat_tokenizer("gemma")
     choice = choose_template(tokenizer, "auto")
-    assert (choice.setting, choice.value) == ("data.chat_template", "own")
+    assert (choice.setting, choice.value) == ("model.chat_template", "own")
     assert tokenizer.chat_template == CHAT_FAMILIES["gemma"].template
 
 

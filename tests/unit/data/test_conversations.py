@@ -189,6 +189,11 @@ def test_most_rows_decide_what_a_column_holds(tmp_path: Path) -> None:
     assert "not clear which columns" in refusal(tmp_path / "b", *rows, {"messages": "b"})
 
 
+def test_tools_of_a_few_rows_are_found(tmp_path: Path) -> None:
+    rows = [{"messages": TALK, "tools": TOOL if i == 8 else None} for i in range(2500)]
+    assert choose(tmp_path, *rows).names == {"messages": "messages", "tools": "tools"}
+
+
 def test_flags_win(tmp_path: Path) -> None:
     row = {"messages": TALK, "a": "x", "b": "y", "log": SHARED, "asked": ASK, "replied": REPLY, "tools": TOOL}
     pair = choose(tmp_path / "a", row, prompt_column="a", completion_column="b")
@@ -370,7 +375,7 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
          {"messages": [*ASK, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "tools": TOOL}),
         ({"messages": [{"role": None, "content": None, "from": "gpt", "value": "a"}], "tools": []},
          {"messages": [{"role": "assistant", "content": "a"}], "tools": None}),
-        ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None}),
+        ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None, "prompt_messages": 1}),
         ({"prompt": " a\n", "completion": "b "}, {"prompt": " a\n", "completion": "b "}),
         ({"instruction": "a", "context": "c", "output": "b", "system": "s"},
          {"instruction": "a", "input": "c", "output": "b", "system": "s"}),

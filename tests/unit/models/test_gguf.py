@@ -21,18 +21,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from afina.config.load import build_config
 from afina.errors import MissingExtraError, ModelError
 from afina.models import gguf as gguf_module
-from afina.models import gguf_check, gguf_config, gguf_header, gguf_tokenizer, gguf_weights
+from afina.models import gguf_check, gguf_config, gguf_header, gguf_positions, gguf_tokenizer, gguf_weights
 from afina.models.gguf import GgufFacts, check_gguf, convert_gguf, is_gguf
 from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_tokenizer import build_tokenizer
 from afina.models.gguf_vocabulary import Vocabulary, read_vocabulary
 from afina.models.inspect import inspect_model
+from afina.pipeline.predictor import find_base
 
 gguf = pytest.importorskip("gguf")
 
@@ -149,8 +152,9 @@ def write_gguf(path: Path, model: LlamaForCausalLM | None = None, kind: str = "F
     return path
 
 
-def write_family(path: Path, model: Any, architecture: str) -> Path:
-    """`path`, now a GGUF file of a tiny model of another family, under the names of the package `gguf`."""
+def write_family(path: Path, model: Any, architecture: str, **settings: Any) -> Path:
+    """`path`, now a GGUF file of a tiny model of another family, under the names of the package `gguf`. `setup` adds
+    settings, `extra` tensors."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -160,7 +164,8 @@ def write_family(path: Path, model: Any, architecture: str) -> Path:
     writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(getattr(config, "num_key_value_heads", config.num_attention_heads))
-    writer.add_rope_dimension_count(head)
+    rope = getattr(config, "rope_parameters", None) or {}
+    writer.add_rope_dimension_count(int(head * rope.get("partial_rotary_factor", 1)))
     writer.add_key_length(head)
     writer.add_layer_norm_rms_eps(getattr(config, "rms_norm_eps", 0.0))
     writer.add_layer_norm_eps(getattr(config, "layer_norm_epsilon", 0.0))
@@ -168,6 +173,9 @@ def write_family(path: Path, model: Any, architecture: str) -> Path:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*list(SPECIALS)[: config.vocab_size - 257], *alphabet, "he"]
     add_byte_level(writer, {"tokens": tokens, "merges": ["h e"]})
+    settings.get("setup", lambda writer: None)(writer)
+    for name, array in settings.get("extra", {}).items():
+        writer.add_tensor(name, array)
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     for name, weight in model.state_dict().items():
@@ -743,23 +751,134 @@ def test_positions_of_llama_3(tmp_path: Path) -> None:
     assert config["rope_parameters"] == {"rope_type": "default", "rope_theta": 500_000.0}
 
 
-def test_positions_that_would_come_out_wrong(tmp_path: Path) -> None:
-    def setup(writer: Any) -> None:
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        writer.add_rope_scaling_factor(4.0)
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 3.0, 6.0, 9.0],
+    "attention_factor": 1.1875, "original_max_position_embeddings": 32,
+}  # fmt: skip
+SCALINGS = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "yarn": YARN,
+    "yarn with its own bounds": YARN | {"beta_fast": 16.0, "beta_slow": 2.0},
+    "longrope": LONGROPE,
+}
 
-    path = write_gguf(tmp_path / "a.gguf", setup=setup)
-    assert "  found: rope.scaling.type yarn, factor 4.0\n" in refuse(path)
-    path = write_gguf(tmp_path / "b.gguf", extra={"rope_freqs.weight": build_factors(8.0, low=2.0)})
-    assert "  found: rope_freqs.weight that isn't made as for Llama 3\n" in refuse(path)
-    path = write_gguf(tmp_path / "c.gguf", extra={"rope_factors_long.weight": np.ones(4, np.float32)})
-    assert "  found: factors for long and for short texts\n" in refuse(path)
-    path = write_gguf(tmp_path / "d.gguf", extra={"rope_freqs.weight": -np.ones(4, np.float32)})
-    assert "  found: rope_freqs.weight with -1.0\n" in refuse(path)
-    path = write_gguf(tmp_path / "e.gguf", extra={"rope_freqs.weight": np.ones((2, 2), np.float32)})
-    assert "  found: rope_freqs.weight of type F16 and shape (2, 2)\n" in refuse(path)
-    path = write_gguf(tmp_path / "f.gguf", setup=lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN))
-    assert check_gguf(path).path == path, "a factor of 1 changes nothing"
+
+def scale_positions(writer: Any, rope: dict[str, Any]) -> None:
+    """The settings that llama.cpp's converter writes."""
+    if rope["rope_type"] in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "original_max_position_embeddings" in rope:
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if "beta_fast" in rope:
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if "attention_factor" in rope:
+        writer.add_rope_scaling_attn_factors(rope["attention_factor"])
+
+
+def list_factors(rope: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tables of longrope."""
+    kinds = ("long", "short") if rope["rope_type"] == "longrope" else ()
+    return {f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"], np.float32) for kind in kinds}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_scaled_positions_are_taken_over(name: str, tmp_path: Path) -> None:
+    rope = SCALINGS[name]
+    path = write_gguf(tmp_path / "a.gguf", setup=lambda writer: scale_positions(writer, rope), extra=list_factors(rope))
+    folder = convert_gguf(path, tmp_path)
+    found = json.loads((folder / "config.json").read_text())["rope_parameters"]
+    assert found == {"rope_theta": 500_000.0, **rope} | ({"partial_rotary_factor": 1.0} if name == "longrope" else {})
+    model = build_model(rms_norm_eps=1e-6, rope_parameters={"rope_theta": 500_000.0, **rope})
+    plain = build_model(rms_norm_eps=1e-6, rope_parameters={"rope_theta": 500_000.0, "rope_type": "default"})
+    converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for length in (20, 100):  # within the first training's texts, and beyond
+        tokens = torch.arange(length)[None]
+        with torch.no_grad():
+            logits = converted(tokens).logits
+            torch.testing.assert_close(logits, model(tokens).logits, rtol=1e-5, atol=1e-5)
+            assert (logits - plain(tokens).logits).abs().max() > 1e-2, "the scaling changes something"
+    assert check_gguf(path).parameters == model.num_parameters(), "tables are no parameters"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "rope"),
+    [("qwen2", "Qwen2", YARN), ("qwen3", "Qwen3", YARN), ("phi3", "Phi3", LONGROPE | {"partial_rotary_factor": 0.5})],
+)
+def test_scaled_positions_of_other_families(architecture: str, name: str, rope: dict[str, Any], tmp_path: Path) -> None:
+    heads = {"head_dim": 8} if name == "Qwen3" else {}
+    sizes = SIZES | {"hidden_size": 64} if name == "Phi3" else SIZES
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | (
+        {"original_max_position_embeddings": 32} if name == "Phi3" else {}
+    )
+    parameters = {"rope_theta": 10000.0, **rope}
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=260, rope_parameters=parameters, tie_word_embeddings=True, **sizes, **heads, **special
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    path = write_family(
+        tmp_path / "a.gguf", model, architecture, setup=lambda writer: scale_positions(writer, rope),
+        extra=list_factors(rope),
+    )  # fmt: skip
+    folder = convert_gguf(path, tmp_path)
+    converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for length in (20, 100):
+        tokens = torch.arange(length)[None]
+        with torch.no_grad():
+            torch.testing.assert_close(converted(tokens).logits, model(tokens).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_factor_without_a_type_is_linear(tmp_path: Path) -> None:
+    def find(**settings: float | str) -> dict[str, Any]:
+        names = {f"llama.rope.{key.replace('__', '.')}": value for key, value in settings.items()}
+        header = gguf_header.GgufHeader(tmp_path, 0, {"general.architecture": "llama", **names}, ())
+        return gguf_positions.find_positions(header)
+
+    linear = {"rope_type": "linear", "factor": 2.0}
+    assert find(scaling__factor=2.0) == find(scale_linear=2.0) == linear, "as llama.cpp reads it"
+    assert find(scaling__type="none", scaling__factor=2.0) == {}
+    assert find() == find(scaling__type="yarn") == find(scaling__factor=0.0) == {}
+
+
+def test_positions_that_would_come_out_wrong(tmp_path: Path) -> None:
+    ones, count = np.ones(4, np.float32), iter(range(99))
+
+    def refuse_positions(*settings: tuple[str, float | str], **tables: np.ndarray) -> str:
+        def setup(writer: Any) -> None:
+            for name, value in settings:
+                add = writer.add_string if isinstance(value, str) else writer.add_float32
+                add(f"llama.rope.scaling.{name}", value)
+
+        path = tmp_path / f"{next(count)}.gguf"
+        message = refuse(write_gguf(path, setup=setup, extra={f"rope_{k}.weight": v for k, v in tables.items()}))
+        return next(line.removeprefix("  found: ") for line in message.splitlines() if "found" in line)
+
+    yarn = (("type", "yarn"), ("factor", 4.0))
+    assert refuse_positions(*yarn, ("attn_factor", 1.25)) == "rope.scaling.type yarn, attn_factor 1.25"
+    assert refuse_positions(*yarn, ("yarn_log_multiplier", 0.5)) == "rope.scaling.type yarn, yarn_log_multiplier 0.5"
+    assert refuse_positions(("type", "ntk"), ("factor", 4.0)) == "rope.scaling.type ntk, factor 4.0"
+    assert refuse_positions(("factor", float("inf"))) == "rope.scaling.factor inf"
+    assert refuse_positions(freqs=build_factors(8.0, low=2.0)) == "rope_freqs.weight that isn't made as for Llama 3"
+    assert refuse_positions(("factor", 4.0), freqs=build_factors(8.0)) == "rope_freqs.weight beside another scaling"
+    alone = "factors for long texts, without those for short ones or without attn_factor"
+    assert refuse_positions(factors_long=ones) == alone
+    assert refuse_positions(factors_long=ones, factors_short=ones) == alone
+    both = {"factors_long": ones, "factors_short": ones[:3]}
+    assert refuse_positions(("attn_factor", 1.0), **both) == "4 and 3 factors for 8 dimensions"
+    both = {"factors_long": ones, "factors_short": ones}
+    beside = "factors for long and for short texts beside another scaling"
+    assert refuse_positions(("attn_factor", 1.0), *yarn, **both) == beside
+    assert refuse_positions(freqs=-ones) == "rope_freqs.weight with -1.0"
+    assert refuse_positions(freqs=np.ones((2, 2), np.float32)) == "rope_freqs.weight of type F16 and shape (2, 2)"
+
+
+def test_scaling_of_a_family_with_several_kinds_of_layers_is_refused(tmp_path: Path) -> None:
+    names = {"general.architecture": "gemma3", "gemma3.rope.scaling.type": "linear", "gemma3.rope.scaling.factor": 8.0}
+    (problem,) = gguf_positions.check_positions(gguf_header.GgufHeader(tmp_path, 0, names, ()))
+    assert problem.found == "rope.scaling.type linear in a model of the kind gemma3"
 
 
 def test_sizes_of_gemma() -> None:
@@ -956,3 +1075,14 @@ def test_a_real_file(tmp_path: Path) -> None:
     assert "Paris" in answer
     assert output[0, -1] == tokenizer.eos_token_id
     assert model.num_parameters() == 134_515_008
+
+
+def test_a_base_whose_cache_is_gone_is_made_again(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFINA_CACHE", str(tmp_path))
+    config = build_config({"model": {"reference": str(tiny)}})
+    folder = convert_gguf(tiny, tmp_path)
+    stored = {"reference": str(folder), "revision": None}
+    assert find_base(config, stored) == folder
+    shutil.rmtree(tmp_path / "gguf")
+    assert find_base(config, stored) == folder
+    assert (folder / "model.safetensors").is_file()

@@ -42,6 +42,15 @@ def load(tiny_models: Callable[[str], Path]) -> Callable[[str], Any]:
     return lambda family: load_language_model(tiny_models(family)).model.eval()
 
 
+def test_rows_of_one_conversation_count_as_one(load: Callable[[str], Any]) -> None:
+    rows, model, accelerator = make_rows(), load("llama"), start_accelerator("cpu", "fp32")
+    apart = make_objective().measure(model, rows, accelerator)
+    split = replace(rows, row_numbers=np.asarray([1, 1, 2, 3, 3, 3, 4, 5]))
+    joined = make_objective().measure(model, split, accelerator)
+    assert joined.tokens_N.tolist() == [sum(apart.tokens_N[a:b]) for a, b in ((0, 2), (2, 3), (3, 6), (6, 7), (7, 8))]
+    assert joined.summarise() == pytest.approx(apart.summarise())
+
+
 def take_gradient(model: Any) -> torch.Tensor:
     """The gradient in one vector, which is then taken back."""
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()

@@ -1,4 +1,4 @@
-"""What a language model answers to prompts: greedy, in batches, until it ends its turn.
+"""What a language model answers to prompts, in batches, until it ends its turn.
 
 Letters: B prompts of a batch, T tokens.
 """
@@ -6,7 +6,8 @@ Letters: B prompts of a batch, T tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import torch
 from afina.data.encode_conversations import TrainedRows
 from afina.models.features import autocast
 from afina.models.load import quiet_transformers
+from afina.pipeline.language.decoding import Decoding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,24 +66,52 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
 
 def answer_prompts(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
-    *, max_new_tokens: int, device: str, precision: str,
+    decoding: Decoding, *, device: str, precision: str,
 ) -> list[str]:  # fmt: skip
-    """The likeliest answer to each prompt, token by token, without special tokens."""
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    """The answer to each prompt, without special tokens."""
     answers = [""] * len(prompts)
+    for places in plan_batches([len(prompt) for prompt in prompts]):
+        batch = {place: prompts[place] for place in places}
+        found = answer_batch(model, tokenizer, batch, stops, decoding, device=device, precision=precision)
+        for place, answer in found.items():
+            answers[place] = answer
+    return answers
+
+
+def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of the prompts of each batch, the longest first: prompts of like length need little padding."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    return [order[start : start + PROMPTS_AT_ONCE] for start in range(0, len(order), PROMPTS_AT_ONCE)]
+
+
+def answer_batch(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Mapping[int, list[int]], stops: list[int],
+    decoding: Decoding, *, device: str, precision: str, streamer: Any = None,
+) -> dict[int, str]:  # fmt: skip
+    """The answers to the prompts of one batch by their numbers, which also tell their draws apart.
+
+    Args:
+        streamer: of transformers, told each token as it comes; for one prompt alone.
+    """
+    ids_BT, mask_BT = pad_left(list(prompts.values()), int(tokenizer.pad_token_id))
+    width = ids_BT.shape[1]
     model.eval()
     with torch.inference_mode(), autocast(device, precision), cached(model), quiet_transformers():
-        for start in range(0, len(order), PROMPTS_AT_ONCE):
-            places = order[start : start + PROMPTS_AT_ONCE]
-            ids_BT, mask_BT = pad_left([prompts[i] for i in places], int(tokenizer.pad_token_id))
-            out_BT = model.generate(  # type: ignore[operator]
-                input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), max_new_tokens=max_new_tokens,
-                do_sample=False, temperature=None, top_p=None, top_k=None, eos_token_id=stops or None,
-                pad_token_id=tokenizer.pad_token_id,
-            )  # fmt: skip
-            for place, ids_T in zip(places, out_BT[:, ids_BT.shape[1] :].tolist(), strict=True):
-                answers[place] = tokenizer.decode(cut_at(ids_T, stops), skip_special_tokens=True).strip()
-    return answers
+        out_BT = model.generate(
+            input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), do_sample=False, temperature=None,
+            top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, find_window(model) - width),
+            logits_processor=decoding.list_processors(list(prompts), torch.device(device)), streamer=streamer,
+            eos_token_id=stops or None, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+    texts = [
+        tokenizer.decode(cut_at(ids_T, stops), skip_special_tokens=True).strip() for ids_T in out_BT[:, width:].tolist()
+    ]
+    return dict(zip(prompts, texts, strict=True))
+
+
+def find_window(model: Any) -> int:
+    """Tokens that prompt and answer may have together."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 def cut_at(ids: list[int], stops: list[int]) -> list[int]:

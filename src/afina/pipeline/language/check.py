@@ -115,7 +115,7 @@ def count_tokens(prepared: PreparedLanguage) -> dict[str, Any]:
     lengths = np.array([length for tally in prepared.tallies.values() for length in tally.lengths], np.int64)
     parts = {
         name: {
-            "rows": len(part),
+            "rows": part.row_count,
             "tokens": len(part.tokens.ids),
             "trained_tokens": int(part.trained.sum(dtype="int64")),
         }

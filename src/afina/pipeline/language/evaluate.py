@@ -12,11 +12,12 @@ from afina.config.load import load_config
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
-from afina.data.encode_conversations import Encoding, TrainedRows, encode_conversations
+from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
 from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
 from afina.pipeline.language.finish import PRIMARY_METRIC
+from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
@@ -26,7 +27,8 @@ from afina.training.next_tokens import NextTokens
 
 
 def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
-    """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them.
+    """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them,
+    and `notes` tell which were cut, split or left out.
 
     Raises:
         DataError: with every row that can't be used.
@@ -34,8 +36,8 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
     encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        columns = ConversationColumns(speaker.form, speaker.columns)
-        part, data = encode_table(rows.table, columns, speaker, encoding, Path(work))
+        columns = ConversationColumns(speaker.reader.form, dict(speaker.reader.columns))
+        part, data, tally = encode_table(rows.table, columns, speaker, encoding, Path(work))
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(speaker.tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
         accelerator = start_accelerator(speaker.device, speaker.precision)
@@ -46,17 +48,18 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
         "run": str(folder.path),
         "technique": config.technique,
         "primary_metric": PRIMARY_METRIC,
-        "rows": len(data),
+        "rows": data.row_count,
         "rows_seen": count_seen_texts(folder, hashes_N),
         "metrics": metrics,
         "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+        "notes": describe_tally("test", tally, data, encoding.max_seq_length),
     }
 
 
 def encode_table(
     table: RowTable, columns: ConversationColumns, speaker: Speaker, encoding: Encoding, work: Path
-) -> tuple[ConversationPart, TrainedRows]:
-    """All rows of a table, and those with an answer to score as tokens and marks.
+) -> tuple[ConversationPart, TrainedRows, Tally]:
+    """All rows of a table, and those with an answer to score as tokens and marks; what happened on the way.
 
     Raises:
         DataError: with every row that can't be used, or if there is nothing to score.
@@ -68,4 +71,4 @@ def encode_table(
     refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
     if not len(data):
         raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))
-    return part, data
+    return part, data, tally

@@ -36,6 +36,7 @@ UNTOUCHED = "untouched model"
 PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
+SAMPLE_TOKENS = 256
 SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
 MASK_ROWS = 3
 MASK_TOKENS = 400
@@ -104,8 +105,15 @@ def describe_task(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[
         "columns": prepared.conversations.columns.names,
         "has_template": prepared.encoding.has_template,
         "stop_tokens": learned.stops,
+        "sample": [row.tolist() for row in take_sample_rows(prepared)],
         "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
     }
+
+
+def take_sample_rows(prepared: PreparedLanguage) -> list[Any]:
+    """Tokens of a few test rows, on which a merged model is compared with the run's."""
+    test = prepared.parts["test"]
+    return [test.tokens.row(row)[:SAMPLE_TOKENS] for row in range(min(ROWS_TO_PROVE, len(test)))]
 
 
 def prove_saved_model(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def describe_rows(prepared: PreparedLanguage) -> dict[str, Any]:
         for reason, rows in [*tally.faults.items(), ("no token to learn", tally.untrained)]:
             if rows:
                 dropped[f"rows with {reason}"] = dropped.get(f"rows with {reason}", 0) + len(rows)
-    parts = {name: len(part) for name, part in prepared.parts.items()}
+    parts = {name: part.row_count for name, part in prepared.parts.items()}
     return {"read": counts["read"], "used": sum(parts.values()), "dropped": dropped, "parts": parts}
 
 

@@ -18,6 +18,7 @@ from afina.data.packing import collate_packed, collate_padded, pack_rows
 from afina.evaluation.general_text import read_paragraphs
 from afina.models.language_head import compare_with_forward, find_language_head
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
+from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
 from afina.techniques.base import describe_parameters
@@ -200,8 +201,8 @@ def measure_model(
         text = encode_general_text(prepared)
         general = objective.measure(model, text, accelerator).summarise()["loss"]
     answers = answer_prompts(
-        model, prepared.tokenizer, [sample.prompt_ids for sample in samples], stops, device=prepared.device,
-        max_new_tokens=evaluation.max_new_tokens, precision=prepared.setup.precision,
+        model, prepared.tokenizer, [sample.prompt_ids for sample in samples], stops,
+        Decoding(evaluation.max_new_tokens), device=prepared.device, precision=prepared.setup.precision,
     )  # fmt: skip
     return Measured(counts, general, answers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
@@ -14,8 +14,8 @@ from afina.data.conversations import Conversations, load_conversations
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
-from afina.data.findings import count
-from afina.errors import DataError, Problem
+from afina.data.findings import RowNumbers, count
+from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
@@ -118,6 +118,12 @@ def choose_encoding(
     form, wanted = conversations.columns.form, config.model.chat_template
     needs, may = form == "messages", form in ("completion", "instruction")
     if form == "text" or (may and (wanted == "none" or (wanted == "auto" and not tokenizer.chat_template))):
+        if config.model.chat_template_kwargs:
+            raise ConfigError(
+                "chat_template_kwargs need a chat template, and none is used here",
+                found=", ".join(config.model.chat_template_kwargs),
+                remedy="--chat-template auto, chatml or PATH, or leave them out",
+            )
         has_template = False
         reason = "rows are plain text" if form == "text" else "prompt and answer are joined as they are"
         narrator.explain(Reason("model.chat_template", "none", reason))
@@ -127,7 +133,7 @@ def choose_encoding(
                 "messages need a chat template", found="model.chat_template=none", remedy="--chat-template chatml"
             )
         has_template = True
-        narrator.explain(choose_template(tokenizer, wanted))
+        narrator.explain(choose_template(tokenizer, wanted, **config.model.chat_template_kwargs))
     return Encoding(has_template, config.data.train_on, int(config.model.max_seq_length))
 
 
@@ -140,17 +146,27 @@ def encode_parts(
     Raises:
         DataError: for rows that can't be used, unless they are to be dropped, and where nothing is left.
     """
-    parts, tallies, problems = {}, {}, []
+    parts, tallies = {}, {}
     for name, part in conversations.parts.items():
         parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
-        if config.data.on_bad_rows == "fail":
-            problems += tallies[name].problems(part.table.source)
-    if problems:
+    problems = list_faults(conversations, tallies)
+    if problems and config.data.on_bad_rows == "fail":
         raise DataError(problems=problems)
     empty = [name for name, rows in parts.items() if not len(rows)]
     if empty:
         raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
+
+
+def list_faults(conversations: Conversations, tallies: Mapping[str, Tally]) -> list[Problem]:
+    """What is wrong with rows, each thing once for parts that were carved out of one file."""
+    merged: dict[str, Problem] = {}
+    for name, part in conversations.parts.items():
+        for problem in tallies[name].problems(part.table.source):
+            known = merged.get(problem.what, replace(problem, rows=()))
+            numbers, total = sorted([*known.rows, *problem.rows]), len(known.rows) + len(problem.rows)
+            merged[problem.what] = replace(known, rows=RowNumbers(numbers, total))
+    return list(merged.values())
 
 
 def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
@@ -169,6 +185,11 @@ def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
 def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> list[str]:
     """What the user should know of a part's rows."""
     notes = []
+    if tally.split:
+        notes.append(
+            f"{name}: {list_rows(tally.split)} became {tally.split_into:,}, one for each answer with what comes before"
+            " it: the chat template rewrites earlier turns once others follow"
+        )
     if rows.tokens.cut_rows:
         share = tally.cut_trained / max(1, tally.whole_trained)
         notes.append(
@@ -199,9 +220,10 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "form": conversations.columns.form,
         "columns": conversations.columns.names,
         "counts": conversations.counts,
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": {name: part.row_count for name, part in prepared.parts.items()},
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
+        "split": {name: list(tally.split) for name, tally in prepared.tallies.items()},
         "faults": describe_faults(prepared.tallies),
         "notes": list(conversations.notes),
         "findings": [finding.as_dict() for finding in prepared.findings],

@@ -1,0 +1,113 @@
+"""What a language model is asked: prompts as tokens, and those that the rows of a file hold.
+
+A row is read as training has read it: the same columns, the same names of speakers, the same template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from afina.data.chat import check_messages, tokenize_open
+from afina.data.chat_messages import check_tools
+from afina.data.chat_template import ChatFaultError, render, tokenize
+from afina.data.column_names import normalize_name
+from afina.data.columns import check_columns
+from afina.data.conversation_columns import Form
+from afina.data.conversation_rows import read_messages, read_text, read_tools
+from afina.data.encode_conversations import join_prompt, write_messages
+from afina.data.rows import RowTable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Prompt = str | Sequence[Mapping[str, Any]]
+# Roles of the columns that an answer needs, and of those that may stand beside them.
+ASKING = ("messages", "prompt", "instruction", "text")
+BESIDE = ("input", "system")
+USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregunta", "consulta", "texto")
+
+NO_TEMPLATE = "messages, for a model without a chat template"
+EMPTY_PROMPT = "an empty prompt"
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, tools: Any = None, *, has_template: bool
+) -> list[int]:
+    """The prompt's tokens, up to where the answer begins.
+
+    Raises:
+        ChatFaultError: if the prompt is no text and no messages, or the template refuses it.
+    """
+    if has_template:
+        messages = check_messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
+        (ids,) = tokenize(tokenizer, [render(tokenizer, messages, check_tools(tools), add_generation_prompt=True)])
+        return ids
+    if not isinstance(prompt, str):
+        raise ChatFaultError(NO_TEMPLATE, str(prompt)[:60])
+    ids = tokenize_open(tokenizer, prompt)
+    if not ids:
+        raise ChatFaultError(EMPTY_PROMPT)
+    return ids
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """Finds what the rows of a file ask."""
+
+    form: Form
+    columns: Mapping[str, str]
+    """Role -> name of the column, see `ConversationColumns`."""
+    has_template: bool
+
+    def fit_to(self, table: RowTable) -> PromptReader:
+        """The reader for a table: of the columns that were learned from, else of one with a usual name.
+
+        Raises:
+            DataError: if there is none.
+        """
+        learned = [name for role, name in self.columns.items() if role in ASKING]
+        if all(name in table.kinds for name in learned):
+            return self
+        by_normal = {normalize_name(name): name for name in table.names}
+        usual = [by_normal[name] for name in USUAL_PROMPTS if name in by_normal]
+        if usual and len(learned) == 1:
+            role = next(role for role in self.columns if role in ASKING)
+            return PromptReader(self.form, {role: usual[0]}, self.has_template)
+        check_columns(table, learned)
+        return self
+
+    def read(self, row: Mapping[str, Any]) -> tuple[Prompt, Any] | None:
+        """What a row asks and the tools for it; None where it asks nothing.
+
+        Raises:
+            RowFaultError: for cells that hold something else.
+        """
+        cells = {role: row.get(name) for role, name in self.columns.items()}
+        asked = next(role for role in cells if role in ASKING)
+        value = cells[asked]
+        if value is None or value == [] or (isinstance(value, str) and not value.strip()):
+            return None
+        if self.form == "messages":
+            prompt = read_question(value)
+            return (prompt, read_tools(cells.get("tools"))) if prompt else None
+        texts = {role: read_text(role, cells.get(role)) for role in (asked, *BESIDE) if role in cells}
+        return self.join(texts), None
+
+    def join(self, texts: Mapping[str, str]) -> Prompt:
+        """One prompt of the texts of a row, as training has joined them."""
+        if "text" in texts:
+            return texts["text"]
+        row = {**texts, "completion": "", "output": ""}
+        return write_messages(row)[:-1] if self.has_template else join_prompt(row)[0]
+
+
+def read_question(value: Any) -> Prompt:
+    """The messages of a cell without the last answers, or a plain text, which is one turn of the user's."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return value
+    messages = read_messages("messages", value)
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    return messages

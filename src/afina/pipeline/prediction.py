@@ -1,0 +1,64 @@
+"""What a run's model says of rows, whichever task it has learned, as a stream or as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from afina.data.read import find_delimiter
+from afina.errors import ConfigError
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import GENERATION
+from afina.runs.folder import RunFolder
+from afina.runs.journal import AnswerJournal
+from afina.runs.table_file import check_output, write_rows
+
+
+def predict_rows(
+    folder: RunFolder, source: Any, decoding: Mapping[str, Any], narrator: Narrator,
+    journal: AnswerJournal | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Each row with its prediction.
+
+    Args:
+        decoding: what decides a language model's answers, see `Decoding`.
+        journal: keeps a language model's answers as they come.
+
+    Raises:
+        ConfigError: if decoding is given for a run that answers nothing.
+    """
+    if folder.read_json("task.json")["task"] == GENERATION:
+        from afina.pipeline.language.answered_rows import answer_rows
+        from afina.pipeline.language.decoding import Decoding
+
+        return answer_rows(folder, source, Decoding(**decoding), narrator, journal)
+    if decoding:
+        raise ConfigError(
+            f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
+        )
+    from afina.pipeline.predictor import Predictor
+
+    return Predictor(folder.path).predict_source(source)
+
+
+def predict_to_file(
+    folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator
+) -> tuple[Path, int, int]:
+    """The file, its rows, and how many of them have nothing to predict from.
+
+    Raises:
+        RunFolderError: if the file exists already or can't be written.
+    """
+    check_output(path)
+    journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), 0
+
+    def count_empty() -> Iterator[dict[str, Any]]:
+        nonlocal empty
+        for row in predict_rows(folder, source, decoding, narrator, journal):
+            empty += row["prediction"] is None
+            yield row
+
+    rows = write_rows(count_empty(), path, find_delimiter(source, path.suffix))
+    journal.discard()
+    return path, rows, empty

@@ -1,0 +1,70 @@
+"""Conversations as tokens: which are learned, what is split, cut or left out, and that all of it is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afina.data.conversation_columns import choose_conversation_columns
+from afina.data.conversations import ConversationPart
+from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
+from afina.data.read import read_parts
+from afina.testing.templates import build_chat_tokenizer
+
+
+def encode(family: str, rows: list[dict[str, Any]], folder: Path, **changes: Any) -> tuple[TrainedRows, Tally, Any]:
+    """The rows as the training part, with what the tally says, and the tokenizer."""
+    tables = read_parts(rows, folder)
+    columns, places = choose_conversation_columns(tables), np.arange(len(rows))
+    part = ConversationPart("train", tables["all"], columns, places, places)
+    tokenizer = build_chat_tokenizer(family)
+    encoding = Encoding(**{"has_template": True, "train_on": "assistant", "max_seq_length": 100, **changes})
+    return *encode_conversations(part, tokenizer, encoding, folder / "tokens"), tokenizer
+
+
+def talk(*texts: str) -> dict[str, Any]:
+    """A conversation of these texts, the user's and the assistant's in turn."""
+    return {"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]}
+
+
+def read_learned(data: TrainedRows, tokenizer: Any) -> list[tuple[int, str]]:
+    """The row's number and the learned text of each row."""
+    return [
+        (int(data.row_numbers[i]), tokenizer.decode(data.tokens.row(i)[data.marks(i) == 1])) for i in range(len(data))
+    ]
+
+
+def test_a_conversation_is_split_where_its_template_rewrites(tmp_path: Path) -> None:
+    rows = [talk("a", "one", "b", "two"), talk("c", "three")]
+    data, tally, tokenizer = encode("qwen3", rows, tmp_path)
+    thought = "<think>\n\n</think>\n\n{}<|im_end|>"
+    learned = [(1, "one"), (1, "two"), (2, "three")]
+    assert read_learned(data, tokenizer) == [(row, thought.format(text)) for row, text in learned]
+    assert (list(tally.split), tally.split_into, tally.faults, data.row_count) == ([1], 2, {}, 2)
+
+
+def test_nothing_is_split_where_all_tokens_are_learned(tmp_path: Path) -> None:
+    rows = [talk("a", "one", "b", "two"), talk("c", "three")]
+    data, tally, _ = encode("qwen3", rows, tmp_path, train_on="all")
+    assert list(tally.faults) == ["earlier turns that the chat template rewrites once others follow"]
+    assert data.row_numbers.tolist() == [2]
+    data, tally, tokenizer = encode("qwen3", rows, tmp_path / "last", train_on="last")
+    assert (len(data), len(tally.split), data.row_count) == (2, 0, 2)
+    assert read_learned(data, tokenizer)[0] == (1, "<think>\n\n</think>\n\ntwo<|im_end|>")
+
+
+def test_answers_of_a_split_conversation_behind_the_longest_length_are_counted(tmp_path: Path) -> None:
+    rows = [talk("a", "one", "b" * 200, "two"), talk("c" * 200, "three", "d", "four")]
+    data, tally, tokenizer = encode("gpt-oss", rows, tmp_path)
+    assert read_learned(data, tokenizer) == [(1, "<|channel|>final<|message|>one<|return|>")]
+    assert (list(tally.split), tally.split_into, list(tally.untrained)) == ([1, 2], 4, [2])
+    assert (data.tokens.cut_rows, tally.cut_trained) == (3, tally.whole_trained - int(data.trained.sum()))
+
+
+def test_answers_inside_a_prompt_of_messages_are_not_learned(tmp_path: Path) -> None:
+    whole = talk("a", "one", "b", "two")["messages"]
+    rows = [{"prompt": whole[:3], "completion": whole[3:]}] * 2
+    data, _, tokenizer = encode("qwen2.5", rows, tmp_path, max_seq_length=300)
+    assert read_learned(data, tokenizer) == [(1, "two<|im_end|>"), (2, "two<|im_end|>")]

@@ -1,0 +1,50 @@
+"""A merged model is compared with the adapter beside its base, on random tokens and on rows of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import afina
+from afina.errors import ProofError
+from afina.models.load import load_language_model
+from afina.pipeline import merging
+from afina.pipeline.merging import check_merged, draw_tokens
+from afina.testing.data import make_conversations
+
+
+def test_a_difference_on_rows_of_the_run_is_found(tiny_models: Callable[[str], Path]) -> None:
+    unmerged, merged = (load_language_model(tiny_models("llama")).model.eval() for _ in range(2))
+    drawn = draw_tokens(merged.config.vocab_size, 0)
+    assert 0 not in drawn
+    token = next(token for token in range(1, merged.config.vocab_size) if token not in drawn)
+    sample = [[5, token, 7]]
+    check_merged(unmerged, merged, 0, sample)
+    with torch.no_grad():
+        merged.get_input_embeddings().weight[token] += 1.0
+    check_merged(unmerged, merged, 0)
+    with pytest.raises(ProofError, match="the merged model doesn't give the logits"):
+        check_merged(unmerged, merged, 0, sample)
+
+
+def test_the_rows_are_those_that_training_never_saw(
+    tiny_models: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = afina.fit(
+        tiny_models("llama"), make_conversations("text", 24), "lora", output=tmp_path / "run", task="text-generation",
+        num_train_epochs=1, bootstrap_resamples=0, max_seq_length=40, generation_samples=0, general_text=False,
+        verbose=False,
+    )  # fmt: skip
+    seen: list[list[list[int]]] = []
+    monkeypatch.setattr(merging, "check_merged", lambda unmerged, merged, pad, sample: seen.append(sample))
+    afina.merge(run.path, tmp_path / "merged")
+    (sample,) = seen
+    tokenizer = afina.open_chat(str(run.path)).tokenizer
+    texts = {row["text"] for row in make_conversations("text", 24)}
+    assert len(sample) == 4
+    assert all(
+        any(text.startswith(tokenizer.decode(ids, skip_special_tokens=True)) for text in texts) for ids in sample
+    )

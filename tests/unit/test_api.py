@@ -1,0 +1,43 @@
+"""What Python's door does by itself: paths that mean the same from any folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from afina.api import anchor_paths
+from afina.config.load import build_config
+from afina.pipeline.prepare import describe_reference
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The present folder, with a model, a GGUF file, a template and rows."""
+    (tmp_path / "model").mkdir()
+    for name in ("model.gguf", "chat.jinja", "rows.jsonl", "chatml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["model", "model.gguf"])
+def test_paths_become_whole(here: Path, name: str) -> None:
+    config = build_config({"data": {"path": "rows.jsonl"}, "model": {"reference": name, "chat_template": "chat.jinja"}})
+    whole = anchor_paths(config)
+    assert whole.data.path == str(here / "rows.jsonl")
+    assert whole.model.reference == str(here / name)
+    assert whole.model.chat_template == str(here / "chat.jinja")
+
+
+def test_what_names_no_file_stays(here: Path) -> None:
+    config = build_config({"data": {"path": "user/rows"}, "model": {"reference": "user/m", "chat_template": "chatml"}})
+    assert anchor_paths(config) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("model", "BASE"), ("model.gguf", "BASE"), ("package:a/b", "BASE"), ("user/model", "user/model")],
+)
+def test_a_base_of_this_machine_is_named_by_its_folder(here: Path, name: str, reference: str) -> None:
+    assert describe_reference(build_config({"model": {"reference": name}}), "BASE") == reference
