@@ -20,7 +20,7 @@ ListFiles = Callable[[Path], dict[str, bytes]]
 VERBS = ("train", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
-    "report.json", "README.md", "task.json", "seen_texts.npy", "model",
+    "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",

@@ -18,6 +18,11 @@ def is_better_larger(metric: str) -> bool:
     return metric not in SMALLER_IS_BETTER
 
 
+def name_scored(report: Mapping[str, Any]) -> str:
+    """The part whose scores the report shows: `test`, or `validation` where the test part was left alone."""
+    return str(report.get("scored", "test"))
+
+
 def write_verdict(report: Mapping[str, Any]) -> str:
     """The sentence, or an empty string where there are no baselines."""
     start = UNMOVED if report.get("kept_step") == 0 else ""
@@ -27,7 +32,7 @@ def write_verdict(report: Mapping[str, Any]) -> str:
 def compare_with_baselines(report: Mapping[str, Any]) -> str:
     """The sentence on the scores; empty where there are no baselines."""
     metric = report["primary_metric"]
-    key = f"test/{metric}"
+    key = f"{name_scored(report)}/{metric}"
     known = {name: each for name, each in (report.get("baselines") or {}).items() if key in each["metrics"]}
     if not known:
         return ""

@@ -54,6 +54,11 @@ class Prepared:
         """The token that fills rows up."""
         return int(self.tokenizer.pad_token_id)
 
+    @property
+    def scored(self) -> str:
+        """The part whose scores stand in the report: `test`, or `validation` where the test part is left alone."""
+        return name_scored_part(self.config)
+
 
 def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> Prepared:
     """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked.
@@ -79,7 +84,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     technique = find_technique(config, task.name, opened.facts, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
-        parts = encode_parts(examples, tokenizer, opened.facts, int(config.model.max_seq_length), folder, narrator)
+        parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)
     head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
     prepared = Prepared(folder, config, examples, opened.facts, task, technique, setup, tokenizer, parts, device, given)
@@ -167,14 +172,16 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, 
 
 
 def encode_parts(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, max_seq_length: int, folder: RunFolder,
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, config: RunConfig, folder: RunFolder,
     narrator: Narrator,
 ) -> dict[str, EncodedPart]:  # fmt: skip
-    """Token arrays of all parts, telling what was cut."""
+    """Token arrays of the parts that the run may look at, telling what was cut."""
     from afina.data.encode import encode_texts
 
     parts = {}
-    for name, part in examples.parts.items():
+    max_seq_length = int(config.model.max_seq_length)
+    for name in list_parts(config):
+        part = examples.parts[name]
         tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder.work / "tokens" / name)
         check_vocabulary(tokens, facts)
         parts[name] = EncodedPart(name, tokens, part.labels, part.row_numbers)
@@ -185,6 +192,16 @@ def encode_parts(
                 f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
             )
     return parts
+
+
+def name_scored_part(config: RunConfig) -> str:
+    """The part whose scores stand in the report."""
+    return "test" if config.evaluation.score_test else "validation"
+
+
+def list_parts(config: RunConfig) -> tuple[str, ...]:
+    """The parts that the run looks at."""
+    return ("train", "validation", "test") if config.evaluation.score_test else ("train", "validation")
 
 
 def describe_reference(config: RunConfig, base: str) -> str:
@@ -233,7 +250,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "labels": examples.labels.as_dict(),
         "counts": examples.counts,
         "class_counts": examples.class_counts,
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": {name: len(part) for name, part in examples.parts.items()},
         "cut": {n: {"rows": p.tokens.cut_rows, "tokens": p.tokens.cut_tokens} for n, p in prepared.parts.items()},
         "notes": list(examples.notes),
     }

@@ -65,14 +65,16 @@ def install_probe(
     solution, head = found.solution, found.solution.head
     logits = {"validation": head.logits(found.features["validation"])}
     parts: tuple[str, ...] = ("train",)
-    if prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table:
+    is_cut = prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table
+    if is_cut and prepared.scored == "test":  # else the validation rows are what the result is judged by
         parts = ("train", "validation")
         problem = pose_problem(prepared, parts, found.fit)
         with narrator.stage("solve"):
             joined_NH = np.concatenate([found.features[name] for name in parts])
             head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
         narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
-    logits["test"] = head.logits(found.features["test"])
+    if prepared.scored == "test":
+        logits["test"] = head.logits(found.features["test"])
     model = technique.install(loaded.model, head, solution.pooling)
     parameters = describe_parameters(model)
     narrator.say(parameters)

@@ -16,7 +16,15 @@ from afina.data.findings import count
 from afina.errors import DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import check_disk, check_vocabulary, describe_reference, keep_files, resolve_hardware
+from afina.pipeline.prepare import (
+    check_disk,
+    check_vocabulary,
+    describe_reference,
+    keep_files,
+    list_parts,
+    name_scored_part,
+    resolve_hardware,
+)
 from afina.pipeline.source import GENERATION, Opened
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
@@ -48,6 +56,16 @@ class PreparedLanguage:
     def pad_id(self) -> int:
         """The token that fills rows up; no mark is derived from it."""
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def scored(self) -> str:
+        """The part whose scores stand in the report: `test`, or `validation` where the test part is left alone."""
+        return name_scored_part(self.config)
+
+    @property
+    def part_rows(self) -> dict[str, int]:
+        """Rows of each part: those with something to learn, or of a part that is left alone, all."""
+        return {name: len(self.parts.get(name, part)) for name, part in self.conversations.parts.items()}
 
 
 def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> PreparedLanguage:
@@ -135,7 +153,8 @@ def encode_parts(
         DataError: for rows that can't be used, unless they are to be dropped, and where nothing is left.
     """
     parts, tallies, problems = {}, {}, []
-    for name, part in conversations.parts.items():
+    for name in list_parts(config):
+        part = conversations.parts[name]
         parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
         if config.data.on_bad_rows == "fail":
             problems += tallies[name].problems(part.table.source)
@@ -193,7 +212,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "form": conversations.columns.form,
         "columns": conversations.columns.names,
         "counts": conversations.counts,
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": prepared.part_rows,
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
         "faults": describe_faults(prepared.tallies),
