@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, Template
 
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
-from afina.evaluation.verdict import is_better_larger, name_scored, write_verdict
+from afina.evaluation.verdict import name_scored, write_verdict
+from afina.metrics.direction import is_better_larger
 
 OURS = "this run"
 LARGEST_CONFUSIONS = 20

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SMALLER_IS_BETTER = frozenset(
-    {"rmse", "mae", "loss", "brier", "calibration_error", "hamming_loss", "perplexity", "general_loss"}
-)
-
+from afina.metrics.direction import is_better_larger
 
 UNMOVED = "No step was better on the validation rows than the start, so this is the model before the first step. "
-
-
-def is_better_larger(metric: str) -> bool:
-    """Whether more of this score is better."""
-    return metric not in SMALLER_IS_BETTER
 
 
 def name_scored(report: Mapping[str, Any]) -> str:
