@@ -176,10 +176,13 @@ class ProofError(AfinaError):
 
 
 class Interrupted(AfinaError):
-    """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume)."""
+    """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume).
 
-    def __init__(self, exit_code: int, run: Path | None = None) -> None:
-        remedy = f"afina resume {run}" if run else ""
+    `verb` is what goes on with it.
+    """
+
+    def __init__(self, exit_code: int, run: Path | None = None, verb: str = "resume") -> None:
+        remedy = f"afina {verb} {run}" if run else ""
         super().__init__("interrupted", remedy=remedy)
         self.exit_code = exit_code
         self.run = run

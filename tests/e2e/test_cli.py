@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandLine, Done
 
 ListFiles = Callable[[Path], dict[str, bytes]]
-VERBS = ("train", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
+VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
     "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",

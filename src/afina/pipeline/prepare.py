@@ -9,7 +9,7 @@ from afina.config.load import dump_config
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.encoded import EncodedPart
-from afina.data.examples import Examples, load_examples
+from afina.data.examples import Examples, Part, load_examples
 from afina.errors import ModelError, RunFolderError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
@@ -18,6 +18,8 @@ from afina.runs.folder import RunFolder, check_free_space
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from afina.data.encode import TokenArrays
@@ -176,22 +178,29 @@ def encode_parts(
     narrator: Narrator,
 ) -> dict[str, EncodedPart]:  # fmt: skip
     """Token arrays of the parts that the run may look at, telling what was cut."""
+    length = int(config.model.max_seq_length)
+    return {
+        name: encode_part(examples.parts[name], tokenizer, facts, length, folder.work / "tokens" / name, narrator)
+        for name in list_parts(config)
+    }
+
+
+def encode_part(
+    part: Part, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, max_seq_length: int, folder: Path,
+    narrator: Narrator,
+) -> EncodedPart:  # fmt: skip
+    """The token arrays of one part, written to `folder`, telling what was cut."""
     from afina.data.encode import encode_texts
 
-    parts = {}
-    max_seq_length = int(config.model.max_seq_length)
-    for name in list_parts(config):
-        part = examples.parts[name]
-        tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder.work / "tokens" / name)
-        check_vocabulary(tokens, facts)
-        parts[name] = EncodedPart(name, tokens, part.labels, part.row_numbers)
-        if tokens.cut_rows:
-            share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
-            narrator.note(
-                f"{name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
-                f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
-            )
-    return parts
+    tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder)
+    check_vocabulary(tokens, facts)
+    if tokens.cut_rows:
+        share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
+        narrator.note(
+            f"{part.name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
+            f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
+        )
+    return EncodedPart(part.name, tokens, part.labels, part.row_numbers)
 
 
 def name_scored_part(config: RunConfig) -> str:

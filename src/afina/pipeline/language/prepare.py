@@ -10,7 +10,7 @@ from afina.config.reason import Reason
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.chat_template import choose_template
-from afina.data.conversations import Conversations, load_conversations
+from afina.data.conversations import ConversationPart, Conversations, load_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
 from afina.data.findings import count
 from afina.errors import DataError, Problem
@@ -155,7 +155,7 @@ def encode_parts(
     parts, tallies, problems = {}, {}, []
     for name in list_parts(config):
         part = conversations.parts[name]
-        parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
+        parts[name], tallies[name] = encode_part(part, tokenizer, encoding, folder)
         if config.data.on_bad_rows == "fail":
             problems += tallies[name].problems(part.table.source)
     if problems:
@@ -164,6 +164,13 @@ def encode_parts(
     if empty:
         raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
+
+
+def encode_part(
+    part: ConversationPart, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, folder: RunFolder
+) -> tuple[TrainedRows, Tally]:
+    """The token arrays of one part, on disk while the run goes on, and what happened on the way."""
+    return encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / part.name)
 
 
 def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
