@@ -154,13 +154,13 @@ def check_url(url: str) -> None:
 
     try:
         make_url(url).get_dialect().import_dbapi()
-    except ArgumentError:
-        raise ConfigError("the storage is not a URL", found=url, expected=KNOWN_STORAGES) from None
     except NoSuchModuleError:
         scheme = url.partition(":")[0]
         raise ConfigError(
             f"no storage has the scheme {scheme}", found=hide_password(url), expected=KNOWN_STORAGES
         ) from None
+    except ArgumentError:
+        raise ConfigError("the storage is not a URL", found=url, expected=KNOWN_STORAGES) from None
     except ImportError as error:
         raise ConfigError(
             f"the storage {hide_password(url)} needs the Python package {error.name}",
@@ -192,8 +192,11 @@ def guard_storage(url: str) -> Iterator[None]:
     path = find_file(url)
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:200]
+    except (StorageInternalError, SQLAlchemyError) as raised:
+        error: BaseException = raised
+        while error.__cause__ is not None:  # the database's own words, without the statement around them
+            error = error.__cause__
+        cause = str(error)
         if "locked" in cause:
             what, remedy = "is locked by another program", "end that program"
         elif path is not None and not path.parent.is_dir():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from afina.advice.search.budget import Budget, Durations, describe_seconds
 from afina.advice.search.space import Proposal, Space
 from afina.advice.search.study import Ledger
-from afina.errors import Interrupted, ProofError, TrainingError
+from afina.errors import ConfigError, Interrupted, ProofError, TrainingError
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.plan import SearchPlan
 from afina.pipeline.search.summary import rank_trials
@@ -137,37 +137,17 @@ class SearchLoop:
 
     def run_trial(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """One trial from its start, or from where it was stopped, to its entry."""
-        config = self.plan.configure(entry["technique"], entry["settings"])
-        is_first, is_default = entry["place"] == 0, not entry["settings"]
-        reserve = self.test_seconds + self.durations.expect(entry["technique"], 0)
+        is_default = not entry["settings"]
         listener = TrialListener(
             self.plan.metric,
             lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_default,
-            self.budget, reserve, self.display, must_fit=is_first,
+            self.budget, self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
+            must_fit=entry["place"] == 0,
         )  # fmt: skip
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
-        folder = self.folder.make_trial(entry["trial"])
-        narrator = TrialNarrator(self.display.narrator, listener)
         forget_peak_memory(self.bench.device)
         began = time.monotonic()
-        try:
-            report = folder.read_json("report.json") if folder.is_finished else None
-            report = report or self.bench.run(config, folder, narrator)
-        except list_failures() as error:
-            if is_first:
-                raise  # there would be nothing to hold the others against
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)
-            why = str(error).strip().split("\n")[0] or type(error).__name__
-            entry |= {"state": "failed", "why": why}
-        except Interrupted as stop:
-            raise Interrupted(stop.exit_code, self.folder.path, "search --resume") from None
-        else:
-            score = report["metrics"].get(f"validation/{self.plan.metric}")
-            state = "failed" if score is None else "stopped" if listener.why else "finished"
-            undefined = f"{self.plan.metric} is undefined on the validation rows" if score is None else ""
-            entry |= {"state": state, "why": listener.why or undefined, "score": score}
-            entry["train_seconds"] = report["stage_seconds"].get("train", 0.0)
-            self.test_seconds = max(self.test_seconds, estimate_test_seconds(report, self.bench.test_rows))
+        entry |= self.attempt(entry, listener)
         entry["seconds"] = time.monotonic() - began
         self.keep(trial, entry)
         told = entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed"
@@ -176,6 +156,36 @@ class SearchLoop:
         self.drop_models()
         gc.collect()
         self.display.end_trial(entry, self.tried, self.plan.metric, self.budget.left_seconds)
+
+    def attempt(self, entry: Entry, listener: TrialListener) -> Entry:
+        """What became of a trial: `state`, `why`, `score` and `train_seconds`.
+
+        The first trial has to succeed: without it there would be nothing to hold the others against.
+        """
+        folder = self.folder.make_trial(entry["trial"])
+        narrator = TrialNarrator(self.display.narrator, listener)
+        config = self.plan.configure(entry["technique"], entry["settings"])
+        try:
+            report = folder.read_json("report.json") if folder.is_finished else None
+            report = report or self.bench.run(config, folder, narrator)
+        except list_failures() as error:
+            if entry["place"] == 0:
+                raise
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            return {"state": "failed", "why": str(error).strip().split("\n")[0] or type(error).__name__}
+        except Interrupted as stop:
+            raise Interrupted(stop.exit_code, self.folder.path, "search --resume") from None
+        score = report["metrics"].get(f"validation/{self.plan.metric}")
+        undefined = f"{self.plan.metric} is undefined on the validation rows" if score is None else ""
+        if undefined and entry["place"] == 0:
+            raise ConfigError(undefined, remedy="--metric with another score")
+        self.test_seconds = max(self.test_seconds, estimate_test_seconds(report, self.bench.test_rows))
+        return {
+            "state": "failed" if undefined else "stopped" if listener.why else "finished",
+            "why": listener.why or undefined,
+            "score": score,
+            "train_seconds": report["stage_seconds"].get("train", 0.0),
+        }
 
     def locate(self, entry: Mapping[str, Any]) -> RunFolder:
         """The run of a trial of this search or of another one."""

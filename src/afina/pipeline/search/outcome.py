@@ -19,46 +19,53 @@ RETRAINED = "best"
 
 def finish_search(loop: SearchLoop) -> None:
     """Judge, score the winner and the default on the test part, and write the outcome."""
-    plan, folder = loop.plan, loop.folder
-    ranked = rank_trials(loop.tried, plan.metric)
     default = next(each for each in loop.mine if each["place"] == 0)
-    winner = ranked[0]
-    judged = judge_trials(loop, ranked, default)
+    ranked = rank_trials(loop.tried, loop.plan.metric)
+    winner = default if default["score"] == ranked[0]["score"] else ranked[0]
+    folder, how = provide_run(loop, winner)
+    runs = {each["trial"]: loop.locate(each) for each in ranked} | {winner["trial"]: folder}
+    judged = judge_trials(loop, runs, default["trial"], winner["trial"])
     loop.display.say("scoring the test part, for the first time and once: the winner and the default")
-    winner_folder, how = provide_run(loop, winner)
-    folders = {"winner": winner_folder}
-    if winner["trial"] != default["trial"]:
-        folders["default"] = loop.locate(default)
-    entries = {"winner": winner, "default": default}
-    reports = {name: score_on_test(loop, entries[name], each) for name, each in folders.items()}
-    test: dict[str, Any] = {
-        name: {key: value for key, value in report["metrics"].items() if key.startswith("test/")}
-        for name, report in reports.items()
-    }
-    if "default" in folders:
-        pair = compare_pair(folders["default"], reports["default"], winner_folder, reports["winner"], "test")
-        if pair is not None and plan.metric in pair["differences"]:
-            test |= {"differences": pair["differences"], "mcnemar": pair["mcnemar"]}
-            test["words"] = describe_difference(plan.metric, pair["differences"][plan.metric])
-    best = {"trial": winner["trial"], "run": str(winner_folder.path), "how": how}
-    loop.write(**judged, best=best, test=test)
-    folder.clear_work()
+    test = compare_on_test(loop, winner, folder, default)
+    loop.write(**judged, best={"trial": winner["trial"], "run": str(folder.path), "how": how}, test=test)
+    loop.folder.clear_work()
 
 
-def judge_trials(loop: SearchLoop, ranked: list[Entry], default: Entry) -> dict[str, Any]:
-    """`intervals` of all trials whose run is on this machine, and the `verdict` on the best of them."""
-    here = [each for each in ranked if loop.locate(each).is_finished]
-    matched = match_rows([loop.locate(each) for each in here], "validation", loop.bench.kind)
+def judge_trials(loop: SearchLoop, runs: Mapping[int, RunFolder], default: int, winner: int) -> dict[str, Any]:
+    """`intervals` of all trials whose run can be read on this machine, and the `verdict` on the winner."""
+    here = {number: run for number, run in runs.items() if run.is_finished}
+    matched = match_rows(list(here.values()), "validation", loop.bench.kind)
     if matched is None:
         return {"intervals": {}, "verdict": None}
-    numbers = [each["trial"] for each in here]
-    seed, metric = loop.plan.config.seed, loop.plan.metric
+    seed, metric, numbers = loop.plan.config.seed, loop.plan.metric, list(here)
     bounds = bound_scores(matched.rows, metric, seed)
-    verdict = judge(matched.rows, numbers.index(default["trial"]), 0, metric, seed)
+    verdict = judge(matched.rows, numbers.index(default), numbers.index(winner), metric, seed)
     return {
         "intervals": {str(number): each for number, each in zip(numbers, bounds, strict=True)},
         "verdict": verdict.as_dict(),
     }
+
+
+def compare_on_test(loop: SearchLoop, winner: Entry, folder: RunFolder, default: Entry) -> dict[str, Any]:
+    """Test scores of the `winner` and the `default`, and how far apart they are on the same rows."""
+    report = score_on_test(loop, winner, folder)
+    found: dict[str, Any] = {"winner": pick_test_scores(report)}
+    if winner["trial"] == default["trial"]:
+        return found
+    other = loop.locate(default)
+    other_report = score_on_test(loop, default, other)
+    found["default"] = pick_test_scores(other_report)
+    pair = compare_pair(other, other_report, folder, report, "test")
+    metric = loop.plan.metric
+    if pair is not None and metric in pair["differences"]:
+        found |= {"differences": pair["differences"], "mcnemar": pair["mcnemar"]}
+        found["words"] = describe_difference(metric, pair["differences"][metric])
+    return found
+
+
+def pick_test_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the test part."""
+    return {name: value for name, value in report["metrics"].items() if name.startswith("test/")}
 
 
 def provide_run(loop: SearchLoop, winner: Entry) -> tuple[RunFolder, str]:
