@@ -3,7 +3,7 @@
     python benchmarks/search.py DATA [DATA ...] --times 10
 
 For each folder (train.jsonl and test.jsonl) the default configuration is trained alone; then a search gets so many
-times what that took. Prints, for each, the test score of the default and of the winner, the difference on the same test rows
+times what that took. Prints, for each, the test score of the default and of the winner, the difference on the same rows
 with its 95 % interval, the lead on the validation rows, and whether the search called it larger than noise.
 """
 
