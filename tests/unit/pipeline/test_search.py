@@ -17,7 +17,7 @@ from afina.data import encode
 from afina.data.conversations import ConversationPart
 from afina.data.examples import Part
 from afina.errors import ConfigError, Interrupted, RunFolderError, TrainingError
-from afina.pipeline import learn
+from afina.pipeline import features
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search import loop, outcome
 from afina.pipeline.search.display import Display
@@ -71,7 +71,7 @@ def search(tiny_models: Callable[[str], Path], tmp_path: Path) -> Callable[..., 
 def doors(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Counts the tokenised and encoded rows; reading the test part is an error until its time has come."""
     seen = SimpleNamespace(tokenised=0, encoded=0, is_open=False)
-    tokenize, extract, finish = encode.tokenize_batch, learn.extract_features, outcome.score_on_test
+    tokenize, extract, finish = encode.tokenize_batch, features.extract_features, outcome.score_on_test
 
     def count_tokenised(tokenizer: Any, texts: Any, *given: Any) -> Any:
         seen.tokenised += len(texts)
@@ -87,7 +87,7 @@ def doors(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return finish(*given)
 
     monkeypatch.setattr(encode, "tokenize_batch", count_tokenised)
-    monkeypatch.setattr(learn, "extract_features", count_encoded)
+    monkeypatch.setattr(features, "extract_features", count_encoded)
     monkeypatch.setattr(outcome, "score_on_test", open_door)
     for owner, name in ((Part, "texts"), (ConversationPart, "rows")):
         read = getattr(owner, name)
