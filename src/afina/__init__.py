@@ -29,6 +29,7 @@ _HOME = {
     "Run": "api",
     "RunConfig": "config.run",
     "RunFolderError": "errors",
+    "Search": "searches",
     "TrainingError": "errors",
     "UserError": "errors",
     "check": "api",
@@ -42,6 +43,7 @@ _HOME = {
     "predict": "api",
     "predict_file": "api",
     "resume": "api",
+    "search": "searches",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunFolderError",
+    "Search",
     "TrainingError",
     "UserError",
     "__version__",
@@ -69,6 +72,7 @@ __all__ = [
     "predict",
     "predict_file",
     "resume",
+    "search",
 ]
 
 if TYPE_CHECKING:
@@ -99,6 +103,7 @@ if TYPE_CHECKING:
         TrainingError,
         UserError,
     )
+    from afina.searches import Search, search
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,8 @@ class Run:
         self._speaker: Speaker | None = None
 
     def __repr__(self) -> str:
-        name = self.report["primary_metric"]
-        return f"Run({str(self.path)!r}, technique={self.technique!r}, test/{name}={self.metrics[f'test/{name}']:.4f})"
+        name = f"{self.report.get('scored', 'test')}/{self.report['primary_metric']}"
+        return f"Run({str(self.path)!r}, technique={self.technique!r}, {name}={self.metrics[name]:.4f})"
 
     @property
     def metrics(self) -> dict[str, float]:

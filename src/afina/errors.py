@@ -178,10 +178,12 @@ class ProofError(AfinaError):
 class Interrupted(AfinaError):
     """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume).
 
-    `found` tells what is kept of other work, and `remedy` how to go on with that.
+    `found` tells what is kept of other work, `verb` is what goes on with a run, and `remedy` how to go on without one.
     """
 
-    def __init__(self, exit_code: int, run: Path | None = None, *, found: str = "", remedy: str = "") -> None:
-        super().__init__("interrupted", found=found, remedy=f"afina resume {run}" if run else remedy)
+    def __init__(
+        self, exit_code: int, run: Path | None = None, verb: str = "resume", *, found: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__("interrupted", found=found, remedy=f"afina {verb} {run}" if run else remedy)
         self.exit_code = exit_code
         self.run = run

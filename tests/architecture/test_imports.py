@@ -26,6 +26,7 @@ FLOORS = (
     ("advice",),
     ("pipeline",),
     ("api",),
+    ("searches",),
     ("cli",),
     ("__main__",),
 )
@@ -36,9 +37,9 @@ BESIDE = "testing"
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 HEAVY = frozenset({
-    "accelerate", "bitsandbytes", "datasets", "huggingface_hub", "jinja2", "numpy", "pandas", "peft", "psutil",
-    "pyarrow", "pydantic", "rich", "safetensors", "scipy", "sentence_transformers", "sklearn", "tokenizers", "torch",
-    "transformers", "yaml",
+    "accelerate", "bitsandbytes", "datasets", "huggingface_hub", "jinja2", "numpy", "optuna", "pandas", "peft",
+    "psutil", "pyarrow", "pydantic", "rich", "safetensors", "scipy", "sentence_transformers", "sklearn", "sqlalchemy",
+    "tokenizers", "torch", "transformers", "yaml",
 })  # fmt: skip
 # Modules that decide whether the user's input is right must not wait for torch.
 LIGHT = (

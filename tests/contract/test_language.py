@@ -91,6 +91,7 @@ def check_run(run: afina.Run) -> None:
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".tmp"))]
     assert {"config.yaml", "report.json", "report.html", "README.md", "predictions.jsonl", "task.json"} <= files
+    assert "row_scores.jsonl" in files
     check_answers(run)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ListFiles = Callable[[Path], dict[str, bytes]]
 LORA = ("--model", "bert", "--technique", "lora", "--output", "out")
 TRAIN = ("train", "rows.csv", *LORA)
+SEARCH = ("search", "rows.csv", "--model", "bert", "--output", "out", "--budget")
 Spoil = Callable[[Path], None]
 
 
@@ -83,6 +84,15 @@ EMPTY = make_rows_text([f" ,{label}" for label in ("music", "kitchen") * 15])
 MIXED = [f"a text {number},{number if number % 2 else 'word'}" for number in range(30)]
 
 CASES = [
+    Case("budget without a unit", (*SEARCH, "20"), ["a budget needs a unit", "do: --budget 20m"]),
+    Case("search without a budget", SEARCH[:-1], ["no budget was given", "do: --budget 20m"]),
+    Case("no time for one trial", (*SEARCH, "0.01s"), ["the budget of 0.0 s is too little for one trial"]),
+    Case("unknown scheme of a storage", (*SEARCH, "1m", "--storage", "foo://x"), ["no storage has the scheme foo"]),
+    Case("unknown technique to search", (*SEARCH, "1m", "--techniques", "lorra"), ["there is no technique 'lorra'"]),
+    Case("unknown metric to search by", (*SEARCH, "1m", "--metric", "f1"), ["the metric f1 can't be searched by"]),
+    Case("search in three rows", (*SEARCH, "1m"), ["too few rows", "3 rows"], write(
+        "rows.csv", make_rows_text(GOOD[:3]))),
+    Case("no search to go on with", ("search", "--resume", "rows.csv"), ["rows.csv is not a search"]),
     Case("no file", ("train", "nofile.csv", *LORA), ["there is no file or folder nofile.csv"]),
     Case("similar file", ("train", "row.csv", *LORA), ["there is no file or folder row.csv", "do: write rows.csv"]),
     Case("empty file", TRAIN, ["rows.csv is empty"], write("rows.csv", "")),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandLine, Done
 
 ListFiles = Callable[[Path], dict[str, bytes]]
-VERBS = ("train", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
+VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
-    "report.json", "README.md", "task.json", "seen_texts.npy", "model",
+    "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",
@@ -235,13 +235,18 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert newest["state"] == "finished"
     assert newest["score"] == second.metrics["test/accuracy"]
     compared = command_line.run("compare", "runs/first", "runs/second", "--json", cwd=place).read_object()
-    assert set(compared) == {"metric", "runs", "differences"}
+    assert set(compared) == {"metric", "part", "runs", "paired", "differences", "notes"}
+    (pair,) = compared["paired"]
+    assert (pair["run"], pair["against"], pair["rows"]) == (str(second.path), "runs/first", 12)
     assert compared["metric"] == "test/accuracy"
     assert [each["technique"] for each in compared["runs"]] == ["lora", "feature-extraction"]
     assert compared["differences"]["technique"] == ["lora", "feature-extraction"]
     table = command_line.run("compare", "runs/first", "runs/second", cwd=place)
     assert table.code == 0
-    assert "held-out scores" in table.out
+    assert "held-out scores (test rows)" in table.out
+    assert "runs/second against runs/first: " in " ".join(table.out.split())
+    assert "McNemar p = " in table.out
+    assert " costs " in table.out
     assert "settings that differ" in table.out
     assert table.out.isascii(), "no boxes where no terminal is"
     heads = table.out.splitlines()[1].split()

@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from afina import __version__
-from afina.cli import Stopped, chat, check, compare, evaluate, merge, predict, received, resume, runs, train
+from afina.cli import Stopped, chat, check, compare, evaluate, merge, predict, received, resume, runs, search, train
 from afina.errors import AfinaError, Interrupted
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.command(name="train")(train.train)
+app.command(name="search")(search.search)
 app.command(name="resume")(resume.resume)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="predict")(predict.predict)

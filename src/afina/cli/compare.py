@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table
 
+GIB = 2**30
+
 
 def compare(
-    runs: list[str] = typer.Argument(..., metavar="RUN", help="Folders of two finished runs or more."),
+    runs: list[str] = typer.Argument(
+        ..., metavar="RUN", help="Folders of two finished runs or more; the first is the measure."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Set runs over the same data side by side: scores with intervals, costs, and the settings that differ."""
+    """Set runs side by side: scores with intervals, what each difference is worth and costs, settings that differ."""
     from afina.api import compare as compare_runs
 
     result = compare_runs(*runs)
     if as_json:
         print_json(result)
         return
-    entries = result["runs"]
-    metrics = choose_metrics(entries[0]["metrics"], result["metric"].removeprefix("test/"))
+    print_scores(result)
+    for each in result["paired"]:
+        print_pair(each)
+    for note in result["notes"]:
+        print(f"note: {note}")
+    if result["differences"]:
+        rows = [[key, *(str(value) for value in values)] for key, values in result["differences"].items()]
+        print_table("settings that differ", ["setting", *(each["run"] for each in result["runs"])], rows)
+
+
+def print_scores(result: Mapping[str, Any]) -> None:
+    """The table of scores and costs."""
+    entries, part = result["runs"], result["part"]
+    metrics = choose_metrics(entries[0]["metrics"], result["metric"].partition("/")[2], part)
     rows = [
         [
             each["run"], each["technique"],
-            *(format_score(each["metrics"], each["intervals"], f"test/{name}") for name in metrics),
+            *(format_score(each["metrics"], each["intervals"], f"{part}/{name}") for name in metrics),
             f"{each['trainable_parameters']:,}", f"{each['duration_seconds']:.1f}",
-            f"{each['peak_memory_bytes'] / 2**30:.2f}",
+            f"{each['peak_memory_bytes'] / GIB:.2f}",
         ]
         for each in entries
     ]  # fmt: skip
-    print_table("held-out scores", ["run", "technique", *metrics, "trainable", "seconds", "GiB"], rows)
-    if result["differences"]:
-        rows = [[key, *(str(value) for value in values)] for key, values in result["differences"].items()]
-        print_table("settings that differ", ["setting", *(each["run"] for each in entries)], rows)
+    print_table(f"held-out scores ({part} rows)", ["run", "technique", *metrics, "trainable", "seconds", "GiB"], rows)
+
+
+def print_pair(pair: Mapping[str, Any]) -> None:
+    """One run against the first, in a few lines."""
+    print(f"{pair['run']} against {pair['against']}: {pair['verdict']}")
+    hits = pair["mcnemar"]
+    if hits:
+        print(
+            f"  rows right in one only: {hits['only_second']} here, {hits['only_first']} there;"
+            f" McNemar p = {hits['p']:.3g} ({hits['method']})"
+        )
+    print(f"  {describe_cost(pair['cost'])}")
+    for note in pair["notes"]:
+        print(f"  note: {note}")
+
+
+def describe_cost(cost: Mapping[str, Any]) -> str:
+    """What it takes more, or saves, and what that is for each point gained."""
+    text = f"costs {cost['seconds']:+.1f} s and {cost['bytes'] / GIB:+.2f} GiB"
+    if cost["seconds_per_unit"] is None:
+        return f"{text}, and gains nothing"
+    by_unit = f"{cost['seconds_per_unit']:+.1f} s and {cost['bytes_per_unit'] / GIB:+.3f} GiB"
+    return f"{text}: {by_unit} for each {cost['unit']} gained"

@@ -54,16 +54,18 @@ def align_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 def print_run(report: Mapping[str, Any]) -> None:
     """A run's scores beside its baselines, what it cost, and where to go on."""
-    metrics = choose_metrics(report["metrics"], report["primary_metric"])
+    scored = report["scored"]
+    metrics = choose_metrics(report["metrics"], report["primary_metric"], scored)
     entries = [
         (name, each["metrics"], each["intervals"], each["seconds"]) for name, each in report["baselines"].items()
     ]
     entries.append((report["technique"], report["metrics"], report["intervals"], report["duration_seconds"]))
     rows = [
-        [name, *(format_score(scores, intervals, f"test/{metric}") for metric in metrics), format_seconds(seconds)]
+        [name, *(format_score(scores, intervals, f"{scored}/{metric}") for metric in metrics), format_seconds(seconds)]
         for name, scores, intervals, seconds in entries
     ]
-    print_table(f"held-out scores on {report['rows']['parts']['test']:,} rows", ["", *metrics, "seconds"], rows)
+    part = "" if scored == "test" else f" {scored}"
+    print_table(f"held-out scores on {report['rows']['parts'][scored]:,}{part} rows", ["", *metrics, "seconds"], rows)
     print(f"peak memory {report['peak_memory_bytes'] / 2**30:.2f} GiB")
     print(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
     print(f"report  {report['run']}/report.html")
@@ -74,10 +76,10 @@ def print_run(report: Mapping[str, Any]) -> None:
         print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
 
 
-def choose_metrics(scores: Mapping[str, float], primary: str) -> list[str]:
-    """The names of the scores worth a column; the one by which checkpoints and runs are compared stands first."""
-    shown = SHOWN_OF_LANGUAGE if "test/perplexity" in scores else SHOWN
-    present = [name for name in shown if f"test/{name}" in scores]
+def choose_metrics(scores: Mapping[str, float], primary: str, part: str = "test") -> list[str]:
+    """The names of a part's scores worth a column; the one by which checkpoints and runs are compared stands first."""
+    shown = SHOWN_OF_LANGUAGE if f"{part}/perplexity" in scores else SHOWN
+    present = [name for name in shown if f"{part}/{name}" in scores]
     return sorted(present, key=lambda name: name != primary)[:MOST_SHOWN]
 
 

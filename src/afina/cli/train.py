@@ -69,6 +69,6 @@ def describe_result(report: dict[str, object]) -> dict[str, object]:
     """What `--json` prints of a run."""
     names = (
         "run", "task", "technique", "reasons", "metrics", "intervals", "baselines", "trainable_parameters",
-        "total_parameters", "duration_seconds", "peak_memory_bytes", "rows", "notes", "load", "kept_step",
+        "total_parameters", "duration_seconds", "peak_memory_bytes", "rows", "notes", "load", "kept_step", "scored",
     )  # fmt: skip
     return {**{name: report[name] for name in names}, "model": f"{report['run']}/model"}

@@ -67,6 +67,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def flatten_yaml(path: Path | None) -> list[str]:
+    """The paths of the settings in a YAML file; none where there is no file."""
+    tree = read_yaml(path) if path else {}
+    return [
+        path
+        for name, value in tree.items()
+        for path in ([f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [str(name)])
+    ]
+
+
 def describe_damage(error: Exception) -> str:
     """What is wrong with a YAML file, and in which line."""
     mark = getattr(error, "problem_mark", None)

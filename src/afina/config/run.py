@@ -138,6 +138,8 @@ class FeatureConfig(Section):
 
 
 class EvaluationConfig(Section):
+    score_test: bool = True
+    """Whether the test part is scored. false: it is left alone, and the scores are those of the validation part."""
     eval_tokens_per_batch: PositiveInt | Auto = "auto"
     """Tokens of one forward pass, padding included, when nothing is trained. auto: what the device's caches like."""
     bootstrap_resamples: Annotated[int, Field(ge=0, le=100_000)] = 1000

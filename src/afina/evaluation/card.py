@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from afina.evaluation.report import TITLES, load_template, tabulate_scores
-from afina.evaluation.verdict import write_verdict
+from afina.evaluation.verdict import name_scored, write_verdict
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -18,8 +18,9 @@ def render_card(report: Mapping[str, Any]) -> str:
     """The card's Markdown with its YAML head; the licence is left to the person who publishes it."""
     head = yaml.safe_dump(describe_head(report), sort_keys=False, allow_unicode=True)
     return load_template("card.md.j2").render(
-        report=report, head=head, titles=TITLES, scores=tabulate_scores(report), verdict=write_verdict(report)
-    )
+        report=report, head=head, titles=TITLES, scored=name_scored(report), scores=tabulate_scores(report),
+        verdict=write_verdict(report),
+    )  # fmt: skip
 
 
 def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, Template
 
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
-from afina.evaluation.verdict import is_better_larger, write_verdict
+from afina.evaluation.verdict import name_scored, write_verdict
+from afina.metrics.direction import is_better_larger
 
 OURS = "this run"
 LARGEST_CONFUSIONS = 20
@@ -51,6 +52,7 @@ def render_report(report: Mapping[str, Any]) -> str:
     return load_template("report.html.j2").render(
         report=report,
         titles=TITLES,
+        scored=name_scored(report),
         verdict=write_verdict(report),
         scores=tabulate_scores(report),
         charts=draw_charts(report),
@@ -75,14 +77,15 @@ def load_template(name: str) -> Template:
 
 def tabulate_scores(report: Mapping[str, Any]) -> dict[str, Any]:
     """`metrics`, the names across, and `rows`, one for each baseline and the run last; the primary metric first."""
-    names = [key.removeprefix("test/") for key in report["metrics"] if key.startswith("test/")]
+    scored = f"{name_scored(report)}/"
+    names = [key.removeprefix(scored) for key in report["metrics"] if key.startswith(scored)]
     names.sort(key=lambda name: name != report["primary_metric"])
     entries = [*(report.get("baselines") or {}).items(), (OURS, report)]
     rows = [
         {
             "name": title,
             "note": entry.get("note", "") if title != OURS else "",
-            "cells": [_describe_cell(entry, name) for name in names],
+            "cells": [_describe_cell(entry, scored + name) for name in names],
         }
         for title, entry in entries
     ]
@@ -95,8 +98,7 @@ def tabulate_scores(report: Mapping[str, Any]) -> dict[str, Any]:
     return {"metrics": names, "rows": rows}
 
 
-def _describe_cell(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    key = f"test/{name}"
+def _describe_cell(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {"value": entry["metrics"].get(key), "interval": (entry.get("intervals") or {}).get(key), "best": False}
 
 
@@ -110,7 +112,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, str]:
     rows = tabulate_scores(report)["rows"]
     entries = [(row["name"], row["cells"][0]["value"], row["cells"][0]["interval"]) for row in rows]
     charts = {}
-    if f"test/{primary}" in report["metrics"] and report.get("baselines"):
+    if f"{name_scored(report)}/{primary}" in report["metrics"] and report.get("baselines"):
         charts["scores"] = draw_scores([entry for entry in entries if entry[1] is not None])
     if len(training) > 1 or len(validation) > 1:
         charts["history"] = draw_history(training, validation)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SMALLER_IS_BETTER = frozenset(
-    {"rmse", "mae", "loss", "brier", "calibration_error", "hamming_loss", "perplexity", "general_loss"}
-)
-
+from afina.metrics.direction import is_better_larger
 
 UNMOVED = "No step was better on the validation rows than the start, so this is the model before the first step. "
 
 
-def is_better_larger(metric: str) -> bool:
-    """Whether more of this score is better."""
-    return metric not in SMALLER_IS_BETTER
+def name_scored(report: Mapping[str, Any]) -> str:
+    """The part whose scores the report shows: `test`, or `validation` where the test part was left alone."""
+    return str(report.get("scored", "test"))
 
 
 def write_verdict(report: Mapping[str, Any]) -> str:
@@ -27,7 +24,7 @@ def write_verdict(report: Mapping[str, Any]) -> str:
 def compare_with_baselines(report: Mapping[str, Any]) -> str:
     """The sentence on the scores; empty where there are no baselines."""
     metric = report["primary_metric"]
-    key = f"test/{metric}"
+    key = f"{name_scored(report)}/{metric}"
     known = {name: each for name, each in (report.get("baselines") or {}).items() if key in each["metrics"]}
     if not known:
         return ""

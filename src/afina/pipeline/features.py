@@ -44,7 +44,7 @@ def compute_features(
     narrator: Narrator,
 ) -> dict[str, dict[str, Floats]]:  # fmt: skip
     """Features of the parts' rows by part and pooling; each distinct row is computed once, or found in the cache."""
-    cache = make_cache(prepared, loaded, poolings)
+    cache = make_cache(prepared, loaded)
     found: dict[str, dict[str, Floats]] = {}
     for part in parts:
         with narrator.stage("features") as advance:
@@ -76,7 +76,7 @@ def compute_features(
     return found
 
 
-def make_cache(prepared: FeatureSetup, loaded: LoadedModel, poolings: tuple[str, ...]) -> FeatureCache | None:
+def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | None:
     """The cache of this model's features, unless it is switched off."""
     from afina.models.fingerprint import hash_model
 
@@ -85,7 +85,6 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel, poolings: tuple[str,
     made_of = {
         "model": hash_model(prepared.setup.base),
         "new": hash_new_modules(loaded),
-        "poolings": poolings,
         "precision": prepared.setup.precision,
         "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),
         "max_seq_length": prepared.config.model.max_seq_length,

@@ -9,12 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from afina import __version__
 from afina.config.reason import Reason
 from afina.errors import RunFolderError, describe_cause
-from afina.evaluation.baselines import score_baselines
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
 from afina.models.load import quiet_transformers
@@ -24,29 +21,24 @@ from afina.pipeline.loading import describe_loading
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
-from afina.runs.predictions import write_predictions
+from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from afina.runs.folder import RunFolder
-
-LONGEST_ERROR_TEXT = 600
 
 
 def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict[str, Any]:
     """Score, save, prove, report; gives what report.json holds."""
     task, folder = prepared.task, prepared.folder
-    parts = prepared.parts
-    learned = replace(learned, fit=task.tune(learned.logits["validation"], parts["validation"].labels, learned.fit))
-    with narrator.stage("evaluate"):
-        scores = score_parts(prepared, learned)
-    with narrator.stage("baselines"):
-        baselines = measure_baselines(prepared, learned.parts) if prepared.config.evaluation.baselines else {}
+    validation = prepared.parts["validation"]
+    learned = replace(learned, fit=task.tune(learned.logits["validation"], validation.labels, learned.fit))
+    scores = score_run(prepared, learned, narrator)
     with narrator.stage("save"):
         save_model(prepared, learned)
         folder.write_json("task.json", describe_task(prepared, learned))
@@ -56,49 +48,22 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
         f"proof: the saved model, loaded afresh, gives the same logits on {proof['rows']} rows"
         f" (largest difference {proof['largest_difference']:.1e})"
     )
-    write_predictions(
-        folder.path / "predictions.jsonl", parts["test"].row_numbers, task.predict(learned.logits["test"], learned.fit)
-    )
+    write_rows(prepared, learned)
     write_seen_texts(folder, [prepared.examples.parts[name].hashes for name in learned.parts])
-    report = build_report(prepared, learned, scores, baselines, proof, narrator)
+    report = build_report(prepared, learned, scores, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])
-    folder.write_text("report.html", render_report(report))
-    folder.write_text("README.md", render_card(report))
     folder.clear_work()
-    folder.write_json("report.json", report)
+    write_reports(folder, report)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return report
 
 
-def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
-    """Scores of the validation and the test part, intervals and details of the test part."""
-    task, evaluation = prepared.task, prepared.config.evaluation
-    metrics: dict[str, float] = {}
-    for name in ("validation", "test"):
-        scores = task.score(learned.logits[name], prepared.parts[name].labels, learned.fit)
-        metrics.update({f"{name}/{key}": value for key, value in scores.items()})
-    test = prepared.parts["test"]
-    intervals = {}
-    if evaluation.bootstrap_resamples:
-        found = task.intervals(
-            learned.logits["test"], test.labels, learned.fit, evaluation.bootstrap_resamples, prepared.config.seed
-        )
-        intervals = {f"test/{key}": list(bounds) for key, bounds in found.items()}
-    details = task.describe(learned.logits["test"], test.labels, learned.fit)
-    return {"metrics": metrics, "intervals": intervals, "details": details}
-
-
-def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
-    """The plain baselines, trained on the rows that the model learned from and scored on the same test rows."""
-    parts, test = [prepared.examples.parts[name] for name in learned_from], prepared.examples.parts["test"]
-    texts = [text for part in parts for text in part.joined_texts()]
-    labels = np.concatenate([part.labels for part in parts])
-    found = score_baselines(
-        prepared.examples.labels.kind, texts, labels, test.joined_texts(), test.labels,
-        prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
-    )  # fmt: skip
-    return {baseline.name: baseline.describe() for baseline in found}
+def write_reports(folder: RunFolder, report: Mapping[str, Any]) -> None:
+    """The report for people, the model card, and last the report for programs, which makes a run finished."""
+    folder.write_text("report.html", render_report(report))
+    folder.write_text("README.md", render_card(report))
+    folder.write_json("report.json", report)
 
 
 def save_model(prepared: Prepared, learned: Learned) -> None:
@@ -150,9 +115,8 @@ def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:
 
 
 def build_report(
-    prepared: Prepared, learned: Learned, scores: Mapping[str, Any], baselines: Mapping[str, Any],
-    proof: Mapping[str, Any], narrator: Narrator,
-) -> dict[str, Any]:  # fmt: skip
+    prepared: Prepared, learned: Learned, scores: Mapping[str, Any], proof: Mapping[str, Any], narrator: Narrator
+) -> dict[str, Any]:
     """Everything that is known of the run, as report.json holds it."""
     config, facts = prepared.config, prepared.facts
     trainable, total = count_parameters(learned.model)
@@ -174,11 +138,7 @@ def build_report(
         "class_counts": count_by_class(prepared.examples.class_counts),
         "notes": narrator.notes,
         "primary_metric": prepared.task.primary_metric,
-        "metrics": scores["metrics"],
-        "intervals": scores["intervals"],
-        "baselines": dict(baselines),
-        **scores["details"],
-        "errors": list_errors(prepared, learned),
+        **scores,
         "history": read_history(prepared.folder.history),
         "trainable_parameters": trainable,
         "total_parameters": total,
@@ -210,26 +170,5 @@ def describe_rows(prepared: Prepared) -> dict[str, Any]:
         "read": counts["read"],
         "used": counts["used"],
         "dropped": {reason: entry["count"] for reason, entry in counts["dropped"].items()},
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": {name: len(part) for name, part in prepared.examples.parts.items()},
     }
-
-
-def list_errors(prepared: Prepared, learned: Learned) -> list[dict[str, Any]]:
-    """The worst rows of the test part with their texts."""
-    test = prepared.parts["test"]
-    worst = prepared.task.errors(
-        learned.logits["test"], test.labels, learned.fit, prepared.config.evaluation.hardest_errors
-    )
-    texts = pick_texts(prepared, [row["index"] for row in worst])
-    return [
-        {"row": int(test.row_numbers[row.pop("index")]), "text": text[:LONGEST_ERROR_TEXT], **row}
-        for row, text in zip(worst, texts, strict=True)
-    ]
-
-
-def pick_texts(prepared: Prepared, indices: Sequence[int]) -> list[str]:
-    """The texts of some rows of the test part."""
-    part = prepared.examples.parts["test"]
-    names = prepared.examples.columns.text_names
-    rows = part.table.take(part.indices[np.asarray(indices, np.int64)], names)
-    return ["\n".join(str(value) for value in texts) for texts in zip(*(rows[name] for name in names), strict=True)]

@@ -69,7 +69,8 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     with narrator.stage("evaluate"):
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)
         task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)
-        logits = {name: compute_logits(prepared, model, prepared.parts[name]) for name in ("validation", "test")}
+        held_out = [part for name, part in prepared.parts.items() if name != "train"]
+        logits = {part.name: compute_logits(prepared, model, part) for part in held_out}
     kept_step = session.progress.best_step
     if kept_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the solved head on the untouched backbone"))

@@ -17,7 +17,7 @@ class Learned:
     model: nn.Module
     fit: Fit
     logits: dict[str, Floats]
-    """Of the validation and the test part."""
+    """Of the validation part, and of the test part where it is scored."""
     parameters: str
     """How many parameters moved, in words."""
     parts: tuple[str, ...] = ("train",)

@@ -11,7 +11,7 @@ from afina.config.run import RunConfig
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
-from afina.data.examples import Examples, load_examples
+from afina.data.examples import Examples, Part, load_examples
 from afina.errors import ModelError, RunFolderError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.examination import examine_rows
@@ -21,6 +21,8 @@ from afina.runs.folder import RunFolder, check_free_space
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from afina.data.encode import TokenArrays
@@ -58,6 +60,11 @@ class Prepared:
         """The token that fills rows up."""
         return int(self.tokenizer.pad_token_id)
 
+    @property
+    def scored(self) -> str:
+        """The part whose scores stand in the report: `test`, or `validation` where the test part is left alone."""
+        return name_scored_part(self.config)
+
 
 def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> Prepared:
     """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked.
@@ -85,7 +92,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     technique = find_technique(config, task.name, opened.facts, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
-        parts = encode_parts(examples, tokenizer, opened.facts, int(config.model.max_seq_length), folder, narrator)
+        parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)
     head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
     prepared = Prepared(
@@ -175,24 +182,43 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, 
 
 
 def encode_parts(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, max_seq_length: int, folder: RunFolder,
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, config: RunConfig, folder: RunFolder,
     narrator: Narrator,
 ) -> dict[str, EncodedPart]:  # fmt: skip
-    """Token arrays of all parts, telling what was cut."""
+    """Token arrays of the parts that the run may look at, telling what was cut."""
+    length = int(config.model.max_seq_length)
+    return {
+        name: encode_part(examples.parts[name], tokenizer, facts, length, folder.work / "tokens" / name, narrator)
+        for name in list_parts(config)
+    }
+
+
+def encode_part(
+    part: Part, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, max_seq_length: int, folder: Path,
+    narrator: Narrator,
+) -> EncodedPart:  # fmt: skip
+    """The token arrays of one part, written to `folder`, telling what was cut."""
     from afina.data.encode import encode_texts
 
-    parts = {}
-    for name, part in examples.parts.items():
-        tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder.work / "tokens" / name)
-        check_vocabulary(tokens, facts)
-        parts[name] = EncodedPart(name, tokens, part.labels, part.row_numbers)
-        if tokens.cut_rows:
-            share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
-            narrator.note(
-                f"{name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
-                f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
-            )
-    return parts
+    tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder)
+    check_vocabulary(tokens, facts)
+    if tokens.cut_rows:
+        share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
+        narrator.note(
+            f"{part.name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
+            f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
+        )
+    return EncodedPart(part.name, tokens, part.labels, part.row_numbers)
+
+
+def name_scored_part(config: RunConfig) -> str:
+    """The part whose scores stand in the report."""
+    return "test" if config.evaluation.score_test else "validation"
+
+
+def list_parts(config: RunConfig) -> tuple[str, ...]:
+    """The parts that the run looks at."""
+    return ("train", "validation", "test") if config.evaluation.score_test else ("train", "validation")
 
 
 def describe_reference(config: RunConfig, base: str) -> str:
@@ -241,7 +267,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "labels": examples.labels.as_dict(),
         "counts": examples.counts,
         "class_counts": examples.class_counts,
-        "parts": {name: len(part) for name, part in prepared.parts.items()},
+        "parts": {name: len(part) for name, part in examples.parts.items()},
         "cut": {n: {"rows": p.tokens.cut_rows, "tokens": p.tokens.cut_tokens} for n, p in prepared.parts.items()},
         "notes": list(examples.notes),
         "findings": [finding.as_dict() for finding in prepared.findings],

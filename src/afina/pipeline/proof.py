@@ -33,7 +33,7 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     Raises:
         ProofError: if one is too large; the folder stays for a look.
     """
-    tokens = prepared.parts["test"].tokens
+    tokens = prepared.parts[prepared.scored].tokens
     tokens = tokens.take(np.arange(min(ROWS, len(tokens))))
     trained_NC = compute_logits(prepared, learned.model, tokens)
     saved = prepared.technique.restore(prepared.folder.model, prepared.setup)
@@ -45,7 +45,7 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     )  # fmt: skip
     scored_difference, scored_tolerance = compare_logits(
         "the saved model, loaded afresh, doesn't give the logits that the scores come from",
-        learned.logits["test"][:ROWS], saved_NC, SCORED_TOLERANCE[precision], prepared,
+        learned.logits[prepared.scored][:ROWS], saved_NC, SCORED_TOLERANCE[precision], prepared,
     )  # fmt: skip
     return {
         "rows": len(tokens),

@@ -65,14 +65,16 @@ def install_probe(
     solution, head = found.solution, found.solution.head
     logits = {"validation": head.logits(found.features["validation"])}
     parts: tuple[str, ...] = ("train",)
-    if prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table:
+    is_cut = prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table
+    if is_cut and prepared.scored == "test":  # else the validation rows are what the result is judged by
         parts = ("train", "validation")
         problem = pose_problem(prepared, parts, found.fit)
         with narrator.stage("solve"):
             joined_NH = np.concatenate([found.features[name] for name in parts])
             head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
         narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
-    logits["test"] = head.logits(found.features["test"])
+    if prepared.scored == "test":
+        logits["test"] = head.logits(found.features["test"])
     model = technique.install(loaded.model, head, solution.pooling)
     parameters = describe_parameters(model)
     narrator.say(parameters)
@@ -117,12 +119,17 @@ def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> p
 
 
 def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:
-    """Set the new head to the solution on frozen features, in the units that training computes in."""
-    features = compute_features(prepared, loaded, [prepared.parts["train"]], ("own",), narrator)
+    """Set the new head to the solution on frozen features, in the units that training computes in.
+
+    The other poolings cost next to nothing in the same pass, and in the cache they serve feature extraction.
+    """
+    train = prepared.parts["train"]
+    poolings = list_poolings(prepared.facts.architecture) if len(train) <= ROWS_OF_ALL_POOLINGS else ("own",)
+    own_NH = compute_features(prepared, loaded, [train], poolings, narrator)["train"]["own"]
     problem = pose_problem(prepared, ("train",), task_fit)
     if problem.kind == "regression":
         problem = replace(problem, labels=(problem.labels - task_fit.target_mean) / task_fit.target_scale)
     with narrator.stage("solve"):
-        solution = probe.solve(features["train"], problem, find_biasless(loaded))
+        solution = probe.solve({"own": own_NH}, problem, find_biasless(loaded))
     set_head(find_head(loaded.model)[1], solution.head)
     narrator.explain(solution.reasons[-1])

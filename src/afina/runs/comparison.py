@@ -1,4 +1,7 @@
-"""Runs side by side: scores with intervals, and the settings in which they differ."""
+"""Runs side by side: scores with intervals, what each difference is worth, what it costs, and which settings differ.
+
+The first run is the one that the others are held against.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,86 @@ from typing import Any
 
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
+from afina.runs.paired_comparison import compare_pair
+
+Report = Mapping[str, Any]
 
 
 def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """`runs` (one mapping each) and `differences` (setting -> value in each run).
+    """The comparison as one mapping:
+
+    `metric`, `part` (whose rows are compared), `runs` (one mapping each), `paired` (each later run against the first,
+    on the rows that both scored), `differences` (setting -> value in each run) and `notes`.
 
     Raises:
-        ConfigError: for fewer than two runs, or runs of different tasks or test rows, whose scores say nothing.
+        ConfigError: for fewer than two runs, or runs of different tasks or without common rows.
     """
     if len(folders) < 2:
         raise ConfigError("comparing takes two runs or more", remedy="afina compare RUN RUN")
     reports = [folder.read_json("report.json") for folder in folders]
-    check_comparable(folders, reports)
-    settings = [dict(flatten(report["settings"])) for report in reports]
-    keys = sorted({key for each in settings for key in each} - {"output"})
-    differences = {
-        key: [each.get(key) for each in settings] for key in keys
-        if any(each.get(key) != settings[0].get(key) for each in settings)
-    }  # fmt: skip
+    part, notes = choose_part(reports)
+    paired = [compare_pair(folders[0], reports[0], *other, part) for other in zip(folders, reports, strict=True)][1:]
+    check_comparable(folders, reports, part, [each is not None for each in paired])
     return {
-        "metric": f"test/{reports[0]['primary_metric']}",
-        "runs": [summarise(r) for r in reports],
-        "differences": differences,
+        "metric": f"{part}/{reports[0]['primary_metric']}",
+        "part": part,
+        "runs": [summarise(report, part) for report in reports],
+        "paired": [each for each in paired if each is not None],
+        "differences": list_differences(reports),
+        "notes": notes,
     }
 
 
-def check_comparable(folders: Sequence[RunFolder], reports: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse runs that were scored on other tasks or rows."""
+def choose_part(reports: Sequence[Report]) -> tuple[str, list[str]]:
+    """The part to compare on: the test part, or the validation part where a run left its test part alone."""
+    left_alone = [str(report["run"]) for report in reports if report.get("scored", "test") == "validation"]
+    if not left_alone:
+        return "test", []
+    return "validation", [
+        "compared on the validation rows, which also chose the checkpoints:"
+        f" {', '.join(left_alone)} left the test part alone"
+    ]
+
+
+def check_comparable(
+    folders: Sequence[RunFolder], reports: Sequence[Report], part: str, have_common_rows: Sequence[bool]
+) -> None:
+    """Refuse runs of other tasks, and runs over other data whose scored rows have nothing in common."""
     hashes = [folder.read_json("data.json")["hash"] for folder in folders]
     parts = [
-        (report["task"], report["rows"]["parts"]["test"], known) for report, known in zip(reports, hashes, strict=True)
+        (report["task"], report["rows"]["parts"][part], known) for report, known in zip(reports, hashes, strict=True)
     ]
-    if len(set(parts)) > 1:
-        found = "; ".join(
-            f"{folder.path}: {task}, {rows} test rows of data {known[:8]}"
-            for folder, (task, rows, known) in zip(folders, parts, strict=True)
-        )
-        raise ConfigError(
-            "the runs were scored on different tasks or rows", found=found,
-            expected="runs over the same data, split by the same seed",
-        )  # fmt: skip
+    is_one_task = len({(report["task"], report.get("kind")) for report in reports}) == 1
+    if is_one_task and (len(set(parts)) == 1 or all(have_common_rows)):
+        return
+    found = "; ".join(
+        f"{folder.path}: {task}, {rows} {part} rows of data {known[:8]}"
+        for folder, (task, rows, known) in zip(folders, parts, strict=True)
+    )
+    raise ConfigError(
+        "the runs were scored on different tasks or rows", found=found,
+        expected="runs over the same data, split by the same seed",
+    )  # fmt: skip
 
 
-def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
+def list_differences(reports: Sequence[Report]) -> dict[str, list[Any]]:
+    """The settings in which the runs differ, with the value of each run."""
+    settings = [dict(flatten(report["settings"])) for report in reports]
+    keys = sorted({key for each in settings for key in each} - {"output"})
+    return {
+        key: [each.get(key) for each in settings] for key in keys
+        if any(each.get(key) != settings[0].get(key) for each in settings)
+    }  # fmt: skip
+
+
+def summarise(report: Report, part: str) -> dict[str, Any]:
     """What stands in one column of the comparison."""
     return {
         "run": report["run"],
         "technique": report["technique"],
         "model": report["model"]["reference"],
-        "metrics": {name: value for name, value in report["metrics"].items() if name.startswith("test/")},
-        "intervals": report["intervals"],
+        "metrics": {name: value for name, value in report["metrics"].items() if name.startswith(f"{part}/")},
+        "intervals": {name: bounds for name, bounds in report["intervals"].items() if name.startswith(f"{part}/")},
         "trainable_parameters": report["trainable_parameters"],
         "duration_seconds": report["duration_seconds"],
         "peak_memory_bytes": report["peak_memory_bytes"],

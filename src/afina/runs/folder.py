@@ -18,6 +18,7 @@ from afina.errors import RunFolderError, describe_cause
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 REPORT = "report.json"
+SEARCH = "search.json"
 
 
 class RunFolder:
@@ -113,11 +114,21 @@ def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
     Raises:
         RunFolderError: if the folder holds something already, or can't be made.
     """
-    path = Path(config.output) if config.output else choose_path(config, data_name)
-    if (path / CONFIG).exists():
-        raise RunFolderError(
-            f"{path} already holds a run", remedy=f"another --output, or afina resume {path} to go on with that one"
-        )
+    return make_folder(Path(config.output) if config.output else choose_path(str(config.technique), data_name))
+
+
+def make_folder(path: Path) -> RunFolder:
+    """A new folder at `path`.
+
+    Raises:
+        RunFolderError: if it holds something already, or can't be made.
+    """
+    for name, what, verb in ((CONFIG, "a run", "resume"), (SEARCH, "a search", "search --resume")):
+        if (path / name).exists():
+            raise RunFolderError(
+                f"{path} already holds {what}",
+                remedy=f"another --output, or afina {verb} {path} to go on with that one",
+            )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunFolderError(
             f"{path} is not an empty folder", expected="a new or empty folder", remedy="another --output"
@@ -132,10 +143,10 @@ def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
     return RunFolder(path, made)
 
 
-def choose_path(config: RunConfig, data_name: str) -> Path:
-    """runs/DATA-TECHNIQUE-TIME, with a number behind it if that is taken."""
+def choose_path(kind: str, data_name: str) -> Path:
+    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-.")[:40] or "data"
-    base = RUNS / f"{name}-{config.technique}-{datetime.now():%Y%m%d-%H%M%S}"
+    base = RUNS / f"{name}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
     path, number = base, 2
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1

@@ -20,7 +20,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
     if not folder.is_finished:
         return {"run": str(folder.path), "state": "unfinished"}
     report = folder.read_json("report.json")
-    metric = f"test/{report['primary_metric']}"
+    metric = f"{report.get('scored', 'test')}/{report['primary_metric']}"
     return {
         "run": str(folder.path),
         "state": "finished",

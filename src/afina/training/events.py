@@ -17,6 +17,10 @@ class TrainingPlan:
     """Steps that were done before (resumed runs)."""
 
 
+class StopTraining(Exception):
+    """Raised by a listener to end the training there, as when patience runs out: the best evaluation so far counts."""
+
+
 class Callback:
     """A listener; override what is of interest."""
 

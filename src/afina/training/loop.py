@@ -9,6 +9,7 @@ knows a task by its objective and a technique by what is trainable, and nothing 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from afina.config.run import TrainingConfig
 from afina.data.batches import Indices, group_windows, order_training_batches
 from afina.errors import Interrupted, TrainingError, describe_rows
 from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
-from afina.training.events import Callback, TrainingPlan, notify
+from afina.training.events import Callback, StopTraining, TrainingPlan, notify
 from afina.training.objective import Objective
 from afina.training.optim import learning_rate_at, set_learning_rate
 from afina.training.seed import seed_torch
@@ -88,7 +89,8 @@ class Session:
 
 
 def fit(session: Session) -> None:
-    """Train until the last epoch or until patience runs out; the model then has the weights of the best evaluation.
+    """Train until the last epoch, until patience runs out or a listener ends it; the model then has the weights of the
+    best evaluation.
 
     Raises:
         Interrupted: after a signal; a checkpoint holds the run.
@@ -97,10 +99,11 @@ def fit(session: Session) -> None:
     progress = session.progress
     plan = TrainingPlan(session.total_steps, session.epochs, progress.step)
     notify(session.callbacks, "on_train_begin", plan)
-    if progress.best_step is None and session.config.head_init == "probe":
-        evaluate_and_save(session)  # the solved head is a result of its own: training may make it worse
-    while progress.epoch < session.epochs and not session.is_out_of_patience:
-        run_epoch(session)
+    with suppress(StopTraining):
+        if progress.best_step is None and session.config.head_init == "probe":
+            evaluate_and_save(session)  # the solved head is a result of its own: training may make it worse
+        while progress.epoch < session.epochs and not session.is_out_of_patience:
+            run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:
         best = session.store.find_step(progress.best_step)
         if best is None:

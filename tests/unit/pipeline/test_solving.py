@@ -11,7 +11,7 @@ import pytest
 
 import afina
 from afina.errors import RunFolderError
-from afina.pipeline import solving
+from afina.pipeline import features, solving
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.testing.data import make_rows
 
@@ -87,3 +87,22 @@ def test_a_model_that_does_not_fit_on_the_disk_is_said_with_what_to_do(
     assert str(caught.value).startswith(f"the model can't be written to {tmp_path}/run/model")
     assert "free some space, then afina train once more, or --output on another disk" in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_techniques_share_the_features_of_a_row(fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the start of a LoRA's head has computed, feature extraction finds: of each text one forward pass."""
+    encoded = []
+    extract = features.extract_features
+
+    def count_rows(model: Any, tokens: Any, rows: Any, *given: Any, **named: Any) -> Any:
+        encoded.append(len(rows))
+        return extract(model, tokens, rows, *given, **named)
+
+    monkeypatch.setattr(features, "extract_features", count_rows)
+    parts = {"train": ROWS[:40], "validation": ROWS[40:50], "test": ROWS[50:]}
+    fit("lora", parts, technique="lora", num_train_epochs=1)
+    assert encoded == [40]
+    fit("features", parts)
+    assert encoded == [40, 10, 10]
+    fit("mean", parts, pooling="mean")
+    assert encoded == [40, 10, 10]

@@ -67,13 +67,13 @@ def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "datetime", Clock)
     base = Path("runs/My-data-v1.2-lora-20260102-030405")
-    assert choose_path(make_config(), "My data/v1.2") == base
+    assert choose_path("lora", "My data/v1.2") == base
     assert create_run_folder(make_config(), "My data/v1.2").path == base
     assert create_run_folder(make_config(), "My data/v1.2").path in (base, Path(f"{base}-2"))
     (base / "x").touch()
-    assert choose_path(make_config(), "My data/v1.2").name.startswith(base.name + "-")
-    assert choose_path(make_config(), "---").name == "data-lora-20260102-030405"
-    assert len(choose_path(make_config(), "d" * 300).name) < 80
+    assert choose_path("lora", "My data/v1.2").name.startswith(base.name + "-")
+    assert choose_path("lora", "---").name == "data-lora-20260102-030405"
+    assert len(choose_path("lora", "d" * 300).name) < 80
 
 
 def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:

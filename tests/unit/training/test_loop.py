@@ -18,7 +18,7 @@ from afina.tasks.base import Fit
 from afina.techniques.base import iterate_trainable
 from afina.training import loop
 from afina.training.checkpoint import CheckpointStore
-from afina.training.events import Callback, TrainingPlan
+from afina.training.events import Callback, StopTraining, TrainingPlan
 from afina.training.loop import Progress, Session, eval_step, fit, resume_from, run_epoch, train_step
 from afina.training.precision import precision_of
 
@@ -52,6 +52,21 @@ class Recorder(Callback):
 
     def named(self, event: str) -> list[tuple[Any, ...]]:
         return [told for told in self.told if told[0] == event]
+
+
+class Stopper(Callback):
+    """Ends the training at an event of one step."""
+
+    def __init__(self, event: str, step: int) -> None:
+        self.event, self.step = event, step
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        if (self.event, self.step) == ("step", step):
+            raise StopTraining
+
+    def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+        if (self.event, self.step) == ("evaluate", step):
+            raise StopTraining
 
 
 def keep_gradients(session: Session) -> list[dict[str, torch.Tensor]]:
@@ -417,3 +432,21 @@ def test_the_number_format_reaches_the_accelerator() -> None:
         accelerator = loop.start_accelerator("cpu", precision)
         assert precision_of(accelerator) == precision
         assert accelerator.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("event", "step", "best_step"), [("step", 7, 5), ("evaluate", 5, 5), ("step", 2, None)])
+def test_a_listener_ends_the_training(
+    event: str, step: int, best_step: int | None, open_session: Callable[..., Any]
+) -> None:
+    """Five steps an epoch: the weights are those of the best evaluation, or the present ones where there was none."""
+    settings = {"rows": 20, "epochs": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+    session, twin = (open_session(folder=name, **settings) for name in ("stopped", "twin"))
+    recorder = Recorder()
+    session.callbacks = (recorder, Stopper(event, step))
+    fit(session)
+    assert session.progress.step == step
+    assert session.progress.best_step == best_step
+    assert [told[1] for told in recorder.named("end")] == [step]
+    twin.callbacks = (Stopper("step", best_step or step),)
+    fit(twin)
+    assert equal(take_weights(session), take_weights(twin))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,22 +16,19 @@ from afina.config.reason import Reason
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
 from afina.errors import ProofError
-from afina.evaluation.card import render_card
-from afina.evaluation.report import render_report
 from afina.pipeline.environment import describe_environment
-from afina.pipeline.finish import name_model, write_model
-from afina.pipeline.language.learn import LearnedLanguage, Measured
+from afina.pipeline.finish import name_model, write_model, write_reports
+from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
+from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION
 from afina.runs.seen_texts import write_seen_texts
-from afina.tasks.text_generation import score_answers
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
 
-UNTOUCHED = "untouched model"
 PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
@@ -45,8 +41,7 @@ MASK_TOKENS = 400
 def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrator: Narrator) -> dict[str, Any]:
     """Score, save, prove, report; gives what report.json holds."""
     folder = prepared.folder
-    with narrator.stage("evaluate"):
-        before, after = (score_state(prepared, learned, state, narrator) for state in (learned.before, learned.after))
+    scores = score_language(prepared, learned, narrator)
     with narrator.stage("save"):
         add_stop_tokens(learned)
         write_model(folder, lambda unfinished: prepared.technique.save(learned.model, prepared.tokenizer, unfinished))
@@ -58,35 +53,14 @@ def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrat
         f" (largest difference {proof['largest_difference']:.1e})"
     )
     write_seen_texts(folder, [prepared.conversations.parts["train"].hashes])
-    report = build_report(prepared, learned, before, after, proof, narrator)
+    write_language_rows(prepared, learned)
+    report = build_report(prepared, learned, scores, proof, narrator)
     folder.write_json("reasons.json", report["reasons"])
     folder.write_json("environment.json", report["environment"])
-    write_answers(prepared, report["generations"])
-    folder.write_text("report.html", render_report(report))
-    folder.write_text("README.md", render_card(report))
     folder.clear_work()
-    folder.write_json("report.json", report)
+    write_reports(folder, report)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return report
-
-
-def score_state(
-    prepared: PreparedLanguage, learned: LearnedLanguage, state: Measured, narrator: Narrator
-) -> dict[str, Any]:
-    """`metrics` and `intervals` of one state of the model on the test part."""
-    counts, evaluation = state.counts, prepared.config.evaluation
-    metrics = counts.summarise()
-    answers, note = score_answers(state.answers, [sample.reference for sample in learned.samples])
-    if note and note not in narrator.notes:
-        narrator.note(note)
-    metrics.update(answers)
-    if state.general_loss is not None:
-        metrics["general_loss"] = state.general_loss
-    intervals = counts.bootstrap(evaluation.bootstrap_resamples, prepared.config.seed)
-    return {
-        "metrics": {f"test/{name}": value for name, value in metrics.items()},
-        "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
-    }
 
 
 def add_stop_tokens(learned: LearnedLanguage) -> None:
@@ -146,14 +120,12 @@ def compute_logits(learned: LearnedLanguage, model: Any, rows: Indices) -> torch
 
 
 def build_report(
-    prepared: PreparedLanguage, learned: LearnedLanguage, before: Mapping[str, Any], after: Mapping[str, Any],
-    proof: Mapping[str, Any], narrator: Narrator,
+    prepared: PreparedLanguage, learned: LearnedLanguage, scores: Mapping[str, Any], proof: Mapping[str, Any],
+    narrator: Narrator,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that is known of the run, as report.json holds it."""
     config = prepared.config
     trainable, total = count_parameters(learned.model)
-    resamples = config.evaluation.bootstrap_resamples
-    gain = learned.after.counts.bootstrap_gain(learned.before.counts, resamples, config.seed)
     loading = describe_loading(prepared.folder.model, prepared.setup, has_template=prepared.encoding.has_template)
     narrator.explain(Reason("layout", loading["layout"], loading["why"]))
     return {
@@ -170,11 +142,7 @@ def build_report(
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "notes": narrator.notes,
         "primary_metric": PRIMARY_METRIC,
-        "metrics": {**{f"validation/{name}": value for name, value in learned.validation.items()}, **after["metrics"]},
-        "intervals": after["intervals"],
-        "gain": {f"test/{name}": list(bounds) for name, bounds in gain.items()},
-        "baselines": {UNTOUCHED: {**before, "seconds": None, "note": ""}},
-        "generations": list_answers(prepared, learned),
+        **scores,
         "mask": show_masks(prepared),
         "history": read_history(prepared.folder.history),
         "trainable_parameters": trainable,
@@ -197,26 +165,8 @@ def describe_rows(prepared: PreparedLanguage) -> dict[str, Any]:
         for reason, rows in [*tally.faults.items(), ("no token to learn", tally.untrained)]:
             if rows:
                 dropped[f"rows with {reason}"] = dropped.get(f"rows with {reason}", 0) + len(rows)
-    parts = {name: part.row_count for name, part in prepared.parts.items()}
+    parts = prepared.part_rows
     return {"read": counts["read"], "used": sum(parts.values()), "dropped": dropped, "parts": parts}
-
-
-def list_answers(prepared: PreparedLanguage, learned: LearnedLanguage) -> list[dict[str, Any]]:
-    """The sampled prompts, the answers of both models, and the one in the data."""
-    triples = zip(learned.samples, learned.before.answers, learned.after.answers, strict=True)
-    return [
-        {"row": sample.row, "prompt": prepared.tokenizer.decode(sample.prompt_ids), "reference": sample.reference,
-         "untouched": untouched, "tuned": tuned}
-        for sample, untouched, tuned in triples
-    ]  # fmt: skip
-
-
-def write_answers(prepared: PreparedLanguage, answers: list[dict[str, Any]]) -> None:
-    """predictions.jsonl: one line for each sampled prompt."""
-    lines = [
-        json.dumps({"row": each["row"], "prediction": each["tuned"], **each}, ensure_ascii=False) for each in answers
-    ]
-    prepared.folder.write_text("predictions.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def show_masks(prepared: PreparedLanguage) -> list[dict[str, Any]]:

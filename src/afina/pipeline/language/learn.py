@@ -72,7 +72,8 @@ class LearnedLanguage:
     """Tokens that end an answer."""
     before: Measured
     after: Measured
-    validation: dict[str, float]
+    validation: TokenCounts
+    """Of the tuned model."""
     parameters: str
     kept_step: int | None
     """The optimizer step whose weights were kept."""
@@ -89,7 +90,7 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     narrator.say(parameters)
     accelerator = start_accelerator(prepared.device, prepared.setup.precision)
     objective = choose_objective(prepared, model, accelerator, narrator)
-    samples = choose_samples(prepared.parts["test"], prepared.tokenizer, config.evaluation.generation_samples)
+    samples = choose_samples(prepared.parts[prepared.scored], prepared.tokenizer, config.evaluation.generation_samples)
     stops = find_stop_tokens(model, prepared.parts["train"], prepared.tokenizer)
 
     def measure() -> Measured:
@@ -97,21 +98,21 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
             return measure_model(prepared, model, objective, accelerator, samples, stops)
 
     before = remember_base(prepared, measure)
-    tell_scores("untouched", before, narrator)
+    tell_scores(prepared, "untouched", before, narrator)
     kept_step = train(prepared, model, objective, accelerator, narrator)
     after = measure()
-    tell_scores("tuned", after, narrator)
+    tell_scores(prepared, "tuned", after, narrator)
     with narrator.stage("evaluate"):
-        validation = objective.evaluate(model, accelerator)
+        validation = objective.measure(model, prepared.parts["validation"], accelerator)
     return LearnedLanguage(
         model, objective, accelerator, samples, stops, before, after, validation, parameters, kept_step
     )
 
 
-def tell_scores(name: str, measured: Measured, narrator: Narrator) -> None:
+def tell_scores(prepared: PreparedLanguage, name: str, measured: Measured, narrator: Narrator) -> None:
     """One line on a state of the model."""
     scores = "  ".join(f"{key} {value:.4f}" for key, value in measured.counts.summarise().items())
-    narrator.say(f"the {name} model on the test rows: {scores}")
+    narrator.say(f"the {name} model on the {prepared.scored} rows: {scores}")
 
 
 def choose_objective(
@@ -193,9 +194,9 @@ def measure_model(
     prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator,
     samples: list[Sample], stops: list[int],
 ) -> Measured:  # fmt: skip
-    """Losses on the test part and on general text, and answers to the sampled prompts."""
+    """Losses on the reported part and on general text, and answers to the sampled prompts."""
     evaluation = prepared.config.evaluation
-    counts = objective.measure(model, prepared.parts["test"], accelerator)
+    counts = objective.measure(model, prepared.parts[prepared.scored], accelerator)
     general = None
     if evaluation.general_text:
         text = encode_general_text(prepared)

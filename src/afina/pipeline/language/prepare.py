@@ -10,7 +10,7 @@ from afina.config.reason import Reason
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.chat_template import choose_template
-from afina.data.conversations import Conversations, load_conversations
+from afina.data.conversations import ConversationPart, Conversations, load_conversations
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
@@ -19,7 +19,15 @@ from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import check_disk, check_vocabulary, describe_reference, keep_files, resolve_hardware
+from afina.pipeline.prepare import (
+    check_disk,
+    check_vocabulary,
+    describe_reference,
+    keep_files,
+    list_parts,
+    name_scored_part,
+    resolve_hardware,
+)
 from afina.pipeline.source import GENERATION, Opened
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
@@ -52,6 +60,17 @@ class PreparedLanguage:
     def pad_id(self) -> int:
         """The token that fills rows up; no mark is derived from it."""
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def scored(self) -> str:
+        """The part whose scores stand in the report: `test`, or `validation` where the test part is left alone."""
+        return name_scored_part(self.config)
+
+    @property
+    def part_rows(self) -> dict[str, int]:
+        """Rows of each part: those with something to learn, or of a part that is left alone, all."""
+        known = {name: part.row_count for name, part in self.parts.items()}
+        return {name: known.get(name, len(part)) for name, part in self.conversations.parts.items()}
 
 
 def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> PreparedLanguage:
@@ -147,8 +166,8 @@ def encode_parts(
         DataError: for rows that can't be used, unless they are to be dropped, and where nothing is left.
     """
     parts, tallies = {}, {}
-    for name, part in conversations.parts.items():
-        parts[name], tallies[name] = encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / name)
+    for name in list_parts(config):
+        parts[name], tallies[name] = encode_part(conversations.parts[name], tokenizer, encoding, folder)
     problems = list_faults(conversations, tallies)
     if problems and config.data.on_bad_rows == "fail":
         raise DataError(problems=problems)
@@ -161,12 +180,19 @@ def encode_parts(
 def list_faults(conversations: Conversations, tallies: Mapping[str, Tally]) -> list[Problem]:
     """What is wrong with rows, each thing once for parts that were carved out of one file."""
     merged: dict[str, Problem] = {}
-    for name, part in conversations.parts.items():
-        for problem in tallies[name].problems(part.table.source):
+    for name, tally in tallies.items():
+        for problem in tally.problems(conversations.parts[name].table.source):
             known = merged.get(problem.what, replace(problem, rows=()))
             numbers, total = sorted([*known.rows, *problem.rows]), len(known.rows) + len(problem.rows)
             merged[problem.what] = replace(known, rows=RowNumbers(numbers, total))
     return list(merged.values())
+
+
+def encode_part(
+    part: ConversationPart, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, folder: RunFolder
+) -> tuple[TrainedRows, Tally]:
+    """The token arrays of one part, on disk while the run goes on, and what happened on the way."""
+    return encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / part.name)
 
 
 def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
@@ -220,7 +246,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "form": conversations.columns.form,
         "columns": conversations.columns.names,
         "counts": conversations.counts,
-        "parts": {name: part.row_count for name, part in prepared.parts.items()},
+        "parts": prepared.part_rows,
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
         "split": {name: list(tally.split) for name, tally in prepared.tallies.items()},

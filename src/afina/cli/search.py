@@ -1,0 +1,42 @@
+"""afina search"""
+
+from __future__ import annotations
+
+import typer
+
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json
+from afina.cli.train import DATA
+
+
+def search(
+    data: str | None = DATA,
+    model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
+    budget: str | None = typer.Option(None, help="Time for everything: 20m, 1h30m or 90s."),
+    techniques: str | None = typer.Option(None, help="Such as lora,full; the first one's default is the first trial."),
+    metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
+    trials: int | None = typer.Option(None, help="Trials at most."),
+    seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),
+    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
+    output: str | None = typer.Option(None, help="Folder of the search, new or empty; runs/... by default."),
+    storage: str | None = typer.Option(None, help="URL of an Optuna storage that several machines share."),
+    resume: str | None = typer.Option(None, help="Folder of a search that was stopped, to go on with."),
+    config: str | None = typer.Option(None, help="YAML file with any of the settings; what it sets is not searched."),
+    set_: list[str] = typer.Option([], "--set", help="Any setting as key=value; it is not searched. Repeatable."),
+    as_json: bool = JSON_OPTION,
+    quiet: bool = QUIET_OPTION,
+) -> None:
+    """Try techniques and settings within a budget of time, and say whether the winner's lead is larger than noise."""
+    from afina.config.load import parse_override
+    from afina.searches import search as run_search
+
+    given = {"seed": seed, "task": task, "output": output}
+    settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
+    settings.update(parse_override(text) for text in set_)
+    found = run_search(
+        data, model, budget, metric=metric, trials=trials, techniques=techniques, storage=storage, resume=resume,
+        config=config, verbose=not quiet, **settings,
+    )  # fmt: skip
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(found)

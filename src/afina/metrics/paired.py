@@ -1,0 +1,131 @@
+"""Two models on the same rows: how far apart their scores are, and whether chance may explain it.
+
+Both are scored on the same resamples of the rows, so what is common to them (easy and hard rows) drops out of the
+difference: the paired percentile bootstrap (Efron and Tibshirani 1993, chapter 16). McNemar's test asks the same of
+the rows that exactly one of the two got right.
+
+Shapes: N rows, R resamples, C classes or labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afina.metrics import multilabel, regression
+from afina.metrics.counts import Floats, divide, score_counts
+from afina.metrics.intervals import PERCENTILES, Interval, draw_weights
+
+Bools = NDArray[np.bool_]
+# The exact test adds whole numbers, so it costs nothing; beyond this the approximation is equal to three digits.
+MOST_DISCORDANT_EXACT = 1000
+NO_NUMBERS = np.empty(0)
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """What one model says of N rows, ready to be scored on any resample of them."""
+
+    kind: str
+    """multiclass, multilabel, regression or generation."""
+    labels: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
+    """Class numbers or numbers (N,), or marks (N, C)."""
+    predictions: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
+    """The same of the model."""
+    losses_N: Floats = field(default_factory=lambda: NO_NUMBERS)
+    """Loss of each row; empty where numbers are predicted."""
+    tokens_N: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
+    """Learned tokens of each row of a language model."""
+    correct_N: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
+    """How many of them were the likeliest one."""
+
+    def __len__(self) -> int:
+        return len(self.labels if self.kind != "generation" else self.losses_N)
+
+    def find_right(self) -> Bools:
+        """Which rows are right altogether (N,); not for numbers and language models, where none is."""
+        equal = self.labels == self.predictions
+        return equal if self.kind == "multiclass" else equal.all(axis=1)
+
+    def score(self, weights_RN: Floats) -> dict[str, Floats]:
+        """Every score, each of shape (R,); `weights_RN` says how often each row stands in each resample."""
+        if self.kind == "regression":
+            return regression.score_resamples(self.predictions, self.labels, weights_RN)
+        if self.kind == "generation":
+            return self._score_tokens(weights_RN)
+        scores = self._score_classes(weights_RN) if self.kind == "multiclass" else self._score_marks(weights_RN)
+        return {**scores, "loss": weights_RN @ self.losses_N / weights_RN.sum(axis=1)}
+
+    def _score_classes(self, weights_RN: Floats) -> dict[str, Floats]:
+        classes = int(max(self.labels.max(), self.predictions.max())) + 1
+        true_NC, given_NC = np.eye(classes)[self.labels], np.eye(classes)[self.predictions]
+        counts = (weights_RN @ each for each in (true_NC * given_NC, true_NC, given_NC))
+        return score_counts(*(np.rint(each).astype(np.int64) for each in counts))
+
+    def _score_marks(self, weights_RN: Floats) -> dict[str, Floats]:
+        wrong_N = (self.labels != self.predictions).mean(axis=1)
+        scores = multilabel.score_predictions(self.predictions, self.labels, weights_RN)
+        return {**scores, "hamming_loss": weights_RN @ wrong_N / weights_RN.sum(axis=1)}
+
+    def _score_tokens(self, weights_RN: Floats) -> dict[str, Floats]:
+        tokens_R = weights_RN @ self.tokens_N
+        loss_R = divide(weights_RN @ self.losses_N, tokens_R)
+        return {
+            "loss": loss_R,
+            "perplexity": np.exp(np.minimum(loss_R, 700.0)),
+            "token_accuracy": divide(weights_RN @ self.correct_N, tokens_R),
+            "loss_per_row": weights_RN @ self.losses_N / weights_RN.sum(axis=1),
+        }
+
+
+def score_all(rows: ScoredRows) -> dict[str, float]:
+    """The scores of the rows as they are; undefined ones are left out."""
+    scores = rows.score(np.ones((1, len(rows))))
+    return {name: float(value_R[0]) for name, value_R in scores.items() if np.isfinite(value_R[0])}
+
+
+def bootstrap_differences(
+    first: ScoredRows, second: ScoredRows, resamples: int, seed: int
+) -> dict[str, tuple[float, Interval]]:
+    """For each score: that of `second` minus that of `first`, and the 95 % interval of this difference."""
+    one, two = score_all(first), score_all(second)
+    found: dict[str, list[Floats]] = {}
+    for scores in draw_scores([first, second], resamples, seed):
+        for name in one.keys() & two.keys():
+            found.setdefault(name, []).append(scores[1][name] - scores[0][name])
+    bounds = {name: np.percentile(drop_undefined(np.concatenate(each)), PERCENTILES) for name, each in found.items()}
+    return {name: (two[name] - one[name], (float(bounds[name][0]), float(bounds[name][1]))) for name in bounds}
+
+
+def draw_scores(rows: Sequence[ScoredRows], resamples: int, seed: int) -> Iterator[list[dict[str, Floats]]]:
+    """Chunk by chunk the scores of several models on the same resamples of their rows."""
+    for weights_RN in draw_weights(len(rows[0]), resamples, seed):
+        yield [each.score(weights_RN) for each in rows]
+
+
+def drop_undefined(values: Floats) -> Floats:
+    """The numbers among them, or a single 0 where there is none."""
+    kept = values[np.isfinite(values)]
+    return kept if len(kept) else np.zeros(1)
+
+
+def compare_hits(first_N: Bools, second_N: Bools) -> Mapping[str, Any]:
+    """McNemar's test (1947) on which rows are right: `only_first`, `only_second`, `p` and `method`.
+
+    Exact: of n discordant rows each falls to either side with probability 1/2. For more than `MOST_DISCORDANT_EXACT`
+    rows: chi-squared with one degree of freedom and Edwards' continuity correction (1948).
+    """
+    only_first, only_second = int((first_N & ~second_N).sum()), int((second_N & ~first_N).sum())
+    rows = only_first + only_second
+    if rows <= MOST_DISCORDANT_EXACT:
+        tail = sum(math.comb(rows, k) for k in range(min(only_first, only_second) + 1))
+        p, method = min(1.0, 2 * tail / 2**rows), "exact binomial"
+    else:
+        statistic = (abs(only_first - only_second) - 1) ** 2 / rows
+        p, method = math.erfc(math.sqrt(statistic / 2)), "chi-squared with continuity correction"
+    return {"only_first": only_first, "only_second": only_second, "p": p, "method": method}

@@ -1,0 +1,118 @@
+"""Trials of language models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from afina.config.resolve import Facts, resolve_config
+from afina.config.run import RunConfig
+from afina.pipeline.finish import write_reports
+from afina.pipeline.language.answers import choose_samples, find_stop_tokens
+from afina.pipeline.language.finish import finish_language
+from afina.pipeline.language.learn import (
+    BASE,
+    LearnedLanguage,
+    choose_objective,
+    learn_language,
+    measure_model,
+    tell_scores,
+)
+from afina.pipeline.language.prepare import PreparedLanguage, describe_data, describe_tally, encode_part
+from afina.pipeline.language.scoring import score_language, write_language_rows
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import check_disk, keep_files, list_parts, resolve_hardware
+from afina.pipeline.search.workbench import rewrite_config
+from afina.pipeline.source import GENERATION
+from afina.runs.folder import RunFolder
+from afina.techniques.base import check_pair
+from afina.techniques.registry import make_technique
+from afina.training.loop import start_accelerator
+
+
+class LanguageWorkbench:
+    """See `Workbench`."""
+
+    kind = "generation"
+    task = GENERATION
+    primary_metric = "loss"
+    poolings: tuple[str, ...] = ()
+
+    def __init__(self, prepared: PreparedLanguage) -> None:
+        self.prepared = prepared
+        self.device = prepared.device
+        facts = prepared.facts
+        self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+        self.data_hash = prepared.conversations.data_hash
+        self.test_rows = len(prepared.conversations.parts["test"])
+        self._untouched: dict[bool, dict[str, Any]] = {}
+        """What the untouched model does on the validation rows, by whether it is stored in 4 bits."""
+
+    def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
+        varied = self.vary(config, folder, narrator)
+        keep_files(folder, varied.config, self.data_hash, describe_data(varied))
+        in_4_bits = varied.technique.name == "qlora"
+        if in_4_bits in self._untouched:
+            folder.write_json(BASE, self._untouched[in_4_bits])
+        report = finish_language(varied, learn_language(varied, narrator), narrator)
+        self._untouched[in_4_bits] = folder.read_json(BASE)
+        return report
+
+    def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
+        self.encode_test(narrator)
+        varied = self.vary(config, folder, narrator)
+        stored = folder.read_json("report.json")
+        learned = measure_states(varied, stored["kept_step"], narrator)
+        folder.write_json(BASE, learned.before.as_dict())
+        scores = score_language(varied, learned, narrator)
+        rewrite_config(folder, varied.config)
+        write_language_rows(varied, learned)
+        report = {**stored, **scores, "settings": varied.config.model_dump(mode="json"), "notes": narrator.notes}
+        write_reports(folder, report)
+        return report
+
+    def encode_test(self, narrator: Narrator) -> None:
+        """Tokenise the test part, once. Rows that the template refuses are left out and named: it is late to stop."""
+        shared = self.prepared
+        if "test" in shared.parts:
+            return
+        part = shared.conversations.parts["test"]
+        rows, tally = encode_part(part, shared.tokenizer, shared.encoding, shared.folder)
+        shared.parts["test"], shared.tallies["test"] = rows, tally
+        for note in describe_tally("test", tally, rows, shared.encoding.max_seq_length):
+            narrator.note(note)
+
+    def vary(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> PreparedLanguage:
+        """The shared rows under another description: technique and settings of training may differ."""
+        config, reasons = resolve_config(config.model_copy(update={"task": GENERATION}), self.facts)
+        config, device, precision = resolve_hardware(config, narrator)
+        for reason in reasons:
+            narrator.explain(reason)
+        technique = make_technique(str(config.technique))
+        check_pair(technique, GENERATION)
+        check_disk(technique, self.prepared.facts, config, folder)
+        return replace(
+            self.prepared, folder=folder, config=config, technique=technique, device=device,
+            setup=replace(self.prepared.setup, config=config, precision=precision),
+            parts={name: self.prepared.parts[name] for name in list_parts(config)},
+        )  # fmt: skip
+
+
+def measure_states(prepared: PreparedLanguage, kept_step: int | None, narrator: Narrator) -> LearnedLanguage:
+    """The untouched model and the saved one on the test part, one after the other."""
+    accelerator = start_accelerator(prepared.device, prepared.setup.precision)
+    technique, setup = prepared.technique, prepared.setup
+    untouched = technique.prepare(technique.load(setup), setup).to(prepared.device)
+    objective = choose_objective(prepared, untouched, accelerator, narrator)
+    samples = choose_samples(prepared.parts["test"], prepared.tokenizer, prepared.config.evaluation.generation_samples)
+    stops = find_stop_tokens(untouched, prepared.parts["train"], prepared.tokenizer)
+    with narrator.stage("evaluate"):
+        before = measure_model(prepared, untouched, objective, accelerator, samples, stops)
+    tell_scores(prepared, "untouched", before, narrator)
+    del untouched
+    tuned = technique.restore(prepared.folder.model, setup).to(prepared.device)
+    with narrator.stage("evaluate"):
+        after = measure_model(prepared, tuned, objective, accelerator, samples, stops)
+        validation = objective.measure(tuned, prepared.parts["validation"], accelerator)
+    tell_scores(prepared, "tuned", after, narrator)
+    return LearnedLanguage(tuned, objective, accelerator, samples, stops, before, after, validation, "", kept_step)

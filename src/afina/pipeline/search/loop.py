@@ -1,0 +1,242 @@
+"""The trials of a search, one after the other, until the budget, the space or the wished number of them is spent."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.advice.search.budget import Budget, Durations, describe_seconds
+from afina.advice.search.space import Proposal, Space
+from afina.advice.search.study import Ledger
+from afina.errors import ConfigError, Interrupted, ProofError, TrainingError
+from afina.pipeline.search.display import Display
+from afina.pipeline.search.plan import SearchPlan
+from afina.pipeline.search.summary import rank_trials
+from afina.pipeline.search.trial import TrialListener
+from afina.pipeline.search.workbench import TrialNarrator, Workbench
+from afina.runs.folder import RunFolder
+from afina.runs.search_folder import SearchFolder
+from afina.training.memory import forget_peak_memory
+
+if TYPE_CHECKING:
+    import optuna
+
+# Proposals in a row that were tried before or would take too long; then the search ends.
+MOST_SKIPPED = 50
+Entry = dict[str, Any]
+
+
+class SearchLoop:
+    """A search while it runs.
+
+    An entry, kept in the study, says of a trial: `search` (the key of the search that ran it), `place` (its number
+    there), `technique`, `settings` (those that aren't the default), `state` (running, finished, stopped, failed or
+    skipped), `why`, `score`, `seconds`, `run` and `host`.
+    """
+
+    def __init__(
+        self, plan: SearchPlan, folder: SearchFolder, bench: Workbench, space: Space, ledger: Ledger, budget: Budget,
+        display: Display,
+    ) -> None:  # fmt: skip
+        self.plan, self.folder, self.bench, self.space = plan, folder, bench, space
+        self.ledger, self.budget, self.display = ledger, budget, display
+        self.durations = Durations()
+        self.test_seconds = 0.0
+        """What scoring the test part will take, for the winner and the default."""
+        self.entries = self.ledger.entries()
+        for entry in self.mine:
+            self.learn_duration(entry)
+            if entry["state"] != "running" and not entry["is_told"]:  # a kill came between the two
+                self.ledger.tell(self.ledger.reopen(entry["trial"]), entry["state"], entry["score"])
+
+    @property
+    def mine(self) -> list[Entry]:
+        """Entries of this search; others may share the storage."""
+        return [entry for entry in self.entries if entry["search"] == self.plan.key]
+
+    @property
+    def tried(self) -> list[Entry]:
+        """Those that ran, whatever came of it."""
+        return [entry for entry in self.entries if entry["state"] in ("finished", "stopped", "failed")]
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best trial of all machines so far."""
+        return next(iter(rank_trials(self.tried, self.plan.metric)), None)
+
+    def run(self) -> None:
+        """Go on with a trial that was stopped, then take new ones while there is time."""
+        with self.display.running():
+            for entry in self.mine:
+                if entry["state"] == "running":
+                    self.run_trial(self.ledger.reopen(entry["trial"]), entry)
+            while (found := self.propose()) is not None:
+                self.run_trial(*found)
+
+    def propose(self) -> tuple[optuna.trial.Trial, Entry] | None:
+        """The next trial that is new and can be expected to end in time; None where there is none."""
+        for _ in range(MOST_SKIPPED):
+            most, done = self.plan.most_trials, len([e for e in self.mine if e["state"] != "skipped"])
+            if most and done >= most:
+                self.display.say(f"the limit of {most} trials is reached")
+                return None
+            place = len(self.mine)
+            is_default = place < len(self.plan.techniques)
+            fixed = self.space.default_of(self.plan.techniques[place]) if is_default else None
+            trial = self.ledger.ask(place, fixed)
+            proposal = self.ledger.propose(self.space, trial)
+            entry = self.describe(trial.number, place, proposal)
+            obstacle = self.find_obstacle(entry)
+            self.keep(trial, entry | ({"state": "skipped", "why": obstacle} if obstacle else {}))
+            if not obstacle:
+                return trial, entry
+            self.ledger.tell(trial, "failed")
+            if is_default:
+                self.display.say(f"the default of {proposal.technique} is left out: {obstacle}")
+        self.display.say(f"the search ends: {obstacle}")
+        return None
+
+    def describe(self, number: int, place: int, proposal: Proposal) -> Entry:
+        """The entry of a trial that hasn't begun."""
+        return {
+            "trial": number, "search": self.plan.key, "place": place, "technique": proposal.technique,
+            "settings": dict(proposal.settings), "state": "running", "why": "", "score": None, "seconds": 0.0,
+            "train_seconds": 0.0, "run": str(self.folder.name_trial(number).path.resolve()), "host": platform.node(),
+        }  # fmt: skip
+
+    def find_obstacle(self, entry: Entry) -> str:
+        """Why a trial isn't worth starting; an empty string if it is. The first one always is."""
+        if not self.mine:
+            return ""
+        for other in self.tried:
+            if (other["technique"], other["settings"]) == (entry["technique"], entry["settings"]):
+                return f"it was tried before, as trial {other['trial']}"
+        left = self.budget.left_seconds - self.test_seconds
+        needed = self.durations.expect(entry["technique"], self.count_rows(entry))
+        if needed > left:
+            return (
+                f"a trial of {entry['technique']} takes about {describe_seconds(needed)}, and"
+                f" {describe_seconds(left)} are left"
+            )
+        return ""
+
+    def count_rows(self, entry: Mapping[str, Any]) -> int:
+        """Rows that pass through training if nothing ends it early."""
+        if entry["technique"] == "feature-extraction":
+            return 0
+        epochs = self.space.default_of(entry["technique"]).get(f"{entry['technique']}/training.num_train_epochs")
+        given = self.plan.config.training.num_train_epochs
+        return self.bench.facts.train_rows * int(
+            entry["settings"].get("training.num_train_epochs", epochs if epochs is not None else given)
+        )
+
+    def run_trial(self, trial: optuna.trial.Trial, entry: Entry) -> None:
+        """One trial from its start, or from where it was stopped, to its entry."""
+        is_default = not entry["settings"]
+        listener = TrialListener(
+            self.plan.metric,
+            lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_default,
+            self.budget, self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
+            must_fit=entry["place"] == 0,
+        )  # fmt: skip
+        self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
+        forget_peak_memory(self.bench.device)
+        began = time.monotonic()
+        entry |= self.attempt(entry, listener)
+        entry["seconds"] = time.monotonic() - began
+        self.keep(trial, entry)
+        told = entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed"
+        self.ledger.tell(trial, told, entry["score"])
+        self.learn_duration(entry)
+        self.drop_models()
+        gc.collect()
+        self.display.end_trial(entry, self.tried, self.plan.metric, self.budget.left_seconds)
+
+    def attempt(self, entry: Entry, listener: TrialListener) -> Entry:
+        """What became of a trial: `state`, `why`, `score` and `train_seconds`.
+
+        The first trial has to succeed: without it there would be nothing to hold the others against.
+        """
+        folder = self.folder.make_trial(entry["trial"])
+        narrator = TrialNarrator(self.display.narrator, listener)
+        config = self.plan.configure(entry["technique"], entry["settings"])
+        try:
+            report = folder.read_json("report.json") if folder.is_finished else None
+            report = report or self.bench.run(config, folder, narrator)
+        except list_failures() as error:
+            if entry["place"] == 0:
+                raise
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            return {"state": "failed", "why": str(error).strip().split("\n")[0] or type(error).__name__}
+        except Interrupted as stop:
+            raise Interrupted(stop.exit_code, self.folder.path, "search --resume") from None
+        score = report["metrics"].get(f"validation/{self.plan.metric}")
+        undefined = f"{self.plan.metric} is undefined on the validation rows" if score is None else ""
+        if undefined and entry["place"] == 0:
+            raise ConfigError(undefined, remedy="--metric with another score")
+        self.test_seconds = max(self.test_seconds, estimate_test_seconds(report, self.bench.test_rows))
+        return {
+            "state": "failed" if undefined else "stopped" if listener.why else "finished",
+            "why": listener.why or undefined,
+            "score": score,
+            "train_seconds": report["stage_seconds"].get("train", 0.0),
+        }
+
+    def locate(self, entry: Mapping[str, Any]) -> RunFolder:
+        """The run of a trial of this search or of another one."""
+        if entry["search"] == self.plan.key:
+            return self.folder.name_trial(entry["trial"])
+        return RunFolder(Path(entry["run"]))
+
+    def keep(self, trial: optuna.trial.Trial, entry: Entry) -> None:
+        """Store an entry, and see what others have stored meanwhile."""
+        self.ledger.note(trial, entry)
+        self.entries = self.ledger.entries()
+        self.write()
+
+    def learn_duration(self, entry: Entry) -> None:
+        """From an entry of this machine, for the trials to come."""
+        if entry["score"] is not None:
+            self.durations.record(entry["technique"], entry["seconds"], entry["train_seconds"], self.count_rows(entry))
+
+    def drop_models(self) -> None:
+        """Remove the weights of trials that can't win any more; their settings and scores stay."""
+        best = self.best
+        for entry in self.mine:
+            is_beaten = best is not None and entry["trial"] != best["trial"] and entry["place"] != 0
+            if is_beaten and entry["state"] in ("finished", "stopped"):
+                shutil.rmtree(self.folder.name_trial(entry["trial"]).model, ignore_errors=True)
+
+    def write(self, **outcome: Any) -> None:
+        """search.json as things stand."""
+        nothing: Entry = {"intervals": {}, "verdict": None, "best": None, "test": {}}
+        self.folder.write({
+            "state": "finished" if outcome else "unfinished",
+            "kind": self.bench.kind,
+            "data_hash": self.bench.data_hash,
+            "used_seconds": self.budget.used_seconds,
+            "plan": self.plan.as_dict(),
+            "trials": [each for each in self.entries if each["state"] != "skipped"],
+            **(outcome or nothing),
+        })  # fmt: skip
+
+
+def list_failures() -> tuple[type[BaseException], ...]:
+    """What ends one trial and not the search: a loss that is no number, a failed proof, too little memory."""
+    import torch
+
+    return TrainingError, ProofError, MemoryError, torch.OutOfMemoryError
+
+
+def estimate_test_seconds(report: Mapping[str, Any], test_rows: int) -> float:
+    """How long it takes to load two such models and score them on the test part, from what the validation part took."""
+    stages, rows = report["stage_seconds"], report["rows"]["parts"]
+    by_rows = stages.get("evaluate", 0.0) / max(1, rows["validation"])
+    if "features" in stages and "train" not in stages:
+        by_rows += stages["features"] / (rows["train"] + rows["validation"])
+    return 2.0 * (stages.get("load", 0.0) + stages.get("solve", 0.0) + stages.get("prove", 0.0) + by_rows * test_rows)

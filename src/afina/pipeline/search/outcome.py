@@ -1,0 +1,100 @@
+"""The end of a search: the verdict on its winner, and the test part, which is read here for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from afina.advice.search.verdict import bound_scores, judge
+from afina.pipeline.search.loop import SearchLoop
+from afina.pipeline.search.summary import rank_trials
+from afina.pipeline.search.workbench import TrialNarrator
+from afina.runs.folder import RunFolder
+from afina.runs.paired_comparison import compare_pair
+from afina.runs.pairing import match_rows
+
+Entry = Mapping[str, Any]
+RETRAINED = "best"
+
+
+def finish_search(loop: SearchLoop) -> None:
+    """Judge, score the winner and the default on the test part, and write the outcome."""
+    default = next(each for each in loop.mine if each["place"] == 0)
+    ranked = rank_trials(loop.tried, loop.plan.metric)
+    winner = default if default["score"] == ranked[0]["score"] else ranked[0]
+    folder, how = provide_run(loop, winner)
+    runs = {each["trial"]: loop.locate(each) for each in ranked} | {winner["trial"]: folder}
+    judged = judge_trials(loop, runs, default["trial"], winner["trial"])
+    loop.display.say("scoring the test part, for the first time and once: the winner and the default")
+    test = compare_on_test(loop, winner, folder, default)
+    loop.write(**judged, best={"trial": winner["trial"], "run": str(folder.path), "how": how}, test=test)
+    loop.folder.clear_work()
+
+
+def judge_trials(loop: SearchLoop, runs: Mapping[int, RunFolder], default: int, winner: int) -> dict[str, Any]:
+    """`intervals` of all trials whose run can be read on this machine, and the `verdict` on the winner."""
+    here = {number: run for number, run in runs.items() if run.is_finished}
+    matched = match_rows(list(here.values()), "validation", loop.bench.kind)
+    if matched is None:
+        return {"intervals": {}, "verdict": None}
+    seed, metric, numbers = loop.plan.config.seed, loop.plan.metric, list(here)
+    bounds = bound_scores(matched.rows, metric, seed)
+    verdict = judge(matched.rows, numbers.index(default), numbers.index(winner), metric, seed)
+    return {
+        "intervals": {str(number): each for number, each in zip(numbers, bounds, strict=True)},
+        "verdict": verdict.as_dict(),
+    }
+
+
+def compare_on_test(loop: SearchLoop, winner: Entry, folder: RunFolder, default: Entry) -> dict[str, Any]:
+    """Test scores of the `winner` and the `default`, and how far apart they are on the same rows."""
+    report = score_on_test(loop, winner, folder)
+    found: dict[str, Any] = {"winner": pick_test_scores(report)}
+    if winner["trial"] == default["trial"]:
+        return found
+    other = loop.locate(default)
+    other_report = score_on_test(loop, default, other)
+    found["default"] = pick_test_scores(other_report)
+    pair = compare_pair(other, other_report, folder, report, "test")
+    metric = loop.plan.metric
+    if pair is not None and metric in pair["differences"]:
+        found |= {"differences": pair["differences"], "mcnemar": pair["mcnemar"]}
+        found["words"] = describe_difference(metric, pair["differences"][metric])
+    return found
+
+
+def pick_test_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the test part."""
+    return {name: value for name, value in report["metrics"].items() if name.startswith("test/")}
+
+
+def provide_run(loop: SearchLoop, winner: Entry) -> tuple[RunFolder, str]:
+    """The winner's run: that of its trial, or where another machine has it, one trained again here."""
+    run = loop.locate(winner)
+    if winner["search"] == loop.plan.key and run.model.exists():
+        return run, "promoted: the run of the trial itself"
+    again = RunFolder(loop.folder.path / RETRAINED)
+    again.path.mkdir(exist_ok=True)
+    if not again.is_finished:
+        loop.display.say(f"trial {winner['trial']} ran on {winner['host']}, so it is trained again here")
+        config = loop.plan.configure(winner["technique"], dict(winner["settings"]))
+        loop.bench.run(config, again, TrialNarrator(loop.display.narrator))
+    return again, f"retrained: trial {winner['trial']} ran on {winner['host']}"
+
+
+def score_on_test(loop: SearchLoop, entry: Entry, folder: RunFolder) -> dict[str, Any]:
+    """The run's report with test scores; one that has them already is not scored again."""
+    report = folder.read_json("report.json")
+    if report["scored"] == "test":
+        return report
+    narrator = TrialNarrator(loop.display.narrator)
+    narrator.notes = list(report["notes"])
+    config = loop.plan.configure(entry["technique"], dict(entry["settings"]), is_trial=False)
+    return loop.bench.score_test(config, folder, narrator)
+
+
+def describe_difference(metric: str, found: Mapping[str, Any]) -> str:
+    """How far the winner is from the default on the test part, and whether chance may explain it."""
+    low, high = found["interval"]
+    doubt = ", which chance may explain" if low <= 0 <= high else ""
+    return f"difference {found['difference']:+.4f} {metric} (95 % interval {low:+.4f} to {high:+.4f}){doubt}"

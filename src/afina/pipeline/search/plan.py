@@ -1,0 +1,138 @@
+"""What a search is to do: the description that its trials share, its techniques, its metric and its limits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
+
+from afina.config.load import build_config
+from afina.config.run import RunConfig, TechniqueName
+from afina.errors import ConfigError, Problem
+
+# The first one is where a search starts; QLoRA saves memory but brings nothing else, so it is for those who ask.
+TECHNIQUES = {"labelled": ("lora", "feature-extraction", "full"), "generation": ("lora", "full")}
+SCORES = {
+    "multiclass": ("accuracy", "f1_macro", "f1_weighted", "mcc", "loss"),
+    "multilabel": ("f1_micro", "f1_macro", "subset_accuracy", "hamming_loss", "loss"),
+    "regression": ("rmse", "mae", "r2", "pearson", "spearman"),
+    "generation": ("loss", "perplexity", "token_accuracy"),
+}
+# Neither tells trials apart: baselines and general text are the same for all, and the test part is for the end.
+EVALUATION_OF_TRIALS = {"score_test": False, "baselines": False, "generation_samples": 0, "general_text": False}
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """The wishes of the person who searches, as search.json keeps them."""
+
+    config: RunConfig
+    """What all trials share; its technique is that of the first one, once it is known."""
+    given: tuple[str, ...]
+    """Paths of the settings that were given, which no trial changes."""
+    budget_seconds: float
+    techniques: tuple[str, ...] = ()
+    """In the order of their first trials; empty until the task is known."""
+    metric: str = ""
+    """Score of the validation part; empty for the task's own."""
+    most_trials: int = 0
+    """0 for no limit but the budget."""
+    storage: str = ""
+    """URL of an Optuna storage, as it may be shown; empty for a file in the search's folder."""
+    key: str = ""
+    """Tells this search's trials from those of others in the same storage."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For search.json."""
+        return {**asdict(replace(self, config=RunConfig())), "config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> SearchPlan:
+        """The inverse."""
+        lists = {name: tuple(stored[name]) for name in ("given", "techniques")}
+        config = RunConfig.model_validate(stored["config"])
+        return cls(**{**{name: stored[name] for name in cls.__dataclass_fields__}, **lists, "config": config})
+
+    @property
+    def first_technique(self) -> str:
+        """The technique that the search starts with."""
+        if self.techniques:
+            return self.techniques[0]
+        return "lora" if self.config.technique == "auto" else self.config.technique
+
+    def shared_config(self) -> RunConfig:
+        """The description of the first trial."""
+        return self.configure(self.first_technique, {})
+
+    def configure(self, technique: str, settings: dict[str, Any], *, is_trial: bool = True) -> RunConfig:
+        """The description of one trial, or of a run that is scored on the test part.
+
+        Args:
+            settings: by path, such as `training.learning_rate`.
+        """
+        tree = self.config.model_dump(exclude={"output"})
+        tree["technique"] = technique
+        if technique not in ("lora", "qlora"):
+            del tree["lora"]
+        if technique != "qlora":
+            del tree["quantization"]
+        for path, value in settings.items():
+            section, name = path.split(".")
+            tree[section][name] = value
+        if is_trial:
+            tree["evaluation"] |= EVALUATION_OF_TRIALS
+        return build_config(tree)
+
+
+def settle_plan(plan: SearchPlan, kind: str, primary_metric: str) -> SearchPlan:
+    """The plan once the task is known: techniques and metric chosen, or those that were given checked.
+
+    Raises:
+        ConfigError: with a problem for each that doesn't fit.
+    """
+    usual = TECHNIQUES["generation" if kind == "generation" else "labelled"]
+    techniques = plan.techniques or tuple(dict.fromkeys((plan.first_technique, *usual)))
+    metric = plan.metric or primary_metric
+    problems = [*list_unfit(techniques, kind)]
+    if metric not in SCORES[kind]:
+        problems.append(
+            Problem(
+                f"the metric {metric} can't be searched by",
+                expected=f"for this task one of {', '.join(SCORES[kind])}", remedy=f"--metric {primary_metric}",
+            )
+        )  # fmt: skip
+    if problems:
+        raise ConfigError(problems=problems)
+    return replace(plan, techniques=techniques, metric=metric, key=plan.key or secrets.token_hex(8))
+
+
+def list_unfit(techniques: Sequence[str], kind: str) -> list[Problem]:
+    """A problem for each technique that can't learn the task."""
+    if kind != "generation" or "feature-extraction" not in techniques:
+        return []
+    return [
+        Problem(
+            "feature-extraction has no meaning for a language model, which has no head but its own",
+            expected="lora, full, qlora", remedy="--techniques lora,full",
+        )
+    ]  # fmt: skip
+
+
+def parse_techniques(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The techniques of `lora,full`, or of a list.
+
+    Raises:
+        ConfigError: for a name that no technique has.
+    """
+    if not text:
+        return ()
+    names = [name.strip() for name in text.split(",")] if isinstance(text, str) else list(text)
+    known = [name for name in get_args(TechniqueName) if name != "auto"]  # which is a choice of its own
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"there is no technique {', '.join(map(repr, unknown))}", expected=", ".join(known),
+            remedy="--techniques lora,full",
+        )  # fmt: skip
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,85 @@
+"""One trial while it runs: it is told of scores and time, and ends where one of the two says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from afina.advice.search.budget import Budget, describe_seconds
+from afina.errors import ConfigError
+from afina.training.events import Callback, StopTraining, TrainingPlan
+
+if TYPE_CHECKING:
+    from afina.pipeline.search.display import Display
+
+# The first steps of a process are slower: memory is taken, kernels are chosen.
+WARM_STEPS = 2
+TIMED_STEPS = 3
+
+
+class TrialListener(Callback):
+    """Listens to the loop of one trial.
+
+    Args:
+        metric: score of the validation part that the search goes by.
+        report: takes a score and its epoch, and gives whether the trial should end there.
+        budget: of the search.
+        reserve_seconds: what must be left of it when training ends.
+        must_fit: whether a trial that can't end within the budget is refused, rather than cut.
+    """
+
+    def __init__(
+        self, metric: str, report: Callable[[float, int], bool], budget: Budget, reserve_seconds: float,
+        display: Display, must_fit: bool,
+    ) -> None:  # fmt: skip
+        self.metric, self.report, self.budget = metric, report, budget
+        self.reserve_seconds, self.display, self.must_fit = reserve_seconds, display, must_fit
+        self.why = ""
+        """Why the trial was ended before its end."""
+        self.epochs = 0
+        """Epochs that were scored."""
+
+    def on_train_begin(self, plan: TrainingPlan) -> None:
+        self.plan = plan
+        self.steps = 0
+        self.timed_from = 0.0
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        self.steps += 1
+        self.display.advance(step, self.plan.total_steps, self.budget.left_seconds)
+        if self.must_fit:
+            self.check_fit(step)
+        if self.budget.left_seconds <= self.reserve_seconds:
+            self.why = f"out of time in epoch {int(values['epoch']) + 1} of {self.plan.epochs}"
+            raise StopTraining
+
+    def check_fit(self, step: int) -> None:
+        """Refuse the budget as soon as a few steps tell that it is too little.
+
+        Raises:
+            ConfigError: with the time that one trial needs.
+        """
+        if self.steps == WARM_STEPS:
+            self.timed_from = time.monotonic()
+        if self.steps != WARM_STEPS + TIMED_STEPS:
+            return
+        seconds = (time.monotonic() - self.timed_from) / TIMED_STEPS
+        needed = self.budget.used_seconds + seconds * (self.plan.total_steps - step) + self.reserve_seconds
+        if needed > self.budget.seconds:
+            raise ConfigError(
+                f"the budget of {describe_seconds(self.budget.seconds)} is too little for one trial",
+                found=f"the default configuration takes about {describe_seconds(needed)}:"
+                f" {self.plan.total_steps:,} steps of {seconds:.2g} s",
+                expected="time for the default and some more",
+                remedy=f"--budget {max(1, round(5 * needed / 60))}m, or fewer --set training.num_train_epochs",
+            )
+
+    def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
+        epoch = int(values["epoch"])
+        if epoch < 1:
+            return
+        self.epochs = epoch
+        if self.report(values[f"validation/{self.metric}"], epoch) and epoch < self.plan.epochs:
+            self.why = f"stopped after epoch {epoch} of {self.plan.epochs}: in the worse half there"
+            raise StopTraining

@@ -1,0 +1,84 @@
+"""What all trials of a search share, and how one of them becomes a run: the same for every kind of task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from afina.config.load import dump_config
+from afina.config.reason import Reason
+from afina.config.resolve import Facts
+from afina.config.run import RunConfig
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import open_source
+from afina.runs.folder import RunFolder
+
+
+class Workbench(Protocol):
+    """Rows, tokens and model, prepared once."""
+
+    kind: str
+    """multiclass, multilabel, regression or generation."""
+    task: str
+    primary_metric: str
+    facts: Facts
+    """What a technique's defaults depend on."""
+    poolings: tuple[str, ...]
+    """Those that the architecture offers."""
+    device: str
+    data_hash: str
+    test_rows: int
+
+    def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
+        """A run of one configuration, from its newest checkpoint if there is one; gives its report."""
+        ...
+
+    def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
+        """A finished run scored on the test part, which is read for the first time; gives the report rewritten."""
+        ...
+
+
+class TrialNarrator(Narrator):
+    """Says nothing; knows what was said of the rows that all trials share. A reason replaces an older one."""
+
+    def __init__(self, shared: Narrator, *callbacks: Any) -> None:
+        super().__init__()
+        self.reasons = list(shared.reasons)
+        self.notes = list(shared.notes)
+        self._callbacks = callbacks
+
+    def explain(self, reason: Reason) -> None:
+        self.reasons = [each for each in self.reasons if each.setting != reason.setting]
+        super().explain(reason)
+
+    def callbacks(self) -> Any:
+        return self._callbacks
+
+
+def open_workbench(config: RunConfig, folder: Path, source: Any, narrator: Narrator) -> Workbench:
+    """The user's data and model, read, checked and tokenised; the test part is only checked.
+
+    Raises:
+        UserError: if one of them can't be used.
+    """
+    shared = RunFolder(folder)
+    shared.path.mkdir(parents=True)
+    opened = open_source(config, shared, source, narrator)
+    if opened.is_generation:
+        from afina.pipeline.language.prepare import prepare_language
+
+        language = prepare_language(config, shared, opened, narrator)
+        from afina.pipeline.search.language import LanguageWorkbench  # imports torch: once the rows were found right
+
+        return LanguageWorkbench(language)
+    from afina.pipeline.prepare import prepare_run
+
+    labelled = prepare_run(config, shared, opened, narrator)
+    from afina.pipeline.search.labelled import LabelledWorkbench
+
+    return LabelledWorkbench(labelled)
+
+
+def rewrite_config(folder: RunFolder, config: RunConfig) -> None:
+    """The description of a run whose evaluation was widened after it had finished."""
+    folder.write_text("config.yaml", dump_config(config))

@@ -1,0 +1,122 @@
+"""Searching in Python: a thin layer beside `api`, which has no room left for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from afina.api import Run, anchor_paths, make_narrator, spell_out
+from afina.config.load import complete_key, flatten_yaml, load_config
+from afina.errors import ConfigError, Problem
+from afina.runs.search_folder import open_search
+
+
+class Search:
+    """A finished search: its trials, the best of them, and what its lead is worth.
+
+    Args:
+        path: the folder that `search` or `afina search` made.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = open_search(path).path
+        self._stored = open_search(path).read()
+
+    def __repr__(self) -> str:
+        return f"Search({str(self.path)!r}, {len(self.trials)} trials)"
+
+    def __str__(self) -> str:
+        from afina.pipeline.search.summary import summarise
+
+        return summarise(self._stored)
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """What became of each trial: `technique`, `settings`, `state`, validation `score`, `seconds`, `run`."""
+        return list(self._stored["trials"])
+
+    @property
+    def best(self) -> Run:
+        """The winner's run, scored on the test part.
+
+        Raises:
+            ConfigError: if the search isn't finished.
+        """
+        best = self._stored["best"]
+        if best is None:
+            raise ConfigError(f"{self.path} isn't finished", remedy=f"afina search --resume {self.path}")
+        return Run(best["run"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that search.json holds: `plan`, `trials`, `intervals`, `best`, `verdict`, `test`, `used_seconds`."""
+        return {"search": str(self.path), **self._stored}
+
+
+def search(
+    data: Any = None,
+    model: str | Path | None = None,
+    budget: str | None = None,
+    *,
+    metric: str | None = None,
+    trials: int | None = None,
+    techniques: Any = None,
+    storage: str | None = None,
+    resume: str | Path | None = None,
+    config: str | Path | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> Search:
+    """The best of as many runs as fit into a time, judged on the validation part; the test part is scored once.
+
+    Args:
+        data: as for `fit`.
+        model: as for `fit`.
+        budget: time for everything, such as `20m`, `1h30m` or `90s`.
+        metric: score of the validation part; by default the task's own.
+        trials: how many at most.
+        techniques: `lora,full` or a list, in the order in which their defaults are tried; by default all that fit.
+        storage: URL of an Optuna storage that several machines share.
+        resume: folder of a search that was stopped; `budget` is then time from now on, by default what was left.
+        settings: as for `fit`; one that is given is not searched.
+
+    Raises:
+        UserError: if something can't be used; a new search that had no trial yet leaves nothing behind.
+        Interrupted: after ^C; `resume` goes on.
+    """
+    from afina.advice.search.budget import parse_budget
+    from afina.pipeline.search.entry import resume_search, start_search
+    from afina.pipeline.search.plan import SearchPlan, parse_techniques
+
+    narrator = make_narrator(verbose)
+    seconds = None if budget is None else parse_budget(budget)
+    in_memory = data is not None and not isinstance(data, str | Path)
+    if resume is not None:
+        return Search(resume_search(resume, data if in_memory else None, storage, seconds, narrator))
+    check_given(data, model, budget, trials)
+    overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
+    for name, value in settings.items():
+        overrides.update(spell_out(name, value))
+    path = Path(config) if config else None
+    description = anchor_paths(load_config(path, overrides))
+    plan = SearchPlan(
+        description, tuple(sorted({*map(complete_key, overrides), *flatten_yaml(path)})), seconds or 0.0,
+        parse_techniques(techniques), metric or "", trials or 0,
+    )  # fmt: skip
+    return Search(start_search(plan, data if in_memory else description.data.path, storage, narrator))
+
+
+def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -> None:
+    """Refuse a search without data, model or budget, or of less than one trial, all at once."""
+    needed = {
+        "no data was given": (data, "a file, a folder or a Hub id", "afina search DATA ..."),
+        "no model was given": (model, "a folder, a Hub id or package:NAME/PATH", "--model REF"),
+        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", "--budget 20m"),
+    }
+    problems = [
+        Problem(what, expected=expected, remedy=remedy)
+        for what, (value, expected, remedy) in needed.items() if value is None
+    ]  # fmt: skip
+    if trials is not None and trials < 1:
+        problems.append(Problem("a search needs a trial", found=f"trials = {trials}", expected="1 or more"))
+    if problems:
+        raise ConfigError(problems=problems)

@@ -1,0 +1,96 @@
+"""Scores on resampled rows are the scores of the metrics modules, and differences are judged row by row."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, chi2
+
+from afina.metrics.classification import score_classification
+from afina.metrics.multilabel import score_multilabel
+from afina.metrics.paired import ScoredRows, bootstrap_differences, compare_hits, score_all
+from afina.metrics.regression import score_regression
+from afina.metrics.row_losses import cell_losses, class_losses
+
+RANDOM = np.random.default_rng(1)
+
+
+def test_scores_of_classes_are_the_usual_ones() -> None:
+    probabilities_NC = RANDOM.dirichlet(np.ones(4), size=50)
+    labels_N = RANDOM.integers(0, 4, 50)
+    rows = ScoredRows("multiclass", labels_N, probabilities_NC.argmax(axis=1), class_losses(probabilities_NC, labels_N))
+    expected = score_classification(probabilities_NC, labels_N)
+    found = score_all(rows)
+    assert set(found) == {"accuracy", "f1_macro", "f1_weighted", "mcc", "loss"}
+    assert found == pytest.approx({name: expected[name] for name in found})
+
+
+def test_scores_of_marks_are_the_usual_ones() -> None:
+    probabilities_NC = RANDOM.random((40, 3))
+    labels_NC = RANDOM.integers(0, 2, (40, 3))
+    marks_NC = (probabilities_NC >= 0.5).astype(np.int64)
+    rows = ScoredRows("multilabel", labels_NC, marks_NC, cell_losses(probabilities_NC, labels_NC))
+    expected = score_multilabel(probabilities_NC, labels_NC, np.full(3, 0.5))
+    assert score_all(rows) == pytest.approx(expected)
+
+
+def test_scores_of_numbers_are_the_usual_ones() -> None:
+    targets_N = RANDOM.normal(size=30)
+    predictions_N = targets_N + RANDOM.normal(size=30)
+    assert score_all(ScoredRows("regression", targets_N, predictions_N)) == pytest.approx(
+        score_regression(predictions_N, targets_N)
+    )
+
+
+def test_scores_of_tokens() -> None:
+    rows = ScoredRows(
+        "generation", losses_N=np.asarray([2.0, 6.0]), tokens_N=np.asarray([1, 3]), correct_N=np.asarray([1, 0])
+    )
+    assert score_all(rows) == pytest.approx(
+        {"loss": 2.0, "perplexity": math.exp(2.0), "token_accuracy": 0.25, "loss_per_row": 4.0}
+    )
+
+
+def make_pair(rows: int, right_first: int, right_second: int) -> tuple[ScoredRows, ScoredRows]:
+    """Two classifiers; each gets the first so many rows right."""
+    labels_N = np.arange(rows) % 2
+    pair = [np.where(np.arange(rows) < right, labels_N, 1 - labels_N) for right in (right_first, right_second)]
+    one, two = (ScoredRows("multiclass", labels_N, given_N, np.zeros(rows)) for given_N in pair)
+    return one, two
+
+
+def test_what_is_common_to_both_drops_out() -> None:
+    """Models that agree on all rows but four differ by these four, however unsure each score is by itself."""
+    one, two = make_pair(200, 100, 104)
+    difference, (low, high) = bootstrap_differences(one, two, 1000, 0)["accuracy"]
+    assert difference == pytest.approx(0.02)
+    assert 0.0 <= low < difference < high < 0.05
+    again = bootstrap_differences(one, two, 1000, 0)["accuracy"]
+    assert again == (difference, (low, high))
+
+
+def test_a_model_against_itself_differs_by_nothing() -> None:
+    one, _ = make_pair(60, 30, 30)
+    assert bootstrap_differences(one, one, 200, 0)["accuracy"] == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (3, 12), (20, 20), (400, 470)])
+def test_few_discordant_rows_are_tested_exactly(only_first: int, only_second: int) -> None:
+    first_N = np.repeat([True, False, True], [only_first, only_second, 10])
+    second_N = np.repeat([False, True, True], [only_first, only_second, 10])
+    found = compare_hits(first_N, second_N)
+    rows = only_first + only_second
+    p = binomtest(only_first, rows).pvalue if rows else 1.0
+    assert found == {
+        "only_first": only_first, "only_second": only_second, "p": pytest.approx(p), "method": "exact binomial"
+    }  # fmt: skip
+
+
+def test_many_discordant_rows_are_tested_by_chi_squared() -> None:
+    first_N, second_N = np.repeat([True, False], [900, 1000]), np.repeat([False, True], [900, 1000])
+    found = compare_hits(first_N, second_N)
+    assert found["method"] == "chi-squared with continuity correction"
+    assert found["p"] == pytest.approx(chi2.sf(99**2 / 1900, 1))
+    assert found["p"] == pytest.approx(binomtest(900, 1900).pvalue, abs=1e-3)

@@ -1,0 +1,371 @@
+"""A search end to end, on tiny models: ordinary runs, shared rows and features, a test part that nobody looks at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import afina
+from afina.advice.search.budget import Budget
+from afina.advice.search.study import Ledger
+from afina.data import encode
+from afina.data.conversations import ConversationPart
+from afina.data.examples import Part
+from afina.errors import ConfigError, Interrupted, RunFolderError, TrainingError
+from afina.pipeline import features
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.search import loop, outcome
+from afina.pipeline.search.display import Display
+from afina.pipeline.search.trial import TrialListener
+from afina.runs.comparison import compare_runs
+from afina.runs.folder import RunFolder
+from afina.runs.listing import list_runs
+from afina.testing.data import make_conversations, make_rows
+from afina.training.events import StopTraining, TrainingPlan
+
+SETTINGS: dict[str, Any] = {
+    "precision": "fp32", "num_train_epochs": 2, "folds": 2, "bootstrap_resamples": 20, "verbose": False,
+}  # fmt: skip
+
+
+def make_noisy_rows(rows: int) -> list[dict[str, Any]]:
+    """Three classes; a fifth of the labels is wrong, so that no model is right everywhere."""
+    source = random.Random(0)
+    made = make_rows("multiclass", rows)
+    for row in made:
+        if source.random() < 0.2:
+            row["label"] = source.choice(["kitchen", "music", "weather"])
+    return made
+
+
+ROWS = make_noisy_rows(90)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def search(tiny_models: Callable[[str], Path], tmp_path: Path) -> Callable[..., afina.Search]:
+    """`search(name, data=..., family=..., **settings)`: a search in the folder `name`."""
+
+    def run(name: str = "search", data: Any = ROWS, family: str = "bert", **settings: Any) -> afina.Search:
+        given = {"budget": "10m", "trials": 4, "output": tmp_path / name, **SETTINGS, **settings}
+        return afina.search(data, tiny_models(family), **given)
+
+    return run
+
+
+@pytest.fixture
+def doors(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Counts the tokenised and encoded rows; reading the test part is an error until its time has come."""
+    seen = SimpleNamespace(tokenised=0, encoded=0, is_open=False)
+    tokenize, extract, finish = encode.tokenize_batch, features.extract_features, outcome.score_on_test
+
+    def count_tokenised(tokenizer: Any, texts: Any, *given: Any) -> Any:
+        seen.tokenised += len(texts)
+        return tokenize(tokenizer, texts, *given)
+
+    def count_encoded(model: Any, tokens: Any, rows: Any, *given: Any, **named: Any) -> Any:
+        seen.encoded += len(rows)
+        return extract(model, tokens, rows, *given, **named)
+
+    def open_door(*given: Any) -> Any:
+        seen.before = (seen.tokenised, seen.encoded)
+        seen.is_open = True
+        return finish(*given)
+
+    monkeypatch.setattr(encode, "tokenize_batch", count_tokenised)
+    monkeypatch.setattr(features, "extract_features", count_encoded)
+    monkeypatch.setattr(outcome, "score_on_test", open_door)
+    for owner, name in ((Part, "texts"), (ConversationPart, "rows")):
+        read = getattr(owner, name)
+
+        def refuse(self: Any, *given: Any, read: Any = read, **named: Any) -> Any:
+            assert seen.is_open or self.name != "test", "the test part was read during the search"
+            return read(self, *given, **named)
+
+        monkeypatch.setattr(owner, name, refuse)
+    return seen
+
+
+def test_a_search_of_a_classification(search: Callable[..., afina.Search], doors: SimpleNamespace) -> None:
+    found = search(trials=5, techniques="lora,feature-extraction,full")
+    assert [each["technique"] for each in found.trials[:3]] == ["lora", "feature-extraction", "full"]
+    assert [each["settings"] for each in found.trials[:3]] == [{}, {}, {}], "the defaults come first"
+    assert len(found.trials) == 5
+    assert all(each["settings"] for each in found.trials[3:])
+    check_sharing(found, doors)
+    check_trials(found)
+    check_outcome(found)
+
+
+def check_sharing(found: afina.Search, doors: SimpleNamespace) -> None:
+    """Whatever the trials are, each row of the two parts is tokenised and encoded once."""
+    parts = found.best.report["rows"]["parts"]
+    assert doors.is_open
+    assert doors.before == (parts["train"] + parts["validation"],) * 2
+    assert doors.tokenised == sum(parts.values())
+
+
+def check_trials(found: afina.Search) -> None:
+    """Trials are ordinary runs."""
+    listed = list_runs(found.path)
+    assert {each["run"] for each in listed} == {str(found.path / f"trial-{number:03d}") for number in range(5)}
+    assert {each["state"] for each in listed} == {"finished"}
+    scored = {"best": found.best.report["scored"]}
+    for each in found.trials:
+        folder = RunFolder(found.path / f"trial-{each['trial']:03d}")
+        report = folder.read_json("report.json")
+        assert report["metrics"]["validation/accuracy"] == each["score"]
+        scored[each["trial"]] = report["scored"]
+        is_kept = str(each["trial"]) in (str(found.to_dict()["best"]["trial"]), "0")
+        assert folder.model.exists() is is_kept
+        assert (report["scored"] == "test") is is_kept
+    compared = compare_runs([RunFolder(found.path / f"trial-{number:03d}") for number in (0, 3, 4)])
+    assert compared["part"] == "validation"
+    assert len(compared["paired"]) == 2
+
+
+def check_outcome(found: afina.Search) -> None:
+    """The winner is the best trial; it and the default are scored on the test part with everything a run has."""
+    stored = found.to_dict()
+    assert stored["state"] == "finished"
+    best = max(found.trials, key=lambda each: (each["score"], -each["trial"]))
+    assert stored["best"]["trial"] == best["trial"]
+    assert found.best.metrics["validation/accuracy"] == best["score"]
+    assert set(found.best.baselines) == {"majority", "tfidf-linear"}
+    assert found.best.report["settings"]["evaluation"]["score_test"] is True
+    assert len(found.best.predict(["the kettle"])) == 1
+    evaluated = afina.evaluate(found.best.path, [ROWS[i - 1] for i in list_test_rows(found.best)])
+    assert evaluated["metrics"]["test/accuracy"] == pytest.approx(found.best.metrics["test/accuracy"])
+    assert stored["verdict"]["metric"] == "accuracy"
+    assert set(stored["intervals"]) == {str(each["trial"]) for each in found.trials}
+    assert not (found.path / ".work").exists()
+    text = str(found)
+    assert stored["verdict"]["words"] in text
+    assert text.splitlines()[0].split()[:3] == ["trial", "technique", "validation"]
+    assert text.splitlines()[1].split()[0] == str(best["trial"])
+    assert afina.search(resume=found.path).to_dict() == stored
+    with pytest.raises(ConfigError, match="is finished: its test part was scored"):
+        afina.search(resume=found.path, budget="1m")
+
+
+def list_test_rows(run: afina.Run) -> list[int]:
+    import json
+
+    lines = (run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["row"] for line in lines]
+
+
+def test_a_search_of_a_language_model(search: Callable[..., afina.Search], doors: SimpleNamespace) -> None:
+    settings = {"chat_template": "chatml", "generation_samples": 1, "max_new_tokens": 3}
+    found = search(data=make_conversations("messages", 40), family="llama", trials=3, **settings)
+    assert doors.is_open
+    assert [each["technique"] for each in found.trials[:2]] == ["lora", "full"]
+    best = min(found.trials, key=lambda each: (each["score"], each["trial"]))
+    assert found.to_dict()["best"]["trial"] == best["trial"]
+    assert found.best.metrics["validation/loss"] == pytest.approx(best["score"], rel=1e-5)
+    assert {"test/loss", "test/token_accuracy"} <= set(found.best.metrics)
+    assert len(found.best.report["generations"]) == 1
+    assert found.best.generate(["hello"], max_new_tokens=2)
+    assert found.to_dict()["verdict"]["metric"] == "loss"
+
+
+def test_the_best_of_regressions_has_the_least_error(search: Callable[..., afina.Search]) -> None:
+    found = search(data=make_rows("regression", 60), trials=3, metric="mae")
+    best = min(found.trials, key=lambda each: (each["score"], each["trial"]))
+    assert found.to_dict()["best"]["trial"] == best["trial"]
+    assert best["score"] == found.best.metrics["validation/mae"]
+
+
+def test_a_stopped_search_goes_on_where_it_was(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The trial that was stopped goes on from its checkpoint; the later ones are those of an undisturbed search."""
+    settings = {"trials": 5, "techniques": ["lora", "full"], "early_stopping_patience": 0}
+    whole = search("whole", **settings)
+    on_step_end = TrialListener.on_step_end
+    steps = []
+
+    def stop(self: TrialListener, step: int, values: dict[str, float]) -> None:
+        steps.append(step)
+        if len(steps) == 22:
+            raise KeyboardInterrupt
+        on_step_end(self, step, values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialListener, "on_step_end", stop)
+        with pytest.raises(Interrupted) as caught:
+            search("halves", **settings)
+    path = tmp_path / "halves"
+    assert str(caught.value) == f"interrupted\n  do: afina search --resume {path}"
+    stopped = afina.Search(path)
+    assert [each["state"] for each in stopped.trials] == ["finished", "finished", "running"]
+    with pytest.raises(ConfigError, match="isn't finished"):
+        stopped.best  # noqa: B018
+    with pytest.raises(RunFolderError, match="was in memory, so it must be given again"):
+        afina.search(resume=path, verbose=False)
+    with pytest.raises(RunFolderError, match="has changed since the search began"):
+        afina.search(make_rows("multiclass", 70), resume=path, verbose=False)
+    done = afina.search(ROWS, resume=path, verbose=False)
+    outcomes = [
+        [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
+        for found in (done, whole)
+    ]
+    assert outcomes[0] == outcomes[1]
+    assert done.best.metrics == whole.best.metrics
+
+
+def test_a_trial_that_fails_is_counted_and_passed_over(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = loop.SearchLoop.run_trial
+
+    def fail_second(self: Any, trial: Any, entry: Any) -> None:
+        if entry["place"] == 1:
+            monkeypatch.setattr(self.bench, "run", raise_once(self.bench.run))
+        run(self, trial, entry)
+
+    def raise_once(method: Any) -> Any:
+        def fail(*given: Any) -> Any:
+            monkeypatch.setattr(given[2], "notes", [])
+            raise TrainingError("the loss or its gradient is not a finite number at step 3")
+
+        return fail
+
+    monkeypatch.setattr(loop.SearchLoop, "run_trial", fail_second)
+    found = search(trials=2, techniques="lora,full")
+    failed = found.trials[1]
+    assert (failed["state"], failed["score"]) == ("failed", None)
+    assert failed["why"] == "the loss or its gradient is not a finite number at step 3"
+    assert "failed" not in found.trials[0]["state"]
+    assert found.to_dict()["best"]["trial"] == 0
+    assert "the loss or its gradient is not a finite number" in str(found)
+
+
+def test_machines_share_a_storage(search: Callable[..., afina.Search], tmp_path: Path) -> None:
+    """The second search knows the trials of the first; a winner whose run it doesn't have is trained again."""
+    settings = {"storage": f"sqlite:///{tmp_path / 'shared.db'}", "metric": "loss"}
+    first = search("first", trials=2, techniques="full,lora", **settings)
+    best, worse = sorted(first.trials, key=lambda each: each["score"])
+    order = [worse["technique"], best["technique"]]
+    second = search("second", trials=1, techniques=order, **settings)
+    assert [each["trial"] for each in second.trials] == [0, 1, 2]
+    assert second.trials[2]["run"] == str(tmp_path / "second" / "trial-002")
+    assert second.to_dict()["plan"]["storage"] == settings["storage"]
+    chosen = second.to_dict()["best"]
+    assert chosen["trial"] == best["trial"]
+    assert chosen["how"].startswith(f"retrained: trial {best['trial']} ran on ")
+    assert second.best.path == tmp_path / "second" / "best"
+    assert second.best.metrics["test/loss"] == pytest.approx(first.best.metrics["test/loss"])
+
+
+def test_a_storage_that_is_taken_away_in_the_middle(
+    search: Callable[..., afina.Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Ledger.note
+
+    def take_away(self: Ledger, trial: Any, entry: Any) -> None:
+        note(self, trial, entry)
+        if entry["state"] == "finished":
+            (tmp_path / "search" / "study.db").unlink()
+
+    monkeypatch.setattr(Ledger, "note", take_away)
+    with pytest.raises(RunFolderError, match=r"study\.db is gone"):
+        search()
+    assert (tmp_path / "search" / "trial-000" / "report.json").is_file(), "the trials so far stay"
+
+
+def listen(budget_seconds: float, now: list[float], must_fit: bool = False, worse: bool = False) -> TrialListener:
+    budget = Budget(budget_seconds, clock=lambda: now[0])
+    listener = TrialListener(
+        "accuracy", lambda score, epoch: worse, budget, 5.0, Display(Narrator()), must_fit=must_fit
+    )
+    listener.on_train_begin(TrainingPlan(total_steps=100, epochs=4, first_step=0))
+    return listener
+
+
+def test_a_trial_ends_when_the_time_does() -> None:
+    now = [0.0]
+    listener = listen(20.0, now)
+    now[0] = 14.0
+    listener.on_step_end(1, {"epoch": 0.1})
+    now[0] = 15.5
+    with pytest.raises(StopTraining):
+        listener.on_step_end(2, {"epoch": 1.2})
+    assert listener.why == "out of time in epoch 2 of 4"
+
+
+def test_the_worse_half_ends_but_not_in_its_last_epoch() -> None:
+    listener = listen(100.0, [0.0], worse=True)
+    listener.on_evaluate_end(0, {"epoch": 0.0, "validation/accuracy": 0.2})
+    with pytest.raises(StopTraining):
+        listener.on_evaluate_end(25, {"epoch": 1.0, "validation/accuracy": 0.2})
+    assert (listener.why, listener.epochs) == ("stopped after epoch 1 of 4: in the worse half there", 1)
+    listener.on_evaluate_end(100, {"epoch": 4.0, "validation/accuracy": 0.2})
+
+
+def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("afina.pipeline.search.trial.time.monotonic", lambda: now[0])
+    listener = listen(60.0, now, must_fit=True)
+    for step in range(1, 5):
+        now[0] += 1.0
+        listener.on_step_end(step, {"epoch": step / 25})
+    now[0] += 1.0
+    with pytest.raises(ConfigError) as caught:
+        listener.on_step_end(5, {"epoch": 0.2})
+    assert str(caught.value) == (
+        "the budget of 1m00s is too little for one trial\n"
+        "  found: the default configuration takes about 1m45s: 100 steps of 1 s\n"
+        "  expected: time for the default and some more\n"
+        "  do: --budget 9m, or fewer --set training.num_train_epochs"
+    )
+
+
+def test_a_refused_search_leaves_nothing(
+    search: Callable[..., afina.Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: TrialListener, step: int) -> None:
+        raise ConfigError("the budget is too little for one trial")
+
+    monkeypatch.setattr(TrialListener, "check_fit", refuse)
+    with pytest.raises(ConfigError, match="too little for one trial"):
+        search()
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_trial_that_cannot_end_in_time_is_not_started(
+    search: Callable[..., afina.Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the default has taken its time, nothing that would take as long fits into what is left."""
+    run = loop.SearchLoop.run_trial
+
+    def spend(self: Any, trial: Any, entry: Any) -> None:
+        run(self, trial, entry)
+        self.budget.seconds = self.budget.used_seconds + 0.9 * entry["seconds"]
+
+    monkeypatch.setattr(loop.SearchLoop, "run_trial", spend)
+    found = search(trials=None, techniques="full", num_train_epochs=3)
+    assert [each["trial"] for each in found.trials] == [0]
+    assert not (tmp_path / "search" / "trial-001").exists()
+
+
+def test_all_that_is_missing_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        afina.search(trials=0)
+    assert [problem.what for problem in caught.value.problems] == [
+        "no data was given", "no model was given", "no budget was given", "a search needs a trial"
+    ]  # fmt: skip
