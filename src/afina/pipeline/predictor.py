@@ -48,6 +48,7 @@ class Predictor:
     def __init__(self, path: Path) -> None:
         self.folder = open_run(path)
         stored = self.folder.read_json("task.json")
+        self.folder.check_model()
         self.config = load_config(self.folder.config)
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
         self.fit = Fit.from_dict(stored["fit"])
@@ -156,6 +157,7 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
     config = load_config(folder.config)
     stored = folder.read_json("task.json")
+    folder.check_model()
     head = None  # a language model has its own
     if "labels" in stored:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()

@@ -92,6 +92,18 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
 
+    def check_model(self) -> None:
+        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are.
+
+        Raises:
+            RunFolderError: with the command that trains it again.
+        """
+        if not self.model.is_dir():
+            raise RunFolderError(
+                f"{self.path} holds no model; a search keeps those of its best trial and of the default",
+                remedy=f"afina train --config {self.config} --set evaluation.score_test=true --output NEW",
+            )
+
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
         shutil.rmtree(self.work, ignore_errors=True)

@@ -124,15 +124,16 @@ def check_trials(found: afina.Search) -> None:
     listed = list_runs(found.path)
     assert {each["run"] for each in listed} == {str(found.path / f"trial-{number:03d}") for number in range(5)}
     assert {each["state"] for each in listed} == {"finished"}
-    scored = {"best": found.best.report["scored"]}
     for each in found.trials:
         folder = RunFolder(found.path / f"trial-{each['trial']:03d}")
         report = folder.read_json("report.json")
         assert report["metrics"]["validation/accuracy"] == each["score"]
-        scored[each["trial"]] = report["scored"]
         is_kept = str(each["trial"]) in (str(found.to_dict()["best"]["trial"]), "0")
         assert folder.model.exists() is is_kept
         assert (report["scored"] == "test") is is_kept
+        if not is_kept:
+            with pytest.raises(RunFolderError, match=r"holds no model; a search keeps those of its best trial"):
+                afina.load(folder.path).predict(["the kettle"])
     compared = compare_runs([RunFolder(found.path / f"trial-{number:03d}") for number in (0, 3, 4)])
     assert compared["part"] == "validation"
     assert len(compared["paired"]) == 2
