@@ -85,9 +85,9 @@ def describe_task(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[
 
 
 def take_sample_rows(prepared: PreparedLanguage) -> list[Any]:
-    """Tokens of a few test rows, on which a merged model is compared with the run's."""
-    test = prepared.parts["test"]
-    return [test.tokens.row(row)[:SAMPLE_TOKENS] for row in range(min(ROWS_TO_PROVE, len(test)))]
+    """Tokens of a few held-out rows, on which a merged model is compared with the run's."""
+    held_out = prepared.parts[prepared.scored]
+    return [held_out.tokens.row(row)[:SAMPLE_TOKENS] for row in range(min(ROWS_TO_PROVE, len(held_out)))]
 
 
 def prove_saved_model(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[str, Any]:
