@@ -47,14 +47,16 @@ def main() -> None:
     model_folder = prepare_model(job, folder)
     tokenizer = load_tokenizer(model_folder)
     count = job["steps"] * job["batch_size"]
-    rows = read_rows(job, count) if job["data"] else list(make_rows(tokenizer, count, job))
+    wanted = count + HELD_OUT_ROWS
+    rows = read_rows(job, wanted) if job["data"] else list(make_rows(tokenizer, wanted, job))
+    rows, held_out = rows[:count], rows[count:]
     encoded = [encode_completion(tokenizer, row["prompt"], row["completion"]) for row in rows]
     lengths_N = np.asarray([min(len(each.ids), job["max_seq_length"]) for each in encoded], np.int64)
     batches = order_training_batches(lengths_N, job["batch_size"], job["seed"], 0)
     write_lines(folder / "data" / "train.jsonl", rows)
     write_lines(folder / "ordered.jsonl", [rows[row] for batch in batches for row in batch])
     for name in ("validation", "test"):
-        write_lines(folder / "data" / f"{name}.jsonl", rows[:HELD_OUT_ROWS])
+        write_lines(folder / "data" / f"{name}.jsonl", held_out)
     learned = [sum(each.mask[: job["max_seq_length"]]) for each in encoded]
     setting = {
         "model_folder": str(model_folder), "tokens": int(lengths_N.sum()), "learned_tokens": sum(learned),
