@@ -102,20 +102,9 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
     costs = expect_costs(technique, setup, opened.facts, describe_workload(parts), device, narrator)
     prepared = Prepared(
-        folder,
-        config,
-        examples,
-        findings,
-        opened.facts,
-        task,
-        technique,
-        setup,
-        tokenizer,
-        parts,
-        device,
-        given,
+        folder, config, examples, findings, opened.facts, task, technique, setup, tokenizer, parts, device, given,
         costs,
-    )
+    )  # fmt: skip
     if not is_open:
         keep(prepared)
     return prepared

@@ -119,20 +119,9 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
     setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
     costs = expect_costs(technique, setup, facts, describe_workload(parts, config, device), device, narrator)
     prepared = PreparedLanguage(
-        folder,
-        config,
-        conversations,
-        findings,
-        facts,
-        technique,
-        setup,
-        tokenizer,
-        encoding,
-        parts,
-        tallies,
-        device,
+        folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device,
         costs,
-    )
+    )  # fmt: skip
     keep_files(folder, config, conversations.data_hash, describe_data(prepared))
     return prepared
 
