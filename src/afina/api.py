@@ -13,6 +13,7 @@ from afina.pipeline.launch import resume_run, start_run
 from afina.runs.folder import CONFIG, create_run_folder, open_run
 
 if TYPE_CHECKING:
+    from afina.advice.plan import Plan
     from afina.pipeline.check_report import CheckReport
     from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
@@ -332,13 +333,39 @@ def check(
     """
     from afina.pipeline.check import Wanted, check_data
 
+    wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
+    return check_data(describe_question(data, model, settings), data, wanted, make_narrator(verbose))
+
+
+def plan(
+    data: Any, model: str | Path, *, device: str | None = None, device_memory: str | None = None,
+    measure: bool = False, **settings: Any,
+) -> Plan:  # fmt: skip
+    """What each technique would cost: peak memory in parts, time, disk, and whether it fits; nothing is trained.
+
+    Args:
+        device: cpu, cuda, or a known GPU such as rtx-4090, for another machine than this one.
+        device_memory: memory of that machine with its unit, such as 24GB.
+        measure: whether to take a few real steps, in a process of their own, to correct the figures.
+        settings: as for `fit`.
+
+    Raises:
+        UserError: if the data, the model or the description of the machine can't be used.
+    """
+    from afina.pipeline.plan import plan_run
+
+    config = describe_question(data, model, settings)
+    return plan_run(config, data, device=device, device_memory=device_memory, measure=measure)
+
+
+def describe_question(data: Any, model: str | Path | None, settings: Mapping[str, Any]) -> RunConfig:
+    """The description of a run that is only asked about."""
     in_memory = not isinstance(data, str | Path)
     given = {"model.reference": model, "data.path": None if in_memory else data}
     overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
     for name, value in settings.items():
         overrides.update(spell_out(name, value))
-    wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
-    return check_data(load_config(None, overrides), data, wanted, make_narrator(verbose))
+    return load_config(None, overrides)
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:

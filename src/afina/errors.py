@@ -5,6 +5,7 @@
     │   ├── ConfigError        a setting or a flag
     │   ├── DataError          the file, its rows, its columns, its labels
     │   ├── ModelError         the model's reference or its folder
+    │   ├── ResourceError      the run would need more memory than there is
     │   ├── RunFolderError     the folder of a run, read or written
     │   └── MissingExtraError  a package that only an extra installs
     ├── TrainingError          the training itself went wrong (a loss that is not a number); exits with 1
@@ -151,6 +152,10 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """The model's reference can't be resolved, or its folder can't be used."""
+
+
+class ResourceError(UserError):
+    """The run would need more memory than this machine can give it."""
 
 
 class RunFolderError(UserError):

@@ -316,3 +316,23 @@ def test_other_verbs_are_stopped_quietly(
     said = "afina: interrupted\n" if verb == "evaluate" else "afina: interrupted; nothing was written\n"
     assert (out, err) == ("", said)
     assert list_files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--device-memory", "24"], "'24' is not a size of memory\n  found: a number without a unit"),
+        (["--device", "tpu"], "'tpu' is no device that is known"),
+        (["--device", "cuda"], "how much memory the cuda device has isn't known"),
+    ],
+)
+def test_a_machine_that_is_not_described_is_refused(
+    flags: list[str], said: str, command_line: Any, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40)))
+    done = command_line.run("plan", data, "--model", tiny_models("bert"), *flags, cwd=tmp_path)
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""

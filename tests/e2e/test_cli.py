@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandLine, Done
 
 ListFiles = Callable[[Path], dict[str, bytes]]
-VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat")
+VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat", "plan")
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
     "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
@@ -252,3 +252,18 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     heads = table.out.splitlines()[1].split()
     assert heads[:3] == ["run", "technique", "accuracy"]
     assert command_line.run("runs", "elsewhere", cwd=place).out == "no runs under elsewhere/\n"
+
+
+def test_plan_prints_a_table_or_one_object(
+    command_line: Any, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40)))
+    shown = command_line.run("plan", data, "--model", tiny_models("bert"), cwd=tmp_path)
+    assert shown.code == 0, shown.err
+    lines = shown.out.splitlines()
+    assert lines[2].split()[:3] == ["technique", "memory", "weights"]
+    assert [line.split()[0] for line in lines[3:]] == ["full", "feature-extraction", "lora", "qlora"]
+    found = command_line.run("plan", data, "--model", tiny_models("bert"), "--json", cwd=tmp_path).read_object()
+    assert [row["technique"] for row in found["techniques"]] == ["full", "feature-extraction", "lora", "qlora"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]

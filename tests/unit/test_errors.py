@@ -19,6 +19,7 @@ from afina.errors import (
     ModelError,
     Problem,
     ProofError,
+    ResourceError,
     RunFolderError,
     TrainingError,
     UserError,
@@ -45,7 +46,7 @@ def read_drawing() -> dict[str, str]:
 
 def test_the_drawing_is_the_tree() -> None:
     classes = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
-    assert len(classes) == 10
+    assert len(classes) == 11
     assert read_drawing() == {name: kind.__bases__[0].__name__ for name, kind in classes.items()}
 
 
@@ -53,6 +54,7 @@ def test_the_drawing_is_the_tree() -> None:
     ("error", "exit_code"),
     [
         (AfinaError("x"), 1), (UserError("x"), 2), (ConfigError("x"), 2), (DataError("x"), 2), (ModelError("x"), 2),
+        (ResourceError("x"), 2),
         (RunFolderError("x"), 2), (MissingExtraError("p", "e", "x"), 2), (TrainingError("x"), 1), (ProofError("x"), 1),
         (Interrupted(130), 130), (Interrupted(143), 143),
     ],

@@ -11,7 +11,21 @@ from typing import NoReturn
 import typer
 
 from afina import __version__
-from afina.cli import Stopped, chat, check, compare, evaluate, merge, predict, received, resume, runs, search, train
+from afina.cli import (
+    Stopped,
+    chat,
+    check,
+    compare,
+    evaluate,
+    merge,
+    plan,
+    predict,
+    received,
+    resume,
+    runs,
+    search,
+    train,
+)
 from afina.errors import AfinaError, Interrupted
 
 app = typer.Typer(
@@ -29,6 +43,7 @@ app.command(name="resume")(resume.resume)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="predict")(predict.predict)
 app.command(name="chat")(chat.chat)
+app.command(name="plan")(plan.plan)
 app.command(name="check")(check.check)
 app.command(name="compare")(compare.compare)
 app.command(name="runs")(runs.runs)

@@ -66,7 +66,7 @@ def print_run(report: Mapping[str, Any]) -> None:
     ]
     part = "" if scored == "test" else f" {scored}"
     print_table(f"held-out scores on {report['rows']['parts'][scored]:,}{part} rows", ["", *metrics, "seconds"], rows)
-    print(f"peak memory {report['peak_memory_bytes'] / 2**30:.2f} GiB")
+    print(describe_costs(report))
     print(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
     print(f"report  {report['run']}/report.html")
     if report["kind"] == "generation":
@@ -74,6 +74,18 @@ def print_run(report: Mapping[str, Any]) -> None:
         print(f"use it  afina predict {report['run']} prompts.jsonl --output answers.jsonl")
     else:
         print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
+
+
+def describe_costs(report: Mapping[str, Any]) -> str:
+    """Peak memory and time, and what they were predicted to be."""
+    measured = f"{report['peak_memory_bytes'] / 2**30:.2f} GiB", f"{report['duration_seconds']:.1f} s"
+    prediction = report.get("prediction")
+    if not prediction:
+        return f"peak memory {measured[0]}, {measured[1]}"
+    predicted = [f"{prediction['memory_bytes']['total'] / 2**30:.2f} GiB", "?"]
+    if prediction["seconds"]:
+        predicted[1] = f"{prediction['seconds']['total']:.1f} s"
+    return f"peak memory {measured[0]} (predicted {predicted[0]}), {measured[1]} (predicted {predicted[1]})"
 
 
 def choose_metrics(scores: Mapping[str, float], primary: str, part: str = "test") -> list[str]:

@@ -108,6 +108,8 @@ class TrainingConfig(Section):
     """Where the model is computed. auto: a GPU if there is one."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more time."""
+    check_memory: bool = True
+    """Whether a run that is predicted to need more memory than is free refuses to start."""
 
 
 class LoraConfig(Section):

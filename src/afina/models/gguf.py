@@ -22,7 +22,7 @@ from afina.models.gguf_tokenizer import build_tokenizer
 from afina.models.gguf_vocabulary import read_vocabulary
 from afina.models.load import quiet_transformers
 
-__all__ = ["GgufFacts", "check_gguf", "convert_gguf", "is_gguf"]
+__all__ = ["GgufFacts", "check_gguf", "convert_gguf", "is_gguf", "outline_gguf"]
 
 SUFFIX = ".gguf"
 # Raised when the conversion changes, so that what an older one made is made again.
@@ -57,7 +57,7 @@ def convert_gguf(path: Path, cache: Path) -> Path:
         ModelError: as `check_gguf`; the tokenizer's ids don't come out; no space; the conversion or its proof failed.
     """
     facts = check_gguf(path)
-    target = cache / "gguf" / f"{_hash_file(path)[:32]}-{FORMAT}"
+    target = _locate(path, cache)
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
@@ -77,6 +77,57 @@ def convert_gguf(path: Path, cache: Path) -> Path:
     return target
 
 
+def outline_gguf(path: Path, cache: Path, folder: Path) -> Path:
+    """Folder of the file's model without its numbers: config, tokenizer, and a file of weights that is a hole.
+
+    Enough to count what the model takes, in a second or two. A conversion that the cache has is given instead.
+
+    Args:
+        path: of the GGUF file.
+        cache: as for `convert_gguf`.
+        folder: a new one.
+
+    Raises:
+        MissingExtraError: the package `gguf`, with which transformers reads the file's settings, is not installed.
+        ModelError: as `check_gguf`.
+    """
+    facts = check_gguf(path)
+    target = _locate(path, cache)
+    if target.is_dir():
+        return target
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtraError("gguf", "gguf", "reading a .gguf file")
+    from afina.models.empty import write_hole
+    from afina.models.gguf_weights import make_empty
+
+    header = read_header(facts.path)
+    vocabulary = read_vocabulary(header)
+    alone = _set_apart(path, folder / "source")
+    with quiet_transformers():
+        build_tokenizer(header, vocabulary).save_pretrained(folder)
+        config = load_config(header, vocabulary, alone)
+        config.architectures = [type(model := make_empty(config)).__name__]
+        config.save_pretrained(folder)
+    write_hole(model, folder)
+    return folder
+
+
+def _locate(path: Path, cache: Path) -> Path:
+    """The folder of the file's conversion."""
+    return cache / "gguf" / f"{_hash_file(path)[:32]}-{FORMAT}"
+
+
+def _set_apart(path: Path, folder: Path) -> Path:
+    """The file under a plain name in a new folder without others."""
+    alone = folder / "model.gguf"
+    folder.mkdir(parents=True)
+    try:
+        alone.symlink_to(path.resolve())
+    except OSError:  # Windows asks for a privilege
+        shutil.copyfile(path, alone)
+    return alone
+
+
 def _check_space(facts: GgufFacts, folder: Path) -> None:
     needed, free = FLOAT32_BYTES * facts.parameters, shutil.disk_usage(folder).free
     if needed > free:
@@ -94,12 +145,7 @@ def _write_model(path: Path, unfinished: Path) -> None:
 
     header = read_header(path)
     vocabulary = read_vocabulary(header)
-    alone = unfinished / "source" / "model.gguf"
-    alone.parent.mkdir()
-    try:
-        alone.symlink_to(path.resolve())
-    except OSError:  # Windows asks for a privilege
-        shutil.copyfile(path, alone)
+    alone = _set_apart(path, unfinished / "source")
     folder = unfinished / "model"
     tokenizer = build_tokenizer(header, vocabulary)
     with quiet_transformers():

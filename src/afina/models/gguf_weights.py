@@ -44,7 +44,7 @@ def convert_weights(header: GgufHeader, config: Any, ends: list[int], alone: Pat
     Raises:
         ModelError: the model doesn't hold all numbers of the file, or the folder doesn't give them back.
     """
-    _count_numbers(header, _make_empty(config))
+    _count_numbers(header, make_empty(config))
     model = _load(config, alone)
     weights, logits = _hash_weights(model), _compute_logits(model)
     if not bool(logits.isfinite().all()):
@@ -77,7 +77,7 @@ def _load(config: Any, alone: Path) -> PreTrainedModel:
     return model
 
 
-def _make_empty(config: Any, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def make_empty(config: Any, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """A model that takes no memory until it takes weights over."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -126,7 +126,7 @@ def _save(model: PreTrainedModel, dtype: torch.dtype, ends: list[int], folder: P
     for key in ("quantization_config", "_model_name_or_path", "unk_token_id"):  # of the file, not of the model
         settings.pop(key, None)
     config = type(model.config).from_dict(settings)
-    fresh = _make_empty(config, dtype)
+    fresh = make_empty(config, dtype)
     fresh.load_state_dict({name: weight.to(dtype) for name, weight in model.state_dict().items()}, assign=True)
     fresh.tie_weights()
     fresh.generation_config = GenerationConfig(

@@ -82,8 +82,6 @@ def load_classifier(
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from afina.models.heads import compute_in_fp32, find_head
-
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, **SAFE)
@@ -100,8 +98,7 @@ def load_classifier(
             ) from error
     if attention == "auto":
         use_products(model)
-    with contextlib.suppress(ModelError):  # a head of another make stays as it is
-        compute_in_fp32(find_head(model)[1])
+    keep_head_fp32(model)
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     model.config.update({**found, "use_cache": False})  # the layers are made; what is saved says what it said before
     return LoadedModel(model, list_new_modules(model, set(info["missing_keys"]) | mismatched))
@@ -147,6 +144,14 @@ def load_language_model(
         use_products(model)
     model.config.update(found)
     return LoadedModel(model, ())
+
+
+def keep_head_fp32(model: PreTrainedModel) -> None:
+    """Make the head compute in fp32; one of another make stays as it is."""
+    from afina.models.heads import compute_in_fp32, find_head
+
+    with contextlib.suppress(ModelError):
+        compute_in_fp32(find_head(model)[1])
 
 
 def choose_attention(attention: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from afina.errors import RunFolderError, describe_cause
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
 from afina.models.load import quiet_transformers
+from afina.pipeline.costs import describe_prediction
 from afina.pipeline.environment import describe_environment
 from afina.pipeline.learned import Learned
 from afina.pipeline.loading import describe_loading
@@ -22,6 +23,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.scoring import score_run, write_rows
+from afina.pipeline.source import name_model
 from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
@@ -145,16 +147,12 @@ def build_report(
         "duration_seconds": narrator.seconds,
         "stage_seconds": narrator.stage_seconds,
         "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
+        "prediction": describe_prediction(prepared.costs),
         "proof": dict(proof),
         "load": loading,
         "settings": config.model_dump(mode="json"),
         "environment": describe_environment(prepared.device),
     }
-
-
-def name_model(reference: str) -> str:
-    """A reference as people would say it: the folder's name, or the id."""
-    return Path(reference).name if Path(reference).is_dir() else reference
 
 
 def count_by_class(by_part: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

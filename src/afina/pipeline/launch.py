@@ -53,7 +53,9 @@ def raise_stop(error: BaseException, folder: RunFolder) -> NoReturn:
 def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Open, prepare, learn, finish."""
     from afina.pipeline.source import open_source
+    from afina.training.memory import reset_peak_memory
 
+    reset_peak_memory()
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:
         go_through_language(config, folder, opened, narrator)

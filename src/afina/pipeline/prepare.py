@@ -14,6 +14,7 @@ from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part, load_examples
 from afina.errors import ModelError, RunFolderError
 from afina.models.inspect import ModelFacts
+from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
@@ -21,10 +22,12 @@ from afina.runs.folder import RunFolder, check_free_space
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
 
+    from afina.advice.costs import Costs, Workload
     from afina.data.encode import TokenArrays
     from afina.tasks.base import Task
 
@@ -54,6 +57,8 @@ class Prepared:
     device: str
     given: RunConfig
     """The description before any `auto` was resolved."""
+    costs: Costs | None
+    """What the run is predicted to cost; None if that can't be said."""
 
     @property
     def pad_id(self) -> int:
@@ -95,9 +100,11 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
         parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)
     head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
+    costs = expect_costs(technique, setup, opened.facts, describe_workload(parts), device, narrator)
     prepared = Prepared(
-        folder, config, examples, findings, opened.facts, task, technique, setup, tokenizer, parts, device, given
-    )
+        folder, config, examples, findings, opened.facts, task, technique, setup, tokenizer, parts, device, given,
+        costs,
+    )  # fmt: skip
     if not is_open:
         keep(prepared)
     return prepared
@@ -128,7 +135,16 @@ def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepa
         if reason.setting not in known:
             narrator.explain(reason)
     technique = find_technique(config, prepared.task.name, facts, prepared.folder)
-    return replace(prepared, config=config, technique=technique, setup=replace(prepared.setup, config=config))
+    setup, workload = replace(prepared.setup, config=config), describe_workload(prepared.parts)
+    costs = expect_costs(technique, setup, facts, workload, prepared.device, narrator)
+    return replace(prepared, config=config, technique=technique, setup=setup, costs=costs)
+
+
+def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
+    """The rows as costs see them."""
+    from afina.advice.costs import Workload
+
+    return Workload.of_parts(parts, parts["train"].tokens.lengths)
 
 
 def keep(prepared: Prepared) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,14 @@ class Opened:
     """Whether a language model is trained; the other tasks have a label for each row."""
 
 
-def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> Opened:
+def open_source(
+    config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator,
+    convert: Callable[[Path, Path], Path] = convert_gguf,
+) -> Opened:  # fmt: skip
     """Find the model, read the rows, and tell a language model's rows from labelled ones.
+
+    Args:
+        convert: makes an ordinary folder of a GGUF file, given the file and the cache.
 
     Raises:
         ModelError, DataError: if one of them can't be used.
@@ -47,7 +53,7 @@ def open_source(config: RunConfig, folder: RunFolder, source: Any, narrator: Nar
     base = find_model(config)
     with narrator.stage("read"):
         tables = read_parts(source, folder.work / "rows")
-    return open_model(config, tables, source, narrator, base)
+    return open_model(config, tables, source, narrator, base, convert)
 
 
 def find_model(config: RunConfig) -> Path:
@@ -57,8 +63,9 @@ def find_model(config: RunConfig) -> Path:
 
 
 def open_model(
-    config: RunConfig, tables: Mapping[str, RowTable], source: Any, narrator: Narrator, base: Path | None = None
-) -> Opened:
+    config: RunConfig, tables: Mapping[str, RowTable], source: Any, narrator: Narrator, base: Path | None = None,
+    convert: Callable[[Path, Path], Path] = convert_gguf,
+) -> Opened:  # fmt: skip
     """The model looked at beside the rows that were read of `source`."""
     reference, base = str(config.model.reference), base or find_model(config)
     task, reason = guess_task(config, tables, base)
@@ -66,7 +73,7 @@ def open_model(
         raise describe_file(base)
     if is_gguf(base):
         narrator.say(f"reading {base.name}: its numbers are de-quantised into an ordinary model, once")
-        base = convert_gguf(base, locate_cache())
+        base = convert(base, locate_cache())
     facts = inspect_model(base, "causal-lm" if task == GENERATION else "sequence-classification")
     if reason:
         narrator.explain(Reason("task", task, reason))
@@ -117,3 +124,8 @@ def is_language_model(base: Path) -> bool:
     path = base / "config.json"
     names = read_json(path).get("architectures") if os.path.isfile(path) else None
     return isinstance(names, list) and any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+
+
+def name_model(reference: str) -> str:
+    """A reference as people would say it: the folder's name, or the id."""
+    return Path(reference).name if Path(reference).is_dir() else reference

@@ -50,6 +50,10 @@ class Technique(Protocol):
     name: str
     learns_by: Literal["gradient", "solver"]
     """`gradient`: by the training loop. `solver`: the head is solved on frozen features."""
+    moves: Literal["all", "head", "adapter"]
+    """Which weights are trained: all of them, the new head, or adapters beside frozen ones and the new head."""
+    stored_in_4_bits: bool
+    """Whether the frozen base is."""
     tasks: frozenset[str]
     """Names of the tasks it can learn."""
 

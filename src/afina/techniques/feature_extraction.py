@@ -28,6 +28,8 @@ class FeatureExtraction:
 
     name = "feature-extraction"
     learns_by: Literal["gradient", "solver"] = "solver"
+    moves: Literal["all", "head", "adapter"] = "head"
+    stored_in_4_bits = False
     tasks = frozenset({"text-classification", "text-regression"})
 
     def load(self, setup: Setup) -> LoadedModel:

@@ -21,6 +21,8 @@ class Full:
 
     name = "full"
     learns_by: Literal["gradient", "solver"] = "gradient"
+    moves: Literal["all", "head", "adapter"] = "all"
+    stored_in_4_bits = False
     tasks = frozenset({"text-classification", "text-regression", "text-generation"})
 
     def load(self, setup: Setup) -> LoadedModel:

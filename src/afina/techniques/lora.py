@@ -37,6 +37,8 @@ class Lora:
 
     name = "lora"
     learns_by: Literal["gradient", "solver"] = "gradient"
+    moves: Literal["all", "head", "adapter"] = "adapter"
+    stored_in_4_bits = False
     tasks = frozenset({"text-classification", "text-regression", "text-generation"})
 
     def load(self, setup: Setup) -> LoadedModel:

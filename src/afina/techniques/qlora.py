@@ -36,6 +36,7 @@ class QLora(Lora):
     """See `Technique`. The result is that of LoRA; the base is quantised again, to the same numbers, for use."""
 
     name = "qlora"
+    stored_in_4_bits = True
 
     def load(self, setup: Setup) -> LoadedModel:
         if import_bitsandbytes() is None:
@@ -66,6 +67,11 @@ class QLora(Lora):
         if hasattr(merged.config, "quantization_config"):
             del merged.config.quantization_config
         return merged
+
+
+def is_quantised(path: str) -> bool:
+    """Whether the linear layer at this path of the model is stored in 4 bits."""
+    return not any(path == name or path.startswith(f"{name}.") or path.endswith(f".{name}") for name in NOT_QUANTISED)
 
 
 def make_quantization(setup: Setup) -> Any:

@@ -57,5 +57,5 @@ def measure_gradient(session: Session) -> torch.Tensor:
 
 
 def first_rows(session: Session) -> Indices:
-    """The first few training rows."""
-    return np.arange(min(ROWS, len(session.objective.lengths)))
+    """The first few training rows, no more than a step takes at once: a check mustn't be the peak of a run's memory."""
+    return np.arange(min(ROWS, session.config.per_device_train_batch_size, len(session.objective.lengths)))

@@ -899,7 +899,7 @@ def test_sizes_of_gemma() -> None:
 
 def test_blocks_that_guess_ahead_are_left_out(tiny: Path) -> None:
     header = gguf_header.read_header(tiny)
-    empty = gguf_weights._make_empty(build_model().config)
+    empty = gguf_weights.make_empty(build_model().config)
     for name, is_left_out in (("blk.2.nextn.eh_proj.weight", True), ("blk.1.nextn.eh_proj.weight", False)):
         tensors = (*header.tensors, gguf_header.GgufTensor(name, (2, 2), "F32", 0, 16))
         longer = dataclasses.replace(header, tensors=tensors)
@@ -1086,3 +1086,21 @@ def test_a_base_whose_cache_is_gone_is_made_again(tiny: Path, tmp_path: Path, mo
     shutil.rmtree(tmp_path / "gguf")
     assert find_base(config, stored) == folder
     assert (folder / "model.safetensors").is_file()
+
+
+def test_an_outline_has_the_converted_models_shape_and_none_of_its_numbers(tmp_path: Path) -> None:
+    from afina.models.gguf import outline_gguf
+    from afina.models.inspect import inspect_model
+
+    file, cache = write_gguf(tmp_path / "model.gguf"), tmp_path / "cache"
+    outlined = inspect_model(outline_gguf(file, cache, tmp_path / "outline"), "causal-lm")
+    assert not cache.exists()
+    converted = inspect_model(convert_gguf(file, cache), "causal-lm")
+    assert outlined.parameters == converted.parameters
+    assert (outlined.hidden_size, outlined.layers, outlined.vocab_size) == (
+        converted.hidden_size, converted.layers, converted.vocab_size
+    )  # fmt: skip
+    weights = tmp_path / "outline" / "model.safetensors"
+    header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+    assert not any(weights.read_bytes()[header:])
+    assert outline_gguf(file, cache, tmp_path / "another") == converted.folder

@@ -95,3 +95,10 @@ def test_peak_memory_is_in_bytes() -> None:
     held = np.ones(200_000_000, np.uint8)
     assert held.sum() == 200_000_000
     assert measure_peak_memory_bytes() >= before
+
+
+def test_the_check_takes_no_more_rows_than_a_step(open_session: Callable[..., Any]) -> None:
+    from afina.training.proofs import first_rows
+
+    assert len(first_rows(open_session(per_device_train_batch_size=2))) == 2
+    assert len(first_rows(open_session(rows=20, per_device_train_batch_size=16))) == 4

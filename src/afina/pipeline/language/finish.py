@@ -16,14 +16,15 @@ from afina.config.reason import Reason
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
 from afina.errors import ProofError
+from afina.pipeline.costs import describe_prediction
 from afina.pipeline.environment import describe_environment
-from afina.pipeline.finish import name_model, write_model, write_reports
+from afina.pipeline.finish import write_model, write_reports
 from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION
+from afina.pipeline.source import GENERATION, name_model
 from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
@@ -150,6 +151,7 @@ def build_report(
         "duration_seconds": narrator.seconds,
         "stage_seconds": narrator.stage_seconds,
         "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
+        "prediction": describe_prediction(prepared.costs),
         "proof": dict(proof),
         "load": loading,
         "settings": config.model_dump(mode="json"),

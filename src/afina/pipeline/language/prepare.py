@@ -17,6 +17,7 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.data.findings import RowNumbers, count
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
+from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
@@ -34,6 +35,8 @@ from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from afina.advice.costs import Costs, Workload
 
 ROWS_SHOWN = 10
 
@@ -55,6 +58,8 @@ class PreparedLanguage:
     parts: dict[str, TrainedRows]
     tallies: dict[str, Tally]
     device: str
+    costs: Costs | None
+    """What the run is predicted to cost; None if that can't be said."""
 
     @property
     def pad_id(self) -> int:
@@ -112,11 +117,26 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
             narrator.note(note)
     reference = describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
+    costs = expect_costs(technique, setup, facts, describe_workload(parts, config, device), device, narrator)
     prepared = PreparedLanguage(
-        folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device
-    )
+        folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device,
+        costs,
+    )  # fmt: skip
     keep_files(folder, config, conversations.data_hash, describe_data(prepared))
     return prepared
+
+
+def describe_workload(parts: Mapping[str, TrainedRows], config: RunConfig, device: str) -> Workload:
+    """The rows as costs see them."""
+    from afina.advice.costs import Workload
+
+    train = parts["train"]
+    return Workload.of_parts(parts, train.tokens.lengths, float(train.trained.mean()), expects_packing(config, device))
+
+
+def expects_packing(config: RunConfig, device: str) -> bool:
+    """Whether rows will share sequences, if the model takes that."""
+    return config.data.packing is True or (config.data.packing == "auto" and device != "cpu")
 
 
 def load_rows(config: RunConfig, opened: Opened) -> Conversations:

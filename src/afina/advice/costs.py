@@ -1,0 +1,309 @@
+"""What a run would cost by one technique: memory, time, disk. `predict_costs` is the one way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from afina.advice import factors
+from afina.advice.duration import (
+    Durations,
+    Work,
+    apply_factors,
+    count_forward,
+    count_step,
+    count_training,
+    estimate_seconds,
+    estimate_terms,
+)
+from afina.advice.machine import Machine
+from afina.advice.memory import MemoryCosts, Pass, predict_memory
+from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
+from afina.config.run import RunConfig
+from afina.data.batches import Indices, order_training_batches
+from afina.models.empty import Blueprint
+from afina.techniques.base import Technique
+
+# Weight and two moments of each trainable number.
+CHECKPOINT_NUMBERS = 3
+# The two that are written beside the ones that are kept: the best one, and the next before an old one goes.
+EXTRA_CHECKPOINTS = 2
+# Answers before and after training (`pipeline/language/answers.py`) come from a few prompts at once.
+PROMPTS_AT_ONCE = 8
+MOST_LENGTHS = 4096
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The rows of a run."""
+
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    lengths: Indices
+    """Tokens of each training row, or of a sample of them."""
+    learned_fraction: float = 0.0
+    """Share of a language model's tokens that it learns to say; 0 for the other tasks."""
+    is_packed: bool = False
+    """Whether rows share sequences of `max_seq_length` tokens."""
+
+    @classmethod
+    def of_parts(
+        cls, parts: Mapping[str, Sized], lengths: Indices, learned_fraction: float = 0.0, is_packed: bool = False
+    ) -> Workload:
+        """The rows of the parts; one that the run leaves alone has none."""
+        train, validation, test = (len(parts.get(name, ())) for name in ("train", "validation", "test"))
+        return cls(train, validation, test, lengths, learned_fraction, is_packed)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, rows and a machine: everything that costs depend on, but for the technique and its settings."""
+
+    blueprint: Blueprint
+    workload: Workload
+    machine: Machine
+    precision: str
+
+
+@dataclass(frozen=True)
+class DiskCosts:
+    """Bytes."""
+
+    model: int
+    checkpoints: int
+    """At most, while the run goes on."""
+    cache: int
+    """Features that the next run finds again."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run would cost."""
+
+    technique: str
+    trainable: int
+    parameters: int
+    memory: MemoryCosts
+    durations: Durations | None
+    """None where the machine's speed isn't known."""
+    disk: DiskCosts
+    terms: dict[str, float]
+    """Seconds of the mean optimizer step, or for frozen features of the mean batch, by kind of work and before factors;
+    empty where the machine's speed isn't known."""
+    corrected_step_seconds: float | None = None
+    """Of the mean step, where real ones were taken."""
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Seconds of the mean optimizer step, or of the mean batch of frozen features."""
+        if self.corrected_step_seconds is not None:
+            return self.corrected_step_seconds
+        return apply_factors(self.terms) if self.terms else None
+
+
+def predict_costs(subject: Subject, technique: Technique, config: RunConfig) -> Costs:
+    """The costs of a run by the technique.
+
+    Args:
+        config: resolved (`config/resolve.py`): its length, epochs and dropout are values. No `auto` of device or
+            precision is read; these are the subject's.
+
+    Raises:
+        ModelError: if transformers can't build the model from its config.
+        ConfigError: for LoRA on layers that the model doesn't have.
+    """
+    return _Prediction(subject, technique, config).costs
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """The parts of a prediction, each computed once."""
+
+    subject: Subject
+    technique: Technique
+    config: RunConfig
+
+    @property
+    def costs(self) -> Costs:
+        return Costs(
+            technique=self.technique.name,
+            trainable=self.outline.trainable,
+            parameters=self.outline.parameters,
+            memory=self.memory,
+            durations=self.durations,
+            disk=self.disk,
+            terms=self.terms,
+        )
+
+    @cached_property
+    def outline(self) -> Outline:
+        subject = self.subject
+        return outline(subject.blueprint, self.technique, self.config, subject.precision)
+
+    @property
+    def is_language_model(self) -> bool:
+        return self.subject.blueprint.is_language_model
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and tokens of each batch of an epoch over the rows whose length is known."""
+        workload, size = self.subject.workload, self.config.training.per_device_train_batch_size
+        lengths = workload.lengths[:MOST_LENGTHS]
+        if workload.is_packed:
+            length = int(self.config.model.max_seq_length)
+            sequences = max(1, -(-int(lengths.sum()) // length))
+            return [(min(size, sequences), length)] * -(-sequences // size)
+        batches = order_training_batches(lengths, size, self.config.seed, 0)
+        return [(len(rows), int(lengths[rows].max())) for rows in batches]
+
+    @cached_property
+    def repeats(self) -> float:
+        """How often these batches go into an epoch."""
+        return self.subject.workload.train_rows / max(1, len(self.subject.workload.lengths[:MOST_LENGTHS]))
+
+    @cached_property
+    def largest(self) -> Pass:
+        """The longest rows together: rows of like length share a batch, so there is one that holds them."""
+        training = self.config.training
+        rows, tokens = max(rows for rows, _ in self.shapes), max(tokens for _, tokens in self.shapes)
+        learned = int(rows * tokens * self.subject.workload.learned_fraction)
+        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1)
+
+    @cached_property
+    def kept(self) -> Kept:
+        subject, largest = self.subject, self.largest
+        return count_kept(
+            subject.blueprint, self.technique, self.config, subject.precision, largest.rows, largest.tokens
+        )
+
+    @property
+    def tokens_at_once(self) -> int:
+        wanted = self.config.evaluation.eval_tokens_per_batch
+        return 2048 if wanted == "auto" else wanted
+
+    @property
+    def cache_bytes(self) -> int:
+        """Features of all rows that are held at a time."""
+        workload, width = self.subject.workload, self.outline.hidden_size * FP32_BYTES
+        if self.technique.moves == "head":
+            poolings = 3 if self.config.features.pooling == "auto" else 1
+            return (workload.train_rows + workload.validation_rows + workload.test_rows) * width * poolings
+        probes = self.config.training.head_init == "probe" and not self.is_language_model
+        return workload.train_rows * width if probes else 0
+
+    @cached_property
+    def memory(self) -> MemoryCosts:
+        return predict_memory(
+            self.outline, self.kept, self.largest, device=self.subject.machine.device,
+            precision=self.subject.precision, technique=self.technique, cache_bytes=self.cache_bytes,
+            tokens_at_once=self.tokens_at_once,
+            mapped_bytes=self.outline.mapped_bytes if self.subject.machine.device == "cpu" else 0,
+        )  # fmt: skip
+
+    @property
+    def disk(self) -> DiskCosts:
+        config, found = self.config, self.outline
+        whole = self.technique.moves != "adapter"
+        checkpoints = config.training.save_total_limit + EXTRA_CHECKPOINTS if self.technique.moves != "head" else 0
+        return DiskCosts(
+            model=FP32_BYTES * (found.parameters if whole else found.trainable),
+            checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.trainable,
+            cache=self.cache_bytes if config.features.cache else 0,
+        )
+
+    @cached_property
+    def step(self) -> Work:
+        """The mean optimizer step of the rows whose length is known; for frozen features the mean batch."""
+        return self.epoch_work.times(1 / max(1.0, self.steps))
+
+    @property
+    def steps(self) -> float:
+        """Optimizer steps of the batches in `shapes`."""
+        return max(1.0, len(self.shapes) / self.config.training.gradient_accumulation_steps)
+
+    @cached_property
+    def epoch_work(self) -> Work:
+        """The training of the batches in `shapes`."""
+        work, share = Work(), self.subject.workload.learned_fraction
+        bytes_a_token = self.kept.total / (self.largest.rows * self.largest.tokens)
+        for rows, tokens in self.shapes:
+            learned = rows * tokens * share
+            if self.technique.moves == "head":
+                work += count_forward(self.outline, rows, tokens, learned)
+                continue
+            work += count_training(
+                self.outline, self.technique.moves, rows, tokens, learned, bytes_a_token * rows * tokens,
+                self.config.training.gradient_checkpointing,
+            )  # fmt: skip
+        return work if self.technique.moves == "head" else work + count_step(self.outline).times(self.steps)
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        rates = self.subject.machine.rates
+        return {} if rates is None else estimate_terms(self.step, rates)
+
+    def count_reading(self, rows: int) -> Work:
+        """A pass without gradients over so many rows of the usual lengths."""
+        lengths = self.subject.workload.lengths
+        learned = float(lengths.mean()) * self.subject.workload.learned_fraction
+        size = max(1, int(self.tokens_at_once / max(1.0, float(lengths.mean()))))
+        mean = float(np.sqrt(np.square(lengths, dtype=np.float64).mean()))  # of attention, the larger part
+        batch = count_forward(self.outline, size, mean, size * learned)
+        return batch.times(rows / size)
+
+    @cached_property
+    def durations(self) -> Durations | None:
+        rates = self.subject.machine.rates
+        if rates is None:
+            return None
+        workload, found = self.subject.workload, self.outline
+        saving = factors.SECONDS_A_BYTE * found.weight_bytes
+        held_out = estimate_seconds(self.count_reading(workload.validation_rows + workload.test_rows), rates)
+        start = factors.START_SECONDS + 3 * saving
+        if self.technique.moves == "head":
+            epoch = estimate_seconds(self.count_reading(workload.train_rows), rates)
+            return Durations(epoch, start + epoch + held_out)
+        validation = estimate_seconds(self.count_reading(workload.validation_rows), rates)
+        checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_NUMBERS * FP32_BYTES * found.trainable
+        steps = estimate_seconds(self.epoch_work, rates) * self.repeats
+        epoch = steps + validation + checkpoint
+        total = start + epoch * int(self.config.training.num_train_epochs) + held_out
+        if self.is_language_model:
+            return Durations(epoch, total + held_out + self.estimate_answers())
+        if self.config.training.head_init == "probe":
+            total += estimate_seconds(self.count_reading(workload.train_rows), rates)
+        return Durations(epoch, total)
+
+    def estimate_answers(self) -> float:
+        """Seconds of the answers before and after: each token reads all weights."""
+        rates, evaluation = self.subject.machine.rates, self.config.evaluation
+        if rates is None or not evaluation.generation_samples:
+            return 0.0
+        batches = -(-evaluation.generation_samples // PROMPTS_AT_ONCE)
+        token = self.outline.weight_bytes / rates.bandwidth + factors.SECONDS_A_BLOCK * self.outline.layers / 2
+        return 2 * batches * evaluation.max_new_tokens * token
+
+
+def as_dict(costs: Costs) -> dict[str, Any]:
+    """For report.json and `--json`."""
+    memory, disk = costs.memory, costs.disk
+    return {
+        "technique": costs.technique,
+        "trainable_parameters": costs.trainable,
+        "total_parameters": costs.parameters,
+        "memory_bytes": {**asdict(memory), "total": memory.total},
+        "seconds": None if costs.durations is None else asdict(costs.durations),
+        "step_seconds": costs.step_seconds,
+        "work": costs.terms,
+        "disk_bytes": {**asdict(disk), "total": disk.total},
+    }

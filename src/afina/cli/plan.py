@@ -1,0 +1,41 @@
+"""afina plan"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from afina.cli.output import JSON_OPTION, print_json
+
+DEVICE_HELP = "Another machine: cpu, cuda, or a known GPU such as rtx-4090."
+
+
+def plan(
+    data: str = typer.Argument(..., help="File, folder or Hub id, as for afina train."),
+    model: str = typer.Option(..., help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
+    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
+    device: str | None = typer.Option(None, help=DEVICE_HELP),
+    device_memory: str | None = typer.Option(None, help="Memory of another machine with its unit: 24GB."),
+    measure: bool = typer.Option(False, "--measure", help="Take a few real steps to correct the figures."),
+    max_seq_length: str | None = typer.Option(None, help="Tokens a row may have."),
+    per_device_train_batch_size: str | None = typer.Option(None, help="Rows of one forward and backward pass."),
+    set_: list[str] = typer.Option([], "--set", help="Any other setting as key=value; repeatable."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Show what each technique would cost, and whether it fits, before anything is trained."""
+    from afina.api import plan as make_plan
+    from afina.config.load import parse_override
+
+    given = {
+        "task": task, "max_seq_length": max_seq_length, "per_device_train_batch_size": per_device_train_batch_size
+    }  # fmt: skip
+    settings: dict[str, Any] = dict(
+        parse_override(f"{name}={value}") for name, value in given.items() if value is not None
+    )
+    settings.update(parse_override(text) for text in set_)
+    found = make_plan(data, model, device=device, device_memory=device_memory, measure=measure, **settings)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(found)

@@ -1,0 +1,111 @@
+"""Correct a plan by a few real steps of each technique that fits, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.advice.correction import Measurement, Shape, correct
+from afina.advice.costs import Costs, Subject, Workload, predict_costs
+from afina.advice.fitting import find_remedy, fits
+from afina.advice.plan import Plan, PlanRow
+from afina.config.run import RunConfig
+from afina.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from afina.data.labels import LabelSpace
+    from afina.models.inspect import ModelFacts
+
+
+def measure_plan(
+    plan: Plan, techniques: Sequence[Technique], configs: Sequence[RunConfig], facts: ModelFacts,
+    tokenizer: PreTrainedTokenizerBase, head: Any, labels: LabelSpace | None,
+) -> Plan:  # fmt: skip
+    """The plan with the figures of every technique that fits corrected; the others stay as predicted."""
+    common = {
+        "base": str(facts.folder), "head": head, "pad_token_id": tokenizer.pad_token_id, "vocab_size": facts.vocab_size,
+        "has_types": "token_type_ids" in tokenizer.model_input_names,
+        "labels": labels.as_dict() if labels else None, "device": plan.subject.machine.device,
+        "precision": plan.subject.precision, "learned_fraction": plan.subject.workload.learned_fraction,
+    }  # fmt: skip
+    rows, notes = [], list(plan.notes)
+    for row, technique, config in zip(plan.rows, techniques, configs, strict=True):
+        if not row.fits:
+            rows.append(row)
+            continue
+        try:
+            rows.append(measure_row(row, plan.subject, technique, config, common))
+        except subprocess.CalledProcessError as error:
+            rows.append(row)
+            notes.append(describe_failure(technique.name, error))
+    return replace(plan, rows=rows, notes=notes)
+
+
+def measure_row(
+    row: PlanRow, subject: Subject, technique: Technique, config: RunConfig, common: dict[str, Any]
+) -> PlanRow:
+    """One row, corrected."""
+    shapes = choose_shapes(subject.workload, config)
+    found = run_steps(technique, config, shapes, common)
+    measured = [Measurement(shape, **each) for shape, each in zip(shapes, found, strict=True)]
+    predicted = [predict_shape(subject, technique, config, shape) for shape in shapes]
+    costs = correct(row.costs, predicted, measured)
+    available = subject.machine.memory_bytes
+    if fits(costs, available):
+        return PlanRow(costs, True, None, is_measured=True)
+    return PlanRow(costs, False, find_remedy(subject, technique, config, available), is_measured=True)
+
+
+def choose_shapes(workload: Workload, config: RunConfig) -> list[Shape]:
+    """The largest pass of the run, and before it one of half the rows and half the tokens."""
+    rows = min(config.training.per_device_train_batch_size, workload.train_rows)
+    tokens = int(config.model.max_seq_length) if workload.is_packed else int(workload.lengths.max())
+    return [Shape(max(1, rows // 2), max(2, tokens // 2)), Shape(rows, tokens)]
+
+
+def predict_shape(subject: Subject, technique: Technique, config: RunConfig, shape: Shape) -> Costs:
+    """What a run of one such batch would cost."""
+    import numpy as np
+
+    workload = replace(
+        subject.workload, train_rows=shape.rows, validation_rows=0, test_rows=0, is_packed=False,
+        lengths=np.full(shape.rows, shape.tokens, np.int64),
+    )  # fmt: skip
+    training = config.training.model_copy(update={"per_device_train_batch_size": shape.rows})
+    return predict_costs(
+        replace(subject, workload=workload), technique, config.model_copy(update={"training": training})
+    )
+
+
+def run_steps(
+    technique: Technique, config: RunConfig, shapes: Sequence[Shape], common: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """What the process of `afina.pipeline.steps` prints."""
+    with tempfile.TemporaryDirectory(prefix="afina-") as folder:
+        job = {
+            **common, "technique": technique.name, "task": config.task, "config": config.model_dump(mode="json"),
+            "shapes": [(shape.rows, shape.tokens) for shape in shapes], "folder": folder,
+        }  # fmt: skip
+        path = Path(folder) / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "afina.pipeline.steps", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def describe_failure(technique: str, error: subprocess.CalledProcessError) -> str:
+    """Why a technique's steps weren't measured."""
+    if error.returncode < 0:
+        return (
+            f"{technique} was killed by signal {-error.returncode} while its steps were measured: likely out of memory"
+        )
+    lines = str(error.stderr).strip().splitlines() or ["no message"]
+    return f"the steps of {technique} could not be measured: {lines[-1][:200]}"

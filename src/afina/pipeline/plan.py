@@ -1,0 +1,149 @@
+"""What each technique would cost: data and model opened, a sample of rows tokenised, no weight read."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.config.resolve import Facts, resolve_config
+from afina.config.run import RunConfig
+from afina.data.conversations import Conversations
+from afina.errors import ConfigError
+from afina.models.gguf import convert_gguf, outline_gguf
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import TOKENS_AT_ONCE, resolve_hardware
+from afina.pipeline.sampling import read_rows, sample_lengths
+from afina.pipeline.source import Opened, name_model, open_source
+from afina.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from afina.advice.costs import Subject
+    from afina.advice.machine import Machine
+    from afina.advice.plan import Plan, PlanRow
+    from afina.techniques.base import Technique
+
+ORDER = ("full", "feature-extraction", "lora", "qlora")
+
+
+def plan_run(config: RunConfig, source: Any, *, device: str | None, device_memory: str | None, measure: bool) -> Plan:
+    """The plan for this machine, or for one that is described.
+
+    Args:
+        device: cpu, cuda or a known GPU; None for what this machine has.
+        device_memory: its size with a unit; None for what is free or known.
+        measure: whether to take a few real steps.
+
+    Raises:
+        UserError: if the data, the model or the description of the machine can't be used.
+    """
+    described = describe(device, device_memory)
+    if measure and described:
+        raise ConfigError(
+            "steps can be measured on this machine only", found="--measure with --device or --device-memory",
+            remedy="leave one of them out",
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="afina-") as work:
+        folder = RunFolder(Path(work))
+
+        def convert(path: Path, cache: Path) -> Path:
+            return convert_gguf(path, cache) if measure else outline_gguf(path, cache, folder.path / "model")
+
+        opened = open_source(config, folder, source, Narrator(), convert)
+        return make_plan(config, folder, opened, described, measure)
+
+
+def describe(device: str | None, memory: str | None) -> Machine | None:
+    """The machine that the flags describe; None without flags. Memory alone is that of a machine like this one."""
+    from afina.advice.machine import describe_machine
+
+    if device is None and memory is None:
+        return None
+    return describe_machine(device or find_device(), memory)
+
+
+def find_device() -> str:
+    """What this machine would compute on."""
+    from afina.training.precision import choose_device
+
+    return str(choose_device("auto").value)
+
+
+def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: Machine | None, measure: bool) -> Plan:
+    """The plan for data and model that are open."""
+    rows, task = read_rows(config, opened)
+    config, precision = choose_hardware(config, described)
+    sizes = Facts(len(rows.parts["train"]), opened.facts.hidden_size, opened.facts.max_positions)
+    config = config.model_copy(update={"task": task})
+    resolved, _ = resolve_config(config, sizes)
+
+    from afina.advice.machine import find_machine
+    from afina.advice.plan import Plan
+    from afina.models.load import load_tokenizer
+    from afina.pipeline.costs import add_resident, make_subject
+    from afina.tasks.registry import make_task
+
+    tokenizer = load_tokenizer(opened.base)
+    device = described.device if described else str(config.training.device)
+    workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
+    labels = None if isinstance(rows, Conversations) else rows.labels
+    head = None if labels is None else make_task(task, labels).head_shape().as_config()
+    machine = described or add_resident(find_machine(device, precision))
+    subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
+    techniques = list_techniques(task) if config.technique == "auto" else choose_technique(config.technique, task)
+    configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]
+    planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
+    plan = Plan(subject, planned, name_model(str(config.model.reference)), [])
+    if not measure:
+        return plan
+    from afina.pipeline.measure import measure_plan
+
+    return measure_plan(plan, techniques, configs, opened.facts, tokenizer, head, labels)
+
+
+def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunConfig, str]:
+    """The description with device and number format of the machine, and the latter."""
+    if described is None or described.device == "cpu":
+        config, _, precision = resolve_hardware(config, Narrator())
+        return config, precision
+    wanted = config.training.precision
+    precision = "bf16" if wanted == "auto" else wanted
+    evaluation = config.evaluation
+    if evaluation.eval_tokens_per_batch == "auto":
+        evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[described.device]})
+    return config.model_copy(update={"evaluation": evaluation}), precision
+
+
+def list_techniques(task: str) -> list[Technique]:
+    """Those that can learn the task, in the order of the table."""
+    from afina.techniques.registry import TECHNIQUES, make_technique
+
+    names = sorted(TECHNIQUES, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    return [technique for technique in map(make_technique, names) if task in technique.tasks]
+
+
+def choose_technique(name: str, task: str) -> list[Technique]:
+    """The one that was asked for.
+
+    Raises:
+        ConfigError: if it can't learn the task.
+    """
+    from afina.techniques.base import check_pair
+    from afina.techniques.registry import make_technique
+
+    technique = make_technique(name)
+    check_pair(technique, task)
+    return [technique]
+
+
+def plan_technique(subject: Subject, technique: Technique, config: RunConfig) -> PlanRow:
+    """One row of the plan."""
+    from afina.advice.costs import predict_costs
+    from afina.advice.fitting import find_remedy, fits
+    from afina.advice.plan import PlanRow
+
+    costs = predict_costs(subject, technique, config)
+    available = subject.machine.memory_bytes
+    if fits(costs, available):
+        return PlanRow(costs, True, None)
+    return PlanRow(costs, False, find_remedy(subject, technique, config, available))

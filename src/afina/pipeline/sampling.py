@@ -1,0 +1,91 @@
+"""How long rows are in tokens, from a sample of them: enough to know what a run would cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afina.config.run import RunConfig
+from afina.data.batches import Indices
+from afina.data.conversations import Conversations
+from afina.data.examples import Examples, load_examples
+from afina.errors import DataError
+from afina.models.inspect import ModelFacts
+from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, refuse_empty
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import check_vocabulary
+from afina.pipeline.source import GENERATION, Opened
+from afina.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from afina.advice.costs import Workload
+
+SAMPLED_ROWS = 2000
+
+
+def read_rows(config: RunConfig, opened: Opened) -> tuple[Examples | Conversations, str]:
+    """The rows, checked and split, and the task.
+
+    Raises:
+        DataError: if they can't be used, with every problem.
+    """
+    if opened.is_generation:
+        return load_rows(config, opened), GENERATION
+    examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
+    return examples, examples.columns.task
+
+
+def sample_lengths(
+    rows: Examples | Conversations, config: RunConfig, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts,
+    folder: RunFolder, device: str,
+) -> Workload:  # fmt: skip
+    """Rows of each part, and the tokens of a sample of the training rows, cut as a run would cut them.
+
+    Raises:
+        DataError: if nothing is left to learn.
+        ModelError: if the tokenizer isn't the model's.
+    """
+    from afina.advice.costs import Workload
+
+    if isinstance(rows, Examples):
+        tokens = sample_texts(rows, config, tokenizer, folder)
+        check_vocabulary(tokens, facts)
+        return Workload.of_parts(rows.parts, tokens.lengths)
+    found = sample_conversations(rows, config, tokenizer, folder)
+    check_vocabulary(found.tokens, facts)
+    share = float(found.trained.mean())
+    return Workload.of_parts(rows.parts, found.tokens.lengths, share, expects_packing(config, device))
+
+
+def sample_texts(examples: Examples, config: RunConfig, tokenizer: PreTrainedTokenizerBase, folder: RunFolder) -> Any:
+    """Token arrays of sampled training rows with labels."""
+    from afina.data.encode import encode_texts
+
+    part = examples.parts["train"]
+    places = choose_places(len(part))
+    part = replace(part, indices=part.indices[places], labels=part.labels[places])
+    return encode_texts(tokenizer, part.texts(), int(config.model.max_seq_length), folder.work / "tokens")
+
+
+def sample_conversations(
+    conversations: Conversations, config: RunConfig, tokenizer: PreTrainedTokenizerBase, folder: RunFolder
+) -> Any:
+    """Sampled training rows of a language model; those that can't be used are left out, and `train` names them."""
+    from afina.data.encode_conversations import encode_conversations
+
+    part = conversations.parts["train"]
+    part = replace(part, indices=part.indices[choose_places(len(part))])
+    encoding = choose_encoding(config, conversations, tokenizer, Narrator())
+    found, tally = encode_conversations(part, tokenizer, encoding, folder.work / "tokens")
+    if not len(found):
+        raise DataError(problems=[refuse_empty("train", tally, encoding.max_seq_length)])
+    return found
+
+
+def choose_places(rows: int) -> Indices:
+    """Places of the sample among so many rows, evenly spread: files are often sorted."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(np.int64))

@@ -1,0 +1,142 @@
+"""A few real steps of one technique at given shapes: `python -m afina.pipeline.steps JOB`, which prints JSON.
+
+It runs in a process of its own, so that the peak of its memory is that of these steps, and the next technique finds the
+memory free again. The rows are made up; the model, the technique and the step are the run's own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from afina.config.run import RunConfig
+from afina.data.batches import Indices
+from afina.data.encode import TokenArrays
+from afina.data.encode_conversations import TrainedRows
+from afina.data.encoded import EncodedPart
+from afina.data.labels import LabelSpace
+from afina.models.features import extract_features
+from afina.tasks.base import Fit
+from afina.tasks.registry import make_task
+from afina.techniques.base import Setup
+from afina.techniques.registry import make_technique
+from afina.training.allocator import keep_freed_memory
+from afina.training.checkpoint import CheckpointStore
+from afina.training.loop import Session, start_accelerator, train_step
+from afina.training.memory import measure_peak_memory_bytes, reset_peak_memory
+from afina.training.next_tokens import NextTokens
+from afina.training.objective import LabelledRows, Objective
+from afina.training.optim import make_optimizer
+from afina.training.signals import StopSignals
+
+STEPS = 3
+RATE = 1e-9
+
+
+def main() -> None:
+    """Do the job, print what was measured."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    sys.stdout.write(json.dumps(take_steps(job)))
+
+
+def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
+    """`peak_bytes` and `step_seconds` for each of the job's shapes, in their order."""
+    import sklearn.linear_model  # noqa: F401  # a run holds it, so its memory counts
+
+    config = RunConfig.model_validate(job["config"])
+    setup = Setup(Path(job["base"]), job["base"], job["head"], job["pad_token_id"], config, job["precision"])
+    technique = make_technique(job["technique"])
+    loaded = technique.load(setup)
+    model = technique.prepare(loaded, setup).to(job["device"])
+    found = []
+    with keep_freed_memory():
+        for rows, tokens in job["shapes"]:
+            reset_peaks(job["device"])
+            if technique.moves == "head":
+                seconds = time_features(loaded.model, job, rows, tokens)
+                technique.load(setup)  # as a run does at its end, for its proof; there it is the peak
+            else:
+                seconds = time_steps(model, setup, job, rows, tokens)
+            found.append({"peak_bytes": measure_peak_memory_bytes(job["device"]), "step_seconds": min(seconds[1:])})
+    return found
+
+
+def reset_peaks(device: str) -> None:
+    """Begin a new peak."""
+    reset_peak_memory()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def time_features(model: Any, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+    """Seconds of each pass over a batch without gradients."""
+    arrays = make_tokens(rows, tokens, job)
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        extract_features(
+            model, arrays, np.arange(rows), ("own",), pad_id=job["pad_token_id"], tokens_per_batch=rows * tokens,
+            device=job["device"], precision=job["precision"],
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+    """Seconds of each optimizer step of one batch, so small that nothing is learned."""
+    training = setup.config.training
+    session = Session(
+        model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),
+        make_objective(job, rows, tokens), training, RATE, 1, 0, CheckpointStore(Path(job["folder"]), 1), StopSignals(),
+    )  # fmt: skip
+    window = [np.arange(rows)] * min(2, training.gradient_accumulation_steps)
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        train_step(session, window)
+        seconds.append((time.perf_counter() - began) / len(window) * training.gradient_accumulation_steps)
+    return seconds
+
+
+def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
+    """The run's objective over made-up rows."""
+    arrays, numbers = make_tokens(rows, tokens, job), np.arange(1, rows + 1)
+    if job["head"] is None:
+        marks = np.zeros(rows * tokens, np.uint8).reshape(rows, tokens)
+        marks[:, -max(1, int(tokens * job["learned_fraction"])) :] = 1
+        marks[:, 0] = 0
+        part = TrainedRows("made up", arrays, marks.ravel(), numbers)
+        return NextTokens(part, part, job["pad_token_id"], rows * tokens)
+    space = LabelSpace.from_dict(job["labels"])
+    made = EncodedPart("made up", arrays, make_labels(space, rows), numbers)
+    task = make_task(job["task"], space)
+    return LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
+
+
+def make_labels(space: LabelSpace, rows: int) -> Any:
+    """Labels of the right kind, all alike."""
+    if space.kind == "regression":
+        return np.zeros(rows, np.float32)
+    if space.kind == "multilabel":
+        return np.zeros((rows, len(space.names)), np.uint8)
+    return np.zeros(rows, np.int64)
+
+
+def make_tokens(rows: int, tokens: int, job: dict[str, Any]) -> TokenArrays:
+    """Rows of random tokens; which ones they are changes neither memory nor time."""
+    ids = np.random.default_rng(0).integers(0, job["vocab_size"], rows * tokens).astype(np.int32)
+    ids[ids == job["pad_token_id"]] = (job["pad_token_id"] + 1) % job["vocab_size"]
+    offsets: Indices = np.arange(0, rows * tokens + 1, tokens, dtype=np.int64)
+    types = np.zeros(rows * tokens, np.uint8) if job["has_types"] else None
+    return TokenArrays(ids, offsets, types, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

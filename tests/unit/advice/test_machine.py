@@ -1,0 +1,101 @@
+"""Sizes with units, machines by flags, free memory and rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from afina.advice import machine
+from afina.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GB", 24 * 2**30), ("24 GiB", 24 * 2**30), ("1.5gb", 3 * 2**29), ("900MB", 900 * 2**20), (".5TB", 2**39)],
+)
+def test_a_size_has_a_unit(text: str, size: int) -> None:
+    assert machine.parse_size(text) == size
+
+
+def test_a_size_without_a_unit_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        machine.parse_size("24")
+    assert str(caught.value) == (
+        "'24' is not a size of memory\n"
+        "  found: a number without a unit\n"
+        "  expected: a number above 0 with a unit: MB or GB\n"
+        "  do: --device-memory 24GB"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "GB", "24XB", "-1GB", "0GB", "much", "1e9GB", "24Gb/s"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a size of memory"):
+        machine.parse_size(text)
+
+
+def test_a_known_gpu_brings_its_memory_and_rates() -> None:
+    found = machine.describe_machine("RTX-4090", None)
+    assert (found.device, found.memory_bytes, found.is_described) == ("cuda", 24 * 2**30, True)
+    assert found.rates is not None
+    assert machine.describe_machine("rtx-4090", "20GB").memory_bytes == 20 * 2**30
+
+
+def test_a_machine_that_is_only_described_has_no_rates() -> None:
+    assert machine.describe_machine("cuda", "8GB").rates is None
+
+
+def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'tpu' is no device that is known"):
+        machine.describe_machine("tpu", "16GB")
+
+
+def test_the_memory_of_a_device_must_be_said() -> None:
+    with pytest.raises(ConfigError) as caught:
+        machine.describe_machine("cuda", None)
+    assert str(caught.value) == ("how much memory the cuda device has isn't known\n  do: --device-memory 24GB")
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    monkeypatch.setattr(machine, "CGROUPS", ((str(limit), str(used)),))
+    free = machine.find_free_bytes("cpu")
+    assert free > 2**26
+    limit.write_text("50000000\n")
+    used.write_text("20000000\n")
+    assert machine.find_free_bytes("cpu") == 30_000_000
+    limit.write_text("max\n")
+    assert machine.find_free_bytes("cpu") > 2**26
+
+
+def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machine.measure_rates("cpu", "fp32")
+    assert found.products > 1e8
+    assert found.bandwidth > 1e7
+
+    def fail(*given: object) -> machine.Rates:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(machine, "benchmark", fail)
+    assert machine.measure_rates("cpu", "fp32") == found
+
+
+def test_a_damaged_cache_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = machine.Rates(1.0, 2.0)
+    monkeypatch.setattr(machine, "benchmark", lambda *given: rates)
+    assert machine.measure_rates("cpu", "fp32") == rates
+    (path,) = (machine.locate_cache() / "machines").iterdir()
+    path.write_text(json.dumps({"products": 1}))
+    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(3.0, 4.0))
+    assert machine.measure_rates("cpu", "fp32") == machine.Rates(3.0, 4.0)
+
+
+def test_old_rates_are_measured_again_and_the_faster_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the two times something else may have run beside."""
+    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(1.0, 4.0))
+    machine.measure_rates("cpu", "fp32")
+    monkeypatch.setattr(machine, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(3.0, 2.0))
+    assert machine.measure_rates("cpu", "fp32") == machine.Rates(3.0, 4.0)

@@ -1,0 +1,93 @@
+"""Memory in parts that add up, and what makes each of them grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from afina.techniques.registry import make_technique
+
+
+def predict(subject: Any, technique: str, config: Any) -> Any:
+    from afina.advice.costs import predict_costs
+
+    return predict_costs(subject, make_technique(technique), config)
+
+
+def test_parts_are_those_of_the_arithmetic(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    from afina.advice.memory import FIRST_PASS_BYTES, LIBRARIES_BYTES, TOKEN_BYTES
+
+    # So many rows at once that training, not the proof at the end, is the peak.
+    config = describe("full", gradient_accumulation_steps=2, per_device_train_batch_size=64)
+    subject = make_subject()
+    costs = predict(subject, "full", config)
+    memory = costs.memory
+    assert memory.weights >= 4 * costs.trainable
+    assert memory.gradients == 4 * costs.trainable
+    assert memory.optimizer == 8 * costs.trainable
+    assert memory.loss == 0
+    features = 64 * 32 * 4  # rows whose features the head is solved on
+    vocabulary, width = subject.blueprint.config.vocab_size, 32
+    largest = max(vocabulary, 128) * width * 4  # the table of token vectors or of positions
+    libraries = LIBRARIES_BYTES + TOKEN_BYTES * vocabulary
+    assert memory.overhead == libraries + FIRST_PASS_BYTES + features + largest
+    parts = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.loss, memory.overhead)
+    assert memory.total == sum(parts) == memory.needed
+
+
+def test_half_of_the_smaller_one_is_spared_where_gradients_arent_accumulated(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    one, several = (
+        predict(make_subject(), "full", describe("full", gradient_accumulation_steps=steps)).memory for steps in (1, 2)
+    )
+    assert one.activations > one.gradients
+    assert one.activations == several.activations
+    assert one.gradients == several.gradients // 2
+
+
+def test_activations_grow_with_rows_and_tokens(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    small = predict(make_subject(tokens=20), "full", describe("full", per_device_train_batch_size=4)).memory
+    rows = predict(make_subject(tokens=20), "full", describe("full", per_device_train_batch_size=8)).memory
+    tokens = predict(make_subject(tokens=40), "full", describe("full", per_device_train_batch_size=4)).memory
+    assert rows.activations == pytest.approx(2 * small.activations, rel=0.02)
+    assert tokens.activations > 2 * small.activations
+
+
+def test_frozen_features_need_no_gradients_but_a_second_model(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    memory = predict(make_subject(), "feature-extraction", describe("feature-extraction")).memory
+    assert memory.gradients == memory.optimizer == memory.loss == 0
+    assert memory.overhead > memory.weights
+
+
+def test_a_language_model_has_a_loss(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    subject = make_subject("llama", is_language_model=True)
+    full = predict(subject, "full", describe("full", True, per_device_train_batch_size=8)).memory
+    lora = predict(subject, "lora", describe("lora", True, per_device_train_batch_size=8)).memory
+    vocabulary, width = subject.blueprint.config.vocab_size, 32
+    assert full.loss - lora.loss == 4 * vocabulary * width  # the gradient of the head's weight
+
+
+def test_a_gpu_holds_no_libraries(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    on_cpu, on_gpu = (
+        predict(make_subject(device=device), "full", describe("full")).memory for device in ("cpu", "cuda")
+    )
+    assert on_gpu.overhead < on_cpu.overhead / 10
+    assert on_gpu.weights == on_cpu.weights
+
+
+def test_pages_of_the_models_file_are_resident_but_not_needed(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    """A tiny model's file is fp32: in fp32 what isn't quantised stays mapped, in bf16 it is copied."""
+    in_fp32 = predict(make_subject("llama", is_language_model=True), "qlora", describe("qlora", True)).memory
+    in_bf16 = predict(
+        make_subject("llama", is_language_model=True, precision="bf16"), "qlora", describe("qlora", True)
+    ).memory
+    assert in_fp32.mapped > 0
+    assert in_fp32.needed == in_fp32.total - in_fp32.mapped
+    assert in_bf16.mapped == 0
