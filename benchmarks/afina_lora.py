@@ -10,12 +10,14 @@ from typing import Any
 
 from afina.api import start
 from afina.config.load import load_config
+from equal_start import share_adapter_start
 from step_clock import SilentNarrator
 
 
 def main() -> None:
     """Train and print."""
     job = SimpleNamespace(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    share_adapter_start()
     flags: dict[str, Any] = {
         "technique": job.technique,
         "task": "text-generation",
@@ -24,6 +26,8 @@ def main() -> None:
         "model.max_seq_length": job.max_seq_length,
         "training.learning_rate": job.learning_rate,
         "training.num_train_epochs": 1,
+        "training.lr_scheduler_type": "constant",
+        "training.warmup_ratio": 0.0,
         "training.per_device_train_batch_size": job.batch_size,
         "training.early_stopping_patience": 0,
         "lora.target_modules": ["q_proj", "v_proj"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from equal_start import share_adapter_start
 from peers import make_trainer_clock
 
 Result = dict[str, Any]
@@ -39,7 +40,7 @@ def run_defaults(job: SimpleNamespace) -> Result:
 def run_best(job: SimpleNamespace) -> Result:
     """TRL's best flags. On a CPU it takes the very batches that afina takes, grouped by length; on a GPU it packs."""
     flags = {
-        "learning_rate": job.learning_rate, "warmup_steps": 0.1, "lr_scheduler_type": "linear", "weight_decay": 0.01,
+        "learning_rate": job.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.01,
         "max_grad_norm": 1.0, "bf16": job.bf16, "gradient_checkpointing": False, "optim": "adamw_torch_fused",
         "dataloader_num_workers": 0, "save_strategy": "no", "max_length": job.max_seq_length,
     }  # fmt: skip
@@ -64,6 +65,7 @@ def run_trl(
     lora_dropout: float,
 ) -> Result:  # fmt: skip
     """Train; losses and seconds of each step."""
+    share_adapter_start()
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer

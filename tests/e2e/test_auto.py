@@ -12,8 +12,10 @@ import pytest
 import afina
 from afina.advice import choose
 from afina.pipeline import choosing
+from afina.pipeline.costs import Fitting
+from afina.pipeline.language import choosing as language_choosing
 from afina.pipeline.learned import Learned
-from afina.testing.data import make_rows
+from afina.testing.data import make_conversations, make_rows
 
 SETTINGS: dict[str, Any] = {
     "num_train_epochs": 1, "bootstrap_resamples": 0, "baselines": False, "precision": "fp32", "verbose": False,
@@ -114,3 +116,20 @@ def test_the_better_model_on_the_validation_rows_is_kept(
     result = find_reason(run, "result")
     assert result["value"] == run.technique
     assert "validation rows" in result["reason"]
+
+
+def test_a_language_model_gets_an_adapter_while_the_tokens_are_few(
+    tiny_models: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "generation_samples": 0, "general_text": False}
+    rows = make_conversations("completion", 24)
+    run = afina.fit(tiny_models("llama"), rows, output=tmp_path / "run", **settings)
+    assert run.technique == "lora"
+    reason = find_reason(run, "technique")
+    assert "tokens to learn" in reason["reason"]
+    assert any(each.endswith("for all weights: full") for each in reason["otherwise"])
+    monkeypatch.setattr(choose, "LARGE_PARAMETERS", 10**12)
+    monkeypatch.setattr(language_choosing, "find_fitting", lambda configs, *_: dict.fromkeys(configs, Fitting(True, 1)))
+    full = afina.fit(tiny_models("llama"), rows, output=tmp_path / "full", **settings)
+    assert full.technique == "full"
+    assert find_reason(full, "training.learning_rate")["value"] < find_reason(run, "training.learning_rate")["value"]

@@ -13,17 +13,20 @@ from afina.advice.choose import Choice, choose_technique
 from afina.advice.evidence import gather_evidence
 from afina.config.load import dump_config
 from afina.config.reason import Reason
+from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
+from afina.pipeline.costs import find_fitting
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import AUTO, FIRST_LOOK, Prepared, change_technique, keep
+from afina.pipeline.prepare import AUTO, FIRST_LOOK, Prepared, change_technique, describe_workload, keep
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.seed import seed_torch
 
 CHOICE = "choice.json"
+MOVING = ("full", "lora", "qlora")
 
 
 def is_open(config: RunConfig, folder: RunFolder) -> bool:
@@ -83,7 +86,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
             found.features["train"], first.examples.parts["train"].joined_texts(),
             pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
         )  # fmt: skip
-        choice = choose_technique(evidence, first.facts.parameters, find_fitting(first))
+        choice = choose_technique(evidence, first.facts.parameters, list_fitting(first))
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
     chosen = {**choice.as_dict(), "evidence": evidence.as_dict(), "kept": settle_at_once(choice)}
     folder.write_json(CHOICE, chosen)
@@ -99,18 +102,19 @@ def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]
     """The technique whose model is better on the validation rows, and the scores that say so."""
     task, labels = second.task, second.parts["validation"].labels
     plain = replace(found.fit, target_mean=0.0, target_scale=1.0)
-    scores = {
-        second.technique.name: task.score(trained.logits["validation"], labels, trained.fit),
+    scores = {  # of equals the first one is taken: the head, which costs less
         FIRST_LOOK: task.score(found.solution.head.logits(found.features["validation"]), labels, plain),
+        second.technique.name: task.score(trained.logits["validation"], labels, trained.fit),
     }
     best = max(scores, key=lambda name: task.rank(scores[name]))
     shown = ", ".join(f"{name} {each[task.primary_metric]:.4f}" for name, each in scores.items())
     return best, f"better {task.primary_metric} on {len(labels):,} validation rows ({shown})"
 
 
-def find_fitting(first: Prepared) -> dict[str, bool]:
-    """Whether each technique fits into the memory of this machine."""
-    import psutil
-
-    parameters, available = first.facts.parameters, psutil.virtual_memory().available
-    return {name: parameters * size < available for name, size in {"full": 18, "lora": 5, "qlora": 2}.items()}
+def list_fitting(first: Prepared) -> dict[str, bool]:
+    """Whether each technique that moves a backbone fits into the memory of this machine."""
+    facts = first.facts
+    sizes = Facts(len(first.parts["train"]), facts.hidden_size, facts.max_positions)
+    configs = {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in MOVING}
+    found = find_fitting(configs, first.setup, facts, describe_workload(first.parts), first.device)
+    return {name: each.fits for name, each in found.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.run import RunConfig
@@ -43,6 +44,40 @@ def expect_costs(
         if setup.config.training.check_memory and not fits(costs, machine.memory_bytes):
             raise refuse(subject, technique, setup.config, costs)
     return costs
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Whether one technique fits this machine."""
+
+    fits: bool
+    trainable: int | None
+    """Parameters that move; None if the model can't be counted."""
+
+
+def find_fitting(
+    configs: Mapping[str, RunConfig], setup: Setup, facts: ModelFacts, workload: Workload, device: str
+) -> dict[str, Fitting]:
+    """Whether each technique fits, by its resolved description; a model that can't be counted is taken to fit."""
+    from afina.advice.costs import predict_costs
+    from afina.advice.fitting import fits
+    from afina.advice.machine import find_machine
+    from afina.techniques.registry import make_technique
+
+    machine = add_resident(find_machine(device, setup.precision))
+    found = {}
+    for name, config in configs.items():
+        try:
+            subject = make_subject(config, facts, setup.head, setup.pad_token_id, workload, machine, setup.precision)
+            costs = allow_for_resident(predict_costs(subject, make_technique(name), config), device, facts.vocab_size)
+        except AfinaError:
+            raise
+        except Exception:  # as in `expect_costs`, which says so when the run starts
+            found[name] = Fitting(True, None)
+            continue
+        is_checked = config.training.check_memory
+        found[name] = Fitting(not is_checked or fits(costs, machine.memory_bytes), costs.trainable)
+    return found
 
 
 def make_subject(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import Facts
 from afina.config.run import RunConfig
 from afina.data.chat_template import choose_template
 from afina.data.conversations import ConversationPart, Conversations, load_conversations
@@ -19,11 +19,13 @@ from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
+from afina.pipeline.language.choosing import FIRST_GUESS, resolve, settle_technique
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
-    check_disk,
+    AUTO,
     check_vocabulary,
     describe_reference,
+    find_technique,
     keep_files,
     list_parts,
     name_scored_part,
@@ -91,21 +93,18 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         narrator.note(note)
     subject = view_conversations(conversations.parts.values(), conversations.columns)
     findings = examine_rows(subject, config, narrator)
-    config = config.model_copy(update={"task": GENERATION})
     facts = opened.facts
+    given, device, precision = resolve_hardware(config.model_copy(update={"task": GENERATION}), narrator)
+    is_open = given.technique == AUTO
     sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
-    config, reasons = resolve_config(config, sizes)
-    config, device, precision = resolve_hardware(config, narrator)
+    config, reasons = resolve(given, FIRST_GUESS if is_open else str(given.technique), sizes)
     for reason in reasons:
-        narrator.explain(reason)
+        if not is_open or reason.setting == "model.max_seq_length":  # the others wait for the technique
+            narrator.explain(reason)
 
     from afina.models.load import load_tokenizer
-    from afina.techniques.base import check_pair
-    from afina.techniques.registry import make_technique
 
-    technique = make_technique(str(config.technique))
-    check_pair(technique, GENERATION)
-    check_disk(technique, facts, config, folder)
+    technique = find_technique(config, GENERATION, facts, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         encoding = choose_encoding(config, conversations, tokenizer, narrator)
@@ -117,7 +116,12 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
             narrator.note(note)
     reference = describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
-    costs = expect_costs(technique, setup, facts, describe_workload(parts, config, device), device, narrator)
+    workload = describe_workload(parts, config, device)
+    if is_open:
+        learned = count_tokens(parts["train"])["trained"]
+        config = settle_technique(given, setup, facts, sizes, workload, learned, narrator)
+        technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
+    costs = expect_costs(technique, setup, facts, workload, device, narrator)
     prepared = PreparedLanguage(
         folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device,
         costs,

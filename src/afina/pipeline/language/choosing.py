@@ -1,0 +1,56 @@
+"""The technique of a language model, chosen from the tokens to learn and from what fits into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from afina.config.reason import Reason
+from afina.config.resolve import Facts, resolve_config
+from afina.config.run import RunConfig
+from afina.models.inspect import ModelFacts
+from afina.pipeline.costs import find_fitting
+from afina.pipeline.narrator import Narrator
+from afina.techniques.base import Setup
+
+if TYPE_CHECKING:
+    from afina.advice.costs import Workload
+
+# Adapters are the usual first guess, and what decides the length of rows doesn't depend on the technique.
+FIRST_GUESS = "lora"
+CANDIDATES = ("full", "lora", "qlora")
+
+
+def settle_technique(
+    given: RunConfig, setup: Setup, facts: ModelFacts, sizes: Facts, workload: Workload, learned_tokens: int,
+    narrator: Narrator,
+) -> RunConfig:  # fmt: skip
+    """The description with a technique and with all that depends on it.
+
+    Args:
+        given: the description before `auto` was resolved, but for the hardware.
+        learned_tokens: of the training part.
+    """
+    from afina.advice.choose import choose_language_technique
+
+    configs = {name: resolve(given, name, sizes)[0] for name in CANDIDATES}
+    device = str(given.training.device)
+    with narrator.stage("choose"):
+        found = find_fitting(configs, setup, facts, workload, device)
+        adapter = found["lora"].trainable or facts.parameters // 100
+        choice = choose_language_technique(
+            learned_tokens, adapter, facts.parameters, {name: each.fits for name, each in found.items()}
+        )
+    # Where nothing fits, the smallest is tried, so that the refusal says what would make it fit.
+    name = choice.technique if choice else "qlora"
+    if choice:
+        narrator.explain(Reason("technique", name, choice.reason, choice.otherwise))
+    config, reasons = resolve(given, name, sizes)
+    for reason in reasons:
+        if reason.setting != "model.max_seq_length":  # told before
+            narrator.explain(reason)
+    return config
+
+
+def resolve(given: RunConfig, technique: str, sizes: Facts) -> tuple[RunConfig, list[Reason]]:
+    """The description for one technique."""
+    return resolve_config(given.model_copy(update={"technique": technique}), sizes)
