@@ -35,7 +35,7 @@ class Choice:
 
     def as_dict(self) -> dict[str, Any]:
         """For reasons.json."""
-        return asdict(self)
+        return {**asdict(self), "otherwise": list(self.otherwise)}
 
 
 def choose_technique(evidence: Evidence, parameters: int, fits: Mapping[str, bool]) -> Choice:
@@ -120,3 +120,22 @@ def choose_language_technique(
     if fits.get("qlora"):
         return Choice("qlora", f"{room}; only a base in 4 bits fits into memory", ("more memory: lora",))
     return None
+
+
+def guess_technique(
+    rows: int, learned_tokens: int, adapter_parameters: int, parameters: int, fits: Mapping[str, bool]
+) -> Choice | None:
+    """The prior, before anything is computed: what to begin with; None if nothing fits.
+
+    Args:
+        rows: training rows.
+        learned_tokens: in the training rows of a language model; 0 for rows with labels.
+    """
+    if learned_tokens:
+        return choose_language_technique(learned_tokens, adapter_parameters, parameters, fits)
+    moving = choose_moving(parameters, fits)
+    if rows < FEWEST_ROWS or moving is None:
+        why = f"{rows} rows are few" if rows < FEWEST_ROWS else "nothing else fits into memory"
+        return Choice("feature-extraction", why) if fits.get("feature-extraction") else None
+    look = "afina train without --technique solves a head first, and moves the backbone only where that may pay"
+    return Choice(moving.technique, f"{rows:,} rows, and {moving.reason}; {look}", moving.otherwise)

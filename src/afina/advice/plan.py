@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from afina.advice.choose import Choice, guess_technique
 from afina.advice.costs import Costs, Subject, as_dict
 from afina.advice.fitting import USABLE, Remedy
 from afina.advice.machine import Machine
@@ -61,6 +62,7 @@ class Plan:
                 "tokens_mean": float(workload.lengths.mean()), "tokens_longest": int(workload.lengths.max()),
             },
             "techniques": [row.as_dict() for row in self.rows],
+            "first_guess": self.first_guess.as_dict() if self.first_guess else None,
             "notes": list(self.notes),
         }  # fmt: skip
 
@@ -71,7 +73,24 @@ class Plan:
         for row in cells:
             padded = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join([*lines, *self.describe_remedies(), *self.notes])
+        return "\n".join([*lines, *self.describe_remedies(), *self.describe_guess(), *self.notes])
+
+    @property
+    def first_guess(self) -> Choice | None:
+        """The technique to begin with; None where one was asked for, or none fits."""
+        if len(self.rows) < 2:
+            return None
+        workload, by_name = self.subject.workload, {row.costs.technique: row for row in self.rows}
+        learned = int(workload.lengths.mean() * workload.train_rows * workload.learned_fraction)
+        return guess_technique(
+            workload.train_rows, learned, by_name["lora"].costs.trainable, self.rows[0].costs.parameters,
+            {name: row.fits for name, row in by_name.items()},
+        )  # fmt: skip
+
+    def describe_guess(self) -> list[str]:
+        """One line on what to begin with."""
+        guess = self.first_guess
+        return [f"first guess: {guess.technique}: {guess.reason}"] if guess else []
 
     def describe_rows(self) -> str:
         """One line on model and data."""

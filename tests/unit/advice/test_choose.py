@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from afina.advice.choose import FEWEST_ROWS, LARGE_PARAMETERS, choose_language_technique, choose_technique
+from afina.advice.choose import (
+    FEWEST_ROWS,
+    LARGE_PARAMETERS,
+    choose_language_technique,
+    choose_technique,
+    guess_technique,
+)
 from afina.advice.evidence import Evidence
 
 ALL_FIT = {"full": True, "lora": True, "qlora": True}
@@ -71,3 +77,16 @@ def test_the_choice_for_a_language_model(
     choice = choose_language_technique(tokens, 10**6, parameters, fits)
     assert (choice.technique if choice else None) == technique
     assert choice is None or f"{tokens:,} tokens to learn" in choice.reason
+
+
+def test_the_prior_before_anything_is_computed() -> None:
+    few = guess_technique(FEWEST_ROWS - 1, 0, 10**5, 10**8, {**ALL_FIT, "feature-extraction": True})
+    many = guess_technique(FEWEST_ROWS, 0, 10**5, 10**8, {**ALL_FIT, "feature-extraction": True})
+    chats = guess_technique(50, 5000, 10**6, 10**8, ALL_FIT)
+    assert few is not None
+    assert many is not None
+    assert chats is not None
+    assert (few.technique, many.technique, chats.technique) == ("feature-extraction", "full", "lora")
+    assert few.reason == "199 rows are few"
+    assert "moves the backbone only where that may pay" in many.reason
+    assert guess_technique(10, 0, 10**5, 10**8, {}) is None

@@ -28,6 +28,8 @@ QUICK: dict[str, Any] = {
 def test_labelled_rows_are_planned_for_four_techniques(tiny_models: Callable[[str], Path]) -> None:
     found = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), precision="fp32")
     plan = found.to_dict()
+    assert plan["first_guess"]["technique"] == "feature-extraction"
+    assert "first guess: feature-extraction" in str(found)
     assert json.loads(json.dumps(plan)) == plan
     assert [row["technique"] for row in plan["techniques"]] == ["full", "feature-extraction", "lora", "qlora"]
     for row in plan["techniques"]:
@@ -45,6 +47,8 @@ def test_labelled_rows_are_planned_for_four_techniques(tiny_models: Callable[[st
 
 def test_a_language_model_is_planned_for_three(tiny_models: Callable[[str], Path]) -> None:
     plan = afina.plan(make_conversations("messages", 24), tiny_models("llama"), chat_template="chatml").to_dict()
+    assert plan["first_guess"]["technique"] == "lora"
+    assert "tokens to learn" in plan["first_guess"]["reason"]
     assert [row["technique"] for row in plan["techniques"]] == ["full", "lora", "qlora"]
     assert all(row["memory_bytes"]["loss"] > 0 for row in plan["techniques"])
 
@@ -122,6 +126,7 @@ def test_measured_steps_correct_the_plan(technique: str, tiny_models: Callable[[
     rows = make_rows("multiclass", 40)
     plan = afina.plan(rows, tiny_models("bert"), technique=technique, measure=True, precision="fp32")
     (row,) = plan.to_dict()["techniques"]
+    assert plan.to_dict()["first_guess"] is None
     assert row["measured"] is True, plan.notes
     assert row["step_seconds"] > 0
     assert 2**27 < row["memory_bytes"]["total"] < 2**31
