@@ -23,7 +23,7 @@ def check(
     html: str | None = option("FILE", "Write the report as one page."),
     show_mask: int = typer.Option(0, min=0, metavar="N", help="Conversations to show, learned tokens marked."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
-    chat_template_kwargs: str | None = option("MAPPING", "Its arguments, such as '{enable_thinking: false}'."),
+    chat_template_kwargs: str | None = option("MAPPING", "Its arguments: a mapping such as {key: value}."),
     max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,

@@ -30,7 +30,7 @@ def train(
     prompt_column: str | None = option("NAME", "Column of what is asked; guessed."),
     completion_column: str | None = option("NAME", "Column of the answer; guessed."),
     chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
-    chat_template_kwargs: str | None = option("MAPPING", "Its arguments, such as '{enable_thinking: false}'."),
+    chat_template_kwargs: str | None = option("MAPPING", "Its arguments: a mapping such as {key: value}."),
     class_weight: str | None = option("NAME", "Weight of rare classes: none or balanced."),
     r: str | None = option("N", "Rank of LoRA's matrices: a whole number above 0."),
     lora_alpha: str | None = option("SCALE", "Scale of LoRA's update: a number above 0."),

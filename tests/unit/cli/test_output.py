@@ -41,7 +41,7 @@ def test_the_main_score_stands_first() -> None:
 def make_report(kind: str) -> dict[str, Any]:
     baseline = {"metrics": {"test/loss": 2.0}, "intervals": {}, "seconds": None, "note": ""}
     return {
-        "kind": kind, "run": "runs/x", "technique": "lora", "primary_metric": "loss", "intervals": {},
+        "kind": kind, "scored": "test", "run": "runs/x", "technique": "lora", "primary_metric": "loss", "intervals": {},
         "metrics": {"test/loss": 1.0, "test/perplexity": 2.7}, "baselines": {"untouched model": baseline},
         "rows": {"parts": {"test": 9}}, "duration_seconds": 3.0, "peak_memory_bytes": 2**30,
         "load": {"layout": "peft", "why": "small"},

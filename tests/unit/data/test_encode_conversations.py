@@ -18,7 +18,7 @@ def encode(family: str, rows: list[dict[str, Any]], folder: Path, **changes: Any
     """The rows as the training part, with what the tally says, and the tokenizer."""
     tables = read_parts(rows, folder)
     columns, places = choose_conversation_columns(tables), np.arange(len(rows))
-    part = ConversationPart("train", tables["all"], columns, places, places)
+    part = ConversationPart("train", tables["all"], columns, places, places, places)
     tokenizer = build_chat_tokenizer(family)
     encoding = Encoding(**{"has_template": True, "train_on": "assistant", "max_seq_length": 100, **changes})
     return *encode_conversations(part, tokenizer, encoding, folder / "tokens"), tokenizer

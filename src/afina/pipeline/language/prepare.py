@@ -196,6 +196,8 @@ def encode_parts(
     if problems and config.data.on_bad_rows == "fail":
         raise DataError(problems=problems)
     empty = [name for name, rows in parts.items() if not len(rows)]
+    if empty and problems and not any(tallies[name].untrained for name in empty):
+        raise DataError(problems=problems)  # said once, though the rows are divided into parts
     if empty:
         raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
