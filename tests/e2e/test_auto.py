@@ -81,7 +81,14 @@ def test_a_moved_backbone_that_is_no_better_gives_way_to_the_head(
     assert run.technique == "feature-extraction"
     assert run.report["settings"]["technique"] == "feature-extraction"
     assert "technique: feature-extraction" in (run.path / "config.yaml").read_text()
+    assert run.report["prediction"] is None, "what was predicted for the head alone isn't what was measured"
+    assert "seconds and memory are those of both, the head and full" in run.report["notes"]
     assert len(run.predict(["some words", "and others"])) == 2
+
+
+def test_settings_that_the_chosen_technique_does_not_read_are_said(fit: Callable[..., afina.Run]) -> None:
+    notes = fit(lora={"r": 4}).report["notes"]
+    assert "lora.r: not read by feature-extraction; --technique lora reads them" in notes
 
 
 def test_a_run_that_is_stopped_goes_on_with_its_choice(

@@ -158,11 +158,15 @@ def predict_from_words(texts: Sequence[str], problem: probe.Problem, train: Indi
     """Logits (N, C) of word counts and a linear model for the held-out rows."""
     kind: Kind = problem.kind  # type: ignore[assignment]
     held_texts, train_texts = ([texts[row] for row in rows] for rows in (held, train))
-    values = fit_linear(kind, train_texts, problem.labels[train], held_texts, problem.outputs, problem.seed).values
+    said = fit_linear(kind, train_texts, problem.labels[train], held_texts, problem.outputs, problem.seed)
     if problem.kind == "regression":
-        return values.astype(np.float32).reshape(-1, 1)
-    clipped_NC = np.clip(values, 1e-7, 1 - 1e-7)
-    odds_NC = np.log(clipped_NC) - (np.log1p(-clipped_NC) if problem.kind == "multilabel" else 0.0)
+        return said.values.astype(np.float32).reshape(-1, 1)
+    clipped_NC = np.clip(said.values, 1e-7, 1 - 1e-7)
+    if problem.kind == "multiclass":
+        return np.log(clipped_NC).astype(np.float32)
+    # Odds against the label's own threshold, so that 0 is where it begins to be given.
+    thresholds_C = np.clip(said.thresholds if said.thresholds is not None else DEFAULT_THRESHOLD, 1e-7, 1 - 1e-7)
+    odds_NC = np.log(clipped_NC / (1 - clipped_NC)) - np.log(thresholds_C / (1 - thresholds_C))
     return odds_NC.astype(np.float32)
 
 

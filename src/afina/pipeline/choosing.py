@@ -11,7 +11,7 @@ from typing import Any
 
 from afina.advice.choose import Choice, choose_technique
 from afina.advice.evidence import gather_evidence
-from afina.config.load import dump_config
+from afina.config.load import READ_BY, dump_config
 from afina.config.reason import Reason
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
@@ -26,6 +26,8 @@ from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.seed import seed_torch
 
 CHOICE = "choice.json"
+# Standard error of a share near 0.8, times the root of the rows.
+SHARE_ERROR = 0.4
 MOVING = ("full", "lora", "qlora")
 
 
@@ -39,18 +41,36 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     first = prepared if prepared.technique.name == FIRST_LOOK else change_technique(prepared, FIRST_LOOK, narrator)
     found = look(first, narrator)
     chosen = recall_choice(first, found, narrator)
+    settled = first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], narrator)
+    tell_unread(settled, narrator)
+    keep(settled)
+    narrator.say(f"run: {first.folder.path}")
     if chosen["kept"] != FIRST_LOOK:
-        second = prepared if prepared.technique.name == chosen["technique"] else None
-        second = second or change_technique(first, chosen["technique"], narrator)
-        keep(second)
-        trained = learn(second, narrator)
-        chosen["kept"], reason = compare(second, trained, found)
+        trained = learn(settled, narrator)
+        chosen["kept"], reason = compare(settled, trained, found)
         narrator.explain(Reason("result", chosen["kept"], reason))
         if chosen["kept"] != FIRST_LOOK:
-            return second, replace(trained, choice=chosen)
+            return settled, replace(trained, choice=chosen)
+        narrator.note(f"seconds and memory are those of both, the head and {settled.technique.name}")
         first.folder.write_json(CHOICE, chosen)
-    first.folder.write_text("config.yaml", dump_config(first.config)) if first.folder.config.exists() else keep(first)
+        first.folder.write_text("config.yaml", dump_config(first.config))
+        # What was predicted for the head alone is not what was measured.
+        first = replace(first, costs=None)
     return first, replace(take_probe(first, found, narrator), choice=chosen)
+
+
+def settle(prepared: Prepared, first: Prepared, technique: str, narrator: Narrator) -> Prepared:
+    """The run by the chosen technique; a resumed one is prepared for it already."""
+    return prepared if prepared.technique.name == technique else change_technique(first, technique, narrator)
+
+
+def tell_unread(settled: Prepared, narrator: Narrator) -> None:
+    """Say which of the user's settings the chosen technique doesn't read."""
+    for section, techniques in READ_BY.items():
+        names = getattr(settled.given, section).model_fields_set
+        if names and settled.technique.name not in techniques:
+            shown = ", ".join(f"{section}.{name}" for name in sorted(names))
+            narrator.note(f"{shown}: not read by {settled.technique.name}; --technique {techniques[0]} reads them")
 
 
 def look(first: Prepared, narrator: Narrator) -> Probe:
@@ -108,7 +128,10 @@ def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]
     }
     best = max(scores, key=lambda name: task.rank(scores[name]))
     shown = ", ".join(f"{name} {each[task.primary_metric]:.4f}" for name, each in scores.items())
-    return best, f"better {task.primary_metric} on {len(labels):,} validation rows ({shown})"
+    why = f"the best {task.primary_metric} on {len(labels):,} validation rows ({shown})"
+    if task.labels.kind != "regression":
+        why += f"; on so many rows chance moves such a share by about {SHARE_ERROR / len(labels) ** 0.5:.2f}"
+    return best, why
 
 
 def list_fitting(first: Prepared) -> dict[str, bool]:

@@ -68,7 +68,6 @@ def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, na
     from afina.pipeline.prepare import prepare_run
 
     prepared = prepare_run(config, folder, opened, narrator)
-    narrator.say(f"run: {folder.path}")
     from afina.pipeline.choosing import is_open, learn_by_choice
     from afina.pipeline.finish import finish_run
     from afina.pipeline.learn import learn
@@ -76,6 +75,7 @@ def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, na
     if is_open(config, folder):
         prepared, learned = learn_by_choice(prepared, narrator)
     else:
+        narrator.say(f"run: {folder.path}")
         learned = learn(prepared, narrator)
     finish_run(prepared, learned, narrator)
 

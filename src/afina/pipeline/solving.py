@@ -132,4 +132,6 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator:
     with narrator.stage("solve"):
         solution = probe.solve({"own": own_NH}, problem, find_biasless(loaded))
     set_head(find_head(loaded.model)[1], solution.head)
-    narrator.explain(solution.reasons[-1])
+    strength = solution.reasons[-1]
+    because = f"a head solved on the architecture's own pooling, strength {strength.value}: {strength.reason}"
+    narrator.explain(Reason("training.head_init", "probe", because))

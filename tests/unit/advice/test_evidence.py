@@ -47,6 +47,18 @@ def test_words_that_tell_and_features_that_do_not() -> None:
     assert evidence.probe < 0.65
 
 
+def test_words_give_a_label_from_their_own_threshold() -> None:
+    """A rare label is given far below one half, as the baseline of the report does."""
+    random = np.random.Generator(np.random.PCG64(4))
+    marks_N = (random.random(N) < 0.15).astype(np.int64)
+    texts = [f"word{random.integers(30)} {'alarm' if mark else 'calm'} word{random.integers(30)}" for mark in marks_N]
+    labels = np.stack([marks_N, np.arange(N) % 2], axis=1)
+    features_NH = random.normal(size=(N, WIDTH)).astype(np.float32)
+    evidence = gather_evidence(features_NH, texts, Problem("multilabel", labels, 2), 0.1, True)
+    assert evidence.words is not None
+    assert evidence.words > 0.6
+
+
 def test_the_curve_grows_with_the_rows_and_is_of_rows_that_were_not_learned_from() -> None:
     features_NH, texts, _ = make_problem()
     random = np.random.Generator(np.random.PCG64(2))
