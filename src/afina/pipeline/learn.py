@@ -18,6 +18,7 @@ from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
+from afina.training.callbacks.trimmer import MemoryTrimmer
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
 from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
@@ -106,7 +107,11 @@ def open_session(
         seed=config.seed,
         store=store,
         signals=signals,
-        callbacks=(HistoryWriter(prepared.folder.history, config.training.logging_steps), *narrator.callbacks()),
+        callbacks=(
+            HistoryWriter(prepared.folder.history, config.training.logging_steps),
+            MemoryTrimmer(),
+            *narrator.callbacks(),
+        ),
     )
 
 

@@ -42,6 +42,13 @@ def keep_freed_memory() -> Iterator[bool]:
         library.malloc_trim(0)
 
 
+def trim_freed_memory() -> None:
+    """Give all that is free back to the system once, where the C library knows how."""
+    library = load_glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def load_glibc() -> Any:
     """The C library, if it is glibc."""
     if not sys.platform.startswith("linux"):

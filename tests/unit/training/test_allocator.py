@@ -8,6 +8,7 @@ import pytest
 
 from afina.training import allocator
 from afina.training.allocator import keep_freed_memory, load_glibc
+from afina.training.callbacks.trimmer import STEPS_BETWEEN, MemoryTrimmer
 
 BYTES = 200_000_000
 
@@ -38,3 +39,18 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(allocator.sys, "platform", "darwin")
     with keep_freed_memory() as works:
         assert not works
+
+
+@pytest.mark.skipif(load_glibc() is None, reason="not glibc")
+def test_what_lies_free_goes_back_every_few_steps() -> None:
+    trimmer = MemoryTrimmer()
+    with keep_freed_memory():
+        start = psutil.Process().memory_info().rss
+        measure_after_free()
+        for step in range(1, STEPS_BETWEEN):
+            trimmer.on_step_end(step, {})
+        kept = psutil.Process().memory_info().rss - start
+        trimmer.on_step_end(STEPS_BETWEEN, {})
+        left = psutil.Process().memory_info().rss - start
+    assert kept > BYTES // 2
+    assert left < BYTES // 10

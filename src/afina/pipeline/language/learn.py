@@ -24,6 +24,7 @@ from afina.pipeline.narrator import Narrator
 from afina.techniques.base import describe_parameters
 from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
+from afina.training.callbacks.trimmer import MemoryTrimmer
 from afina.training.checkpoint import CheckpointStore
 from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
 from afina.training.next_tokens import NextTokens, TokenCounts
@@ -262,5 +263,9 @@ def open_session(
         seed=prepared.config.seed,
         store=store,
         signals=signals,
-        callbacks=(HistoryWriter(prepared.folder.history, training.logging_steps), *narrator.callbacks()),
+        callbacks=(
+            HistoryWriter(prepared.folder.history, training.logging_steps),
+            MemoryTrimmer(),
+            *narrator.callbacks(),
+        ),
     )
