@@ -26,10 +26,10 @@ def compare(
         print_json(result)
         return
     print_scores(result)
-    for each in result["paired"]:
-        print_pair(each)
     for note in result["notes"]:
         print(f"note: {note}")
+    for each in result["paired"]:
+        print_pair(each)
     if result["differences"]:
         rows = [[key, *(str(value) for value in values)] for key, values in result["differences"].items()]
         print_table("settings that differ", ["setting", *(each["run"] for each in result["runs"])], rows)
@@ -52,7 +52,9 @@ def print_scores(result: Mapping[str, Any]) -> None:
 
 
 def print_pair(pair: Mapping[str, Any]) -> None:
-    """One run against the first, in a few lines."""
+    """One run against the first, in a few lines: what limits the verdict stands before it."""
+    for note in pair["notes"]:
+        print(f"note on {pair['run']}: {note}")
     print(f"{pair['run']} against {pair['against']}: {pair['verdict']}")
     hits = pair["mcnemar"]
     if hits:
@@ -61,8 +63,6 @@ def print_pair(pair: Mapping[str, Any]) -> None:
             f" McNemar p = {hits['p']:.3g} ({hits['method']})"
         )
     print(f"  {describe_cost(pair['cost'])}")
-    for note in pair["notes"]:
-        print(f"  note: {note}")
 
 
 def describe_cost(cost: Mapping[str, Any]) -> str:

@@ -100,6 +100,17 @@ def test_only_common_rows_are_compared_and_it_is_said(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("start", "counted"), [(19, "1 row"), (11, "9 rows")])
+def test_few_common_rows_are_not_judged(start: int, counted: str, tmp_path: Path) -> None:
+    """Their resamples are all alike, so that even one row would be more than chance."""
+    one = make_run(tmp_path / "one", "multiclass", make_lines(0))
+    other = make_run(tmp_path / "other", "multiclass", make_lines(20, start=start), hash="b" * 64)
+    (pair,) = compare_runs([one, other])["paired"]
+    assert pair["differences"]["accuracy"]["difference"] != 0
+    assert pair["verdict"] == f"not judged: both scored the same {counted}, and it takes 10 to judge by"
+    assert (pair["cost"]["gained"], pair["cost"]["seconds_per_unit"]) == (None, None)
+
+
 def test_rows_without_any_in_common_are_refused(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "multiclass", make_lines(20))
     other = make_run(tmp_path / "other", "multiclass", make_lines(20, start=50), hash="b" * 64)
