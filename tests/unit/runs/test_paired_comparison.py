@@ -77,7 +77,9 @@ def test_a_loss_that_gains_nothing_has_no_price(tmp_path: Path) -> None:
     (pair,) = compare_runs([one, other])["paired"]
     assert pair["verdict"].startswith("0.050 accuracy worse, which chance may explain (95 % interval")
     assert pair["cost"]["seconds_per_unit"] is None
-    (same,) = compare_runs([one, one])["paired"]
+    with_itself = compare_runs([one, one])
+    assert with_itself["notes"] == [f"{one.path} is compared with itself"]
+    (same,) = with_itself["paired"]
     assert same["verdict"].startswith("no difference in accuracy (")
 
 
