@@ -159,8 +159,9 @@ def check_outcome(found: afina.Search) -> None:
     assert text.splitlines()[0].split()[:3] == ["trial", "technique", "validation"]
     assert text.splitlines()[1].split()[0] == str(best["trial"])
     assert afina.search(resume=found.path).to_dict() == stored
-    with pytest.raises(ConfigError, match="is finished: its test part was scored"):
-        afina.search(resume=found.path, budget="1m")
+    for more in ({"budget": "1m"}, {"trials": 2}):
+        with pytest.raises(ConfigError, match="is finished: its test part was scored"):
+            afina.search(resume=found.path, **more)
 
 
 def list_test_rows(run: afina.Run) -> list[int]:
@@ -195,8 +196,8 @@ def test_a_stopped_search_goes_on_where_it_was(
     search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The trial that was stopped goes on from its checkpoint; the later ones are those of an undisturbed search."""
-    settings = {"trials": 5, "techniques": ["lora", "full"], "early_stopping_patience": 0}
-    whole = search("whole", **settings)
+    settings = {"techniques": ["lora", "full"], "early_stopping_patience": 0}
+    whole = search("whole", trials=5, **settings)
     on_step_end = TrialListener.on_step_end
     steps = []
 
@@ -209,7 +210,7 @@ def test_a_stopped_search_goes_on_where_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(TrialListener, "on_step_end", stop)
         with pytest.raises(Interrupted) as caught:
-            search("halves", **settings)
+            search("halves", trials=3, **settings)
     path = tmp_path / "halves"
     assert str(caught.value) == f"interrupted\n  do: afina search --resume {path}"
     stopped = afina.Search(path)
@@ -220,7 +221,7 @@ def test_a_stopped_search_goes_on_where_it_was(
         afina.search(resume=path, verbose=False)
     with pytest.raises(RunFolderError, match="has changed since the search began"):
         afina.search(make_rows("multiclass", 70), resume=path, verbose=False)
-    done = afina.search(ROWS, resume=path, verbose=False)
+    done = afina.search(ROWS, resume=path, verbose=False, trials=3)
     outcomes = [
         [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
         for found in (done, whole)
@@ -370,3 +371,13 @@ def test_all_that_is_missing_is_said_at_once() -> None:
     assert [problem.what for problem in caught.value.problems] == [
         "no data was given", "no model was given", "no budget was given", "a search needs a trial"
     ]  # fmt: skip
+
+
+def test_what_a_search_that_goes_on_keeps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        afina.search("other.csv", "bert", resume=tmp_path, trials=0, seed=3)
+    assert [problem.what for problem in caught.value.problems] == [
+        "a search that goes on keeps its data", "a search that goes on keeps its model",
+        "a search that goes on keeps its seed", "a search needs a trial",
+    ]  # fmt: skip
+    assert caught.value.problems[1].found == "model = 'bert' beside resume"
