@@ -333,7 +333,7 @@ def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         "the budget of 1m00s is too little for one trial\n"
         "  found: the default configuration takes about 1m45s: 100 steps of 1 s\n"
         "  expected: time for the default and some more\n"
-        "  do: --budget 9m, or fewer --set training.num_train_epochs"
+        "  do: --budget 9m, or fewer epochs: --set num_train_epochs=1"
     )
 
 
@@ -381,3 +381,15 @@ def test_what_a_search_that_goes_on_keeps_is_refused(tmp_path: Path) -> None:
         "a search that goes on keeps its seed", "a search needs a trial",
     ]  # fmt: skip
     assert caught.value.problems[1].found == "model = 'bert' beside resume"
+
+
+def test_techniques_that_a_search_cannot_try(search: Callable[..., afina.Search]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        search(techniques="auto")
+    assert str(caught.value) == (
+        "a search has no technique 'auto': it tries the very techniques that auto chooses among\n"
+        "  expected: full, feature-extraction, lora, qlora\n  do: leave --techniques out, or --techniques lora,full"
+    )
+    with pytest.raises(ConfigError) as caught:
+        search(data=make_conversations("messages", 40), family="llama", techniques="feature-extraction")
+    assert caught.value.problems[0].remedy == "--techniques lora,full"

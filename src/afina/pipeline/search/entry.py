@@ -112,7 +112,7 @@ def go_through(
     stored: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Prepare once, try, judge."""
-    bench = open_workbench(plan.shared_config(), folder.rows, source, display.narrator)
+    bench = open_workbench(plan, folder.rows, source, display.narrator)
     if stored is not None and stored["data_hash"] != bench.data_hash:
         raise RunFolderError(
             f"the data of {folder.path} has changed since the search began", found=bench.data_hash[:16],
