@@ -393,3 +393,30 @@ def test_techniques_that_a_search_cannot_try(search: Callable[..., afina.Search]
     with pytest.raises(ConfigError) as caught:
         search(data=make_conversations("messages", 40), family="llama", techniques="feature-extraction")
     assert caught.value.problems[0].remedy == "--techniques lora,full"
+
+
+def test_a_search_goes_on_when_what_is_proposed_was_tried(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the study proposes the head, whose few settings are soon tried, others get their turn."""
+    ask = Ledger.ask
+
+    def ask_for_head(self: Ledger, place: int, fixed: Any = None) -> Any:
+        return ask(self, place, fixed or {"technique": "feature-extraction"})
+
+    monkeypatch.setattr(Ledger, "ask", ask_for_head)
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 4)
+    found = search(trials=6, techniques="full,feature-extraction", pooling="mean")
+    assert [each["technique"] for each in found.trials] == ["full", "feature-extraction", *["full"] * 4]
+    assert len({str(each["settings"]) for each in found.trials if each["technique"] == "full"}) == 5
+
+
+def test_a_search_that_has_tried_everything_says_so(
+    search: Callable[..., afina.Search], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = search(trials=None, techniques="feature-extraction", pooling="mean", verbose=True)
+    assert len(found.trials) == 1
+    assert (
+        "the search ends: none of 50 proposals in a row is worth starting; of the last one, feature-extraction with"
+        " default: this was tried before, as trial 0"
+    ) in " ".join(capsys.readouterr().err.split())
