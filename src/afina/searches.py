@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def search(
         trials: how many at most.
         techniques: `lora,full` or a list, in the order in which their defaults are tried; by default all that fit.
         storage: URL of an Optuna storage that several machines share.
-        resume: folder of a search that was stopped; `budget` is then time from now on, by default what was left.
+        resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
+            left of them. Of all else it takes its rows, if they were in memory, and `storage`.
         settings: as for `fit`; one that is given is not searched.
 
     Raises:
@@ -91,7 +93,9 @@ def search(
     seconds = None if budget is None else parse_budget(budget)
     in_memory = data is not None and not isinstance(data, str | Path)
     if resume is not None:
-        return Search(resume_search(resume, data if in_memory else None, storage, seconds, narrator))
+        kept = {"data": None if in_memory else data, "model": model, "metric": metric, "techniques": techniques}
+        check_resumed(resume, {**kept, "config": config, **settings}, trials)
+        return Search(resume_search(resume, data if in_memory else None, storage, seconds, trials or 0, narrator))
     check_given(data, model, budget, trials)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
     for name, value in settings.items():
@@ -116,7 +120,28 @@ def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -
         Problem(what, expected=expected, remedy=remedy)
         for what, (value, expected, remedy) in needed.items() if value is None
     ]  # fmt: skip
-    if trials is not None and trials < 1:
-        problems.append(Problem("a search needs a trial", found=f"trials = {trials}", expected="1 or more"))
+    problems += list_too_few(trials)
     if problems:
         raise ConfigError(problems=problems)
+
+
+def check_resumed(path: str | Path, kept: Mapping[str, Any], trials: int | None) -> None:
+    """Refuse, for a search that goes on, what it keeps from its beginning, all at once; those of None aren't given."""
+    problems = [
+        Problem(
+            f"a search that goes on keeps its {name}", found=f"{name} = {value!r} beside resume",
+            expected="budget, trials, storage and rows that were in memory, or nothing",
+            remedy=f"afina search --resume {path}, or a new search",
+        )
+        for name, value in kept.items() if value is not None
+    ]  # fmt: skip
+    problems += list_too_few(trials)
+    if problems:
+        raise ConfigError(problems=problems)
+
+
+def list_too_few(trials: int | None) -> list[Problem]:
+    """A problem for less than one trial."""
+    if trials is None or trials >= 1:
+        return []
+    return [Problem("a search needs a trial", found=f"trials = {trials}", expected="1 or more")]

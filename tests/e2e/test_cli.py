@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert "held-out scores (test rows)" in table.out
     assert "runs/second against runs/first: " in " ".join(table.out.split())
     assert "McNemar p = " in table.out
-    assert " costs " in table.out
+    assert re.search(r"^  takes .* s (more|less) and .* GiB", table.out, re.MULTILINE)
     assert "settings that differ" in table.out
     assert table.out.isascii(), "no boxes where no terminal is"
     heads = table.out.splitlines()[1].split()

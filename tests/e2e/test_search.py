@@ -58,7 +58,9 @@ def test_a_search_that_was_ended_goes_on(
     assert "trial 1: full, default" in found.err
     assert found.out.startswith("trial  technique  validation accuracy")
     assert "Test part, scored once: accuracy: winner " in found.out
-    printed = command_line.run("search", "--resume", name, "--json", cwd=place).read_object()
+    again = command_line.run("search", "--resume", name, "--json", cwd=place)
+    assert f"{name} is finished: nothing is left to do, its best run is " in again.err
+    printed = again.read_object()
     assert (printed["search"], printed["state"], len(printed["trials"])) == (name, "finished", 2)
     listed = command_line.run("runs", name, "--json", cwd=place).read_object()["runs"]
     assert len(listed) == 2

@@ -26,10 +26,10 @@ def compare(
         print_json(result)
         return
     print_scores(result)
-    for each in result["paired"]:
-        print_pair(each)
     for note in result["notes"]:
         print(f"note: {note}")
+    for each in result["paired"]:
+        print_pair(each)
     if result["differences"]:
         rows = [[key, *(str(value) for value in values)] for key, values in result["differences"].items()]
         print_table("settings that differ", ["setting", *(each["run"] for each in result["runs"])], rows)
@@ -52,7 +52,9 @@ def print_scores(result: Mapping[str, Any]) -> None:
 
 
 def print_pair(pair: Mapping[str, Any]) -> None:
-    """One run against the first, in a few lines."""
+    """One run against the first, in a few lines: what limits the verdict stands before it."""
+    for note in pair["notes"]:
+        print(f"note on {pair['run']}: {note}")
     print(f"{pair['run']} against {pair['against']}: {pair['verdict']}")
     hits = pair["mcnemar"]
     if hits:
@@ -61,14 +63,22 @@ def print_pair(pair: Mapping[str, Any]) -> None:
             f" McNemar p = {hits['p']:.3g} ({hits['method']})"
         )
     print(f"  {describe_cost(pair['cost'])}")
-    for note in pair["notes"]:
-        print(f"  note: {note}")
 
 
 def describe_cost(cost: Mapping[str, Any]) -> str:
-    """What it takes more, or saves, and what that is for each point gained."""
-    text = f"costs {cost['seconds']:+.1f} s and {cost['bytes'] / GIB:+.2f} GiB"
+    """What it takes more or less, and what that is for each point gained."""
+    text = f"takes {describe_change(cost['seconds'], 's', 1)} and {describe_change(cost['bytes'] / GIB, 'GiB', 2)}"
+    if cost["gained"] is None:
+        return text
     if cost["seconds_per_unit"] is None:
-        return f"{text}, and gains nothing"
-    by_unit = f"{cost['seconds_per_unit']:+.1f} s and {cost['bytes_per_unit'] / GIB:+.3f} GiB"
-    return f"{text}: {by_unit} for each {cost['unit']} gained"
+        return f"{text}, for no gain"
+    seconds = describe_change(cost["seconds_per_unit"], "s", 1)
+    memory = describe_change(cost["bytes_per_unit"] / GIB, "GiB", 3)
+    return f"{text}; for each {cost['unit']} gained: {seconds} and {memory}"
+
+
+def describe_change(amount: float, unit: str, digits: int) -> str:
+    """`16.3 s less`, or `as many s` where it rounds to nothing."""
+    if round(amount, digits) == 0:
+        return f"as many {unit}"
+    return f"{abs(amount):.{digits}f} {unit} {'more' if amount > 0 else 'less'}"

@@ -14,12 +14,14 @@ def search(
     budget: str | None = typer.Option(None, help="Time for everything: 20m, 1h30m or 90s."),
     techniques: str | None = typer.Option(None, help="Such as lora,full; the first one's default is the first trial."),
     metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
-    trials: int | None = typer.Option(None, help="Trials at most."),
+    trials: int | None = typer.Option(None, help="Trials at most; with --resume, from now on."),
     seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),
     task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
     output: str | None = typer.Option(None, help="Folder of the search, new or empty; runs/... by default."),
     storage: str | None = typer.Option(None, help="URL of an Optuna storage that several machines share."),
-    resume: str | None = typer.Option(None, help="Folder of a search that was stopped, to go on with."),
+    resume: str | None = typer.Option(
+        None, help="Folder of a search that was stopped; it keeps its data, model and settings."
+    ),
     config: str | None = typer.Option(None, help="YAML file with any of the settings; what it sets is not searched."),
     set_: list[str] = typer.Option([], "--set", help="Any setting as key=value; it is not searched. Repeatable."),
     as_json: bool = JSON_OPTION,

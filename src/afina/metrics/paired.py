@@ -24,6 +24,8 @@ from afina.metrics.intervals import PERCENTILES, Interval, draw_weights
 Bools = NDArray[np.bool_]
 # The exact test adds whole numbers, so it costs nothing; beyond this the approximation is equal to three digits.
 MOST_DISCORDANT_EXACT = 1000
+# Resamples of fewer rows say nothing: those of one row are all alike, and the interval has no width.
+FEWEST_ROWS_TO_JUDGE = 10
 NO_NUMBERS = np.empty(0)
 
 

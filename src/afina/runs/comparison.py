@@ -5,6 +5,7 @@ The first run is the one that the others are held against.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
         raise ConfigError("comparing takes two runs or more", remedy="afina compare RUN RUN")
     reports = [folder.read_json("report.json") for folder in folders]
     part, notes = choose_part(reports)
+    notes += [f"{path} is compared with itself" for path in list_repeated(folders)]
     paired = [compare_pair(folders[0], reports[0], *other, part) for other in zip(folders, reports, strict=True)][1:]
     check_comparable(folders, reports, part, [each is not None for each in paired])
     return {
@@ -38,6 +40,13 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
         "differences": list_differences(reports),
         "notes": notes,
     }
+
+
+def list_repeated(folders: Sequence[RunFolder]) -> list[str]:
+    """The runs that were named more than once."""
+    named = Counter(folder.path.resolve() for folder in folders)
+    first = {folder.path.resolve(): str(folder.path) for folder in reversed(folders)}
+    return [first[path] for path, times in named.items() if times > 1]
 
 
 def choose_part(reports: Sequence[Report]) -> tuple[str, list[str]]:

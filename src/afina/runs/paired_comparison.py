@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from afina.metrics.direction import is_better_larger
-from afina.metrics.paired import ScoredRows, bootstrap_differences, compare_hits
+from afina.metrics.paired import FEWEST_ROWS_TO_JUDGE, ScoredRows, bootstrap_differences, compare_hits
 from afina.runs.folder import RunFolder
 from afina.runs.pairing import Matched, match_rows
 
@@ -47,10 +47,15 @@ def compare_pair(
         "metric": metric,
         "differences": {name: {"difference": d, "interval": list(bounds)} for name, (d, bounds) in found.items()},
         "mcnemar": compare_hits(one.find_right(), two.find_right()) if has_hits else None,
-        "cost": describe_cost(first_report, second_report, metric, difference),
+        "cost": describe_cost(first_report, second_report, metric, difference if can_judge(matched.shared) else None),
         "verdict": write_verdict(metric, difference, interval, matched.shared),
         "notes": list_notes(matched, metric, part),
     }
+
+
+def can_judge(rows: int) -> bool:
+    """Whether so many shared rows can tell a difference from chance."""
+    return rows >= FEWEST_ROWS_TO_JUDGE
 
 
 def choose_metric(primary: str, one: ScoredRows, two: ScoredRows) -> str:
@@ -76,6 +81,9 @@ def list_notes(matched: Matched, metric: str, part: str) -> list[str]:
 
 def write_verdict(metric: str, difference: float, interval: Sequence[float], rows: int) -> str:
     """One sentence on the second run, as seen from the first."""
+    if not can_judge(rows):
+        counted = "1 row" if rows == 1 else f"{rows} rows"
+        return f"not judged: both scored the same {counted}, and it takes {FEWEST_ROWS_TO_JUDGE} to judge by"
     low, high = interval
     gain = difference if is_better_larger(metric) else -difference
     bounds = f"95 % interval of the difference {low:+.3f} to {high:+.3f}, on the same {rows:,} rows"
@@ -88,17 +96,19 @@ def write_verdict(metric: str, difference: float, interval: Sequence[float], row
     return f"{abs(difference):.3f} {metric} {word}, more than chance explains ({bounds})"
 
 
-def describe_cost(first: Report, second: Report, metric: str, difference: float) -> dict[str, Any]:
-    """What the second run takes more than the first: `seconds`, `bytes`, and each by `unit` gained (None: no gain)."""
+def describe_cost(first: Report, second: Report, metric: str, difference: float | None) -> dict[str, Any]:
+    """What the second run takes more than the first: `seconds`, `bytes`, and each by `unit` gained (None: no gain).
+
+    Without a `difference`, where it wasn't judged, `gained` is None too."""
     seconds = second["duration_seconds"] - first["duration_seconds"]
     memory_bytes = second["peak_memory_bytes"] - first["peak_memory_bytes"]
     unit_size, unit = (1.0, metric) if metric in OPEN_SCALE else (POINT, f"point of {metric}")
-    gained = (difference if is_better_larger(metric) else -difference) / unit_size
+    gained = None if difference is None else (difference if is_better_larger(metric) else -difference) / unit_size
     return {
         "seconds": seconds,
         "bytes": memory_bytes,
         "unit": unit,
         "gained": gained,
-        "seconds_per_unit": seconds / gained if gained > 0 else None,
-        "bytes_per_unit": memory_bytes / gained if gained > 0 else None,
+        "seconds_per_unit": seconds / gained if gained and gained > 0 else None,
+        "bytes_per_unit": memory_bytes / gained if gained and gained > 0 else None,
     }

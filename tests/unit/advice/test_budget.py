@@ -25,6 +25,22 @@ def test_a_budget_without_a_unit_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "what", "remedy"),
+    [
+        (30, "a budget needs a unit", 'budget="30m"'), (2.5, "a budget needs a unit", 'budget="2.5m"'),
+        (-3, "the budget is not a time", 'budget="20m"'), (True, "the budget is not a time", 'budget="20m"'),
+        ([], "the budget is not a time", 'budget="20m"'),
+    ],
+)  # fmt: skip
+def test_a_budget_that_is_no_text_is_refused_in_the_words_of_python(given: object, what: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_budget(given)
+    assert str(caught.value) == (
+        f"{what}\n  found: {given!r}\n  expected: hours, minutes and seconds, such as 20m, 1h30m or 90s\n  do: {remedy}"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "m", "0m", "0", "-5m", "5m1h", "twenty", "5 m 3", "5d"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^the budget is not a time\n"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from afina.advice.search.verdict import bound_scores, judge
+from afina.advice.search.verdict import Judgement, bound_scores, judge
 from afina.metrics.intervals import bootstrap_classification
 from afina.metrics.paired import ScoredRows
 
@@ -65,3 +65,10 @@ def test_intervals_of_all_trials_are_the_usual_ones() -> None:
     for each, trial in zip(bounds, trials, strict=True):
         usual = bootstrap_classification(trial.predictions, trial.labels, 2, 1000, 0)["accuracy"]
         assert each == pytest.approx(usual, abs=0.01)
+
+
+@pytest.mark.parametrize(("rows", "is_clear"), [(9, False), (10, True)])
+def test_a_lead_on_a_few_rows_is_not_judged(rows: int, is_clear: bool) -> None:
+    found = Judgement("accuracy", rows, 0.5, (0.5, 0.5), 0.5, (0.5, 0.5), is_default=False)
+    assert found.is_clear is is_clear
+    assert str(found).startswith("Larger than noise: " if is_clear else "Too few rows to judge by: ")

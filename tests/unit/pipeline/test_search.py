@@ -159,8 +159,9 @@ def check_outcome(found: afina.Search) -> None:
     assert text.splitlines()[0].split()[:3] == ["trial", "technique", "validation"]
     assert text.splitlines()[1].split()[0] == str(best["trial"])
     assert afina.search(resume=found.path).to_dict() == stored
-    with pytest.raises(ConfigError, match="is finished: its test part was scored"):
-        afina.search(resume=found.path, budget="1m")
+    for more in ({"budget": "1m"}, {"trials": 2}):
+        with pytest.raises(ConfigError, match="is finished: its test part was scored"):
+            afina.search(resume=found.path, **more)
 
 
 def list_test_rows(run: afina.Run) -> list[int]:
@@ -195,8 +196,8 @@ def test_a_stopped_search_goes_on_where_it_was(
     search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The trial that was stopped goes on from its checkpoint; the later ones are those of an undisturbed search."""
-    settings = {"trials": 5, "techniques": ["lora", "full"], "early_stopping_patience": 0}
-    whole = search("whole", **settings)
+    settings = {"techniques": ["lora", "full"], "early_stopping_patience": 0}
+    whole = search("whole", trials=5, **settings)
     on_step_end = TrialListener.on_step_end
     steps = []
 
@@ -209,7 +210,7 @@ def test_a_stopped_search_goes_on_where_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(TrialListener, "on_step_end", stop)
         with pytest.raises(Interrupted) as caught:
-            search("halves", **settings)
+            search("halves", trials=3, **settings)
     path = tmp_path / "halves"
     assert str(caught.value) == f"interrupted\n  do: afina search --resume {path}"
     stopped = afina.Search(path)
@@ -220,7 +221,7 @@ def test_a_stopped_search_goes_on_where_it_was(
         afina.search(resume=path, verbose=False)
     with pytest.raises(RunFolderError, match="has changed since the search began"):
         afina.search(make_rows("multiclass", 70), resume=path, verbose=False)
-    done = afina.search(ROWS, resume=path, verbose=False)
+    done = afina.search(ROWS, resume=path, verbose=False, trials=3)
     outcomes = [
         [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
         for found in (done, whole)
@@ -332,7 +333,7 @@ def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         "the budget of 1m00s is too little for one trial\n"
         "  found: the default configuration takes about 1m45s: 100 steps of 1 s\n"
         "  expected: time for the default and some more\n"
-        "  do: --budget 9m, or fewer --set training.num_train_epochs"
+        "  do: --budget 9m, or fewer epochs: --set num_train_epochs=1"
     )
 
 
@@ -370,3 +371,52 @@ def test_all_that_is_missing_is_said_at_once() -> None:
     assert [problem.what for problem in caught.value.problems] == [
         "no data was given", "no model was given", "no budget was given", "a search needs a trial"
     ]  # fmt: skip
+
+
+def test_what_a_search_that_goes_on_keeps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        afina.search("other.csv", "bert", resume=tmp_path, trials=0, seed=3)
+    assert [problem.what for problem in caught.value.problems] == [
+        "a search that goes on keeps its data", "a search that goes on keeps its model",
+        "a search that goes on keeps its seed", "a search needs a trial",
+    ]  # fmt: skip
+    assert caught.value.problems[1].found == "model = 'bert' beside resume"
+
+
+def test_techniques_that_a_search_cannot_try(search: Callable[..., afina.Search]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        search(techniques="auto")
+    assert str(caught.value) == (
+        "a search has no technique 'auto': it tries the very techniques that auto chooses among\n"
+        "  expected: full, feature-extraction, lora, qlora\n  do: leave --techniques out, or --techniques lora,full"
+    )
+    with pytest.raises(ConfigError) as caught:
+        search(data=make_conversations("messages", 40), family="llama", techniques="feature-extraction")
+    assert caught.value.problems[0].remedy == "--techniques lora,full"
+
+
+def test_a_search_goes_on_when_what_is_proposed_was_tried(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the study proposes the head, whose few settings are soon tried, others get their turn."""
+    ask = Ledger.ask
+
+    def ask_for_head(self: Ledger, place: int, fixed: Any = None) -> Any:
+        return ask(self, place, fixed or {"technique": "feature-extraction"})
+
+    monkeypatch.setattr(Ledger, "ask", ask_for_head)
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 4)
+    found = search(trials=6, techniques="full,feature-extraction", pooling="mean")
+    assert [each["technique"] for each in found.trials] == ["full", "feature-extraction", *["full"] * 4]
+    assert len({str(each["settings"]) for each in found.trials if each["technique"] == "full"}) == 5
+
+
+def test_a_search_that_has_tried_everything_says_so(
+    search: Callable[..., afina.Search], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = search(trials=None, techniques="feature-extraction", pooling="mean", verbose=True)
+    assert len(found.trials) == 1
+    assert (
+        "the search ends: none of 50 proposals in a row is worth starting; of the last one, feature-extraction with"
+        " default: this was tried before, as trial 0"
+    ) in " ".join(capsys.readouterr().err.split())

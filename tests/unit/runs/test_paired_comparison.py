@@ -77,7 +77,9 @@ def test_a_loss_that_gains_nothing_has_no_price(tmp_path: Path) -> None:
     (pair,) = compare_runs([one, other])["paired"]
     assert pair["verdict"].startswith("0.050 accuracy worse, which chance may explain (95 % interval")
     assert pair["cost"]["seconds_per_unit"] is None
-    (same,) = compare_runs([one, one])["paired"]
+    with_itself = compare_runs([one, one])
+    assert with_itself["notes"] == [f"{one.path} is compared with itself"]
+    (same,) = with_itself["paired"]
     assert same["verdict"].startswith("no difference in accuracy (")
 
 
@@ -98,6 +100,17 @@ def test_only_common_rows_are_compared_and_it_is_said(tmp_path: Path) -> None:
         "the runs scored different test rows (20 and 20); the difference is over the 6 that both have, the scores above"
         " over all rows of each run"
     ]
+
+
+@pytest.mark.parametrize(("start", "counted"), [(19, "1 row"), (11, "9 rows")])
+def test_few_common_rows_are_not_judged(start: int, counted: str, tmp_path: Path) -> None:
+    """Their resamples are all alike, so that even one row would be more than chance."""
+    one = make_run(tmp_path / "one", "multiclass", make_lines(0))
+    other = make_run(tmp_path / "other", "multiclass", make_lines(20, start=start), hash="b" * 64)
+    (pair,) = compare_runs([one, other])["paired"]
+    assert pair["differences"]["accuracy"]["difference"] != 0
+    assert pair["verdict"] == f"not judged: both scored the same {counted}, and it takes 10 to judge by"
+    assert (pair["cost"]["gained"], pair["cost"]["seconds_per_unit"]) == (None, None)
 
 
 def test_rows_without_any_in_common_are_refused(tmp_path: Path) -> None:

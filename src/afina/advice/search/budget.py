@@ -20,21 +20,28 @@ PATTERN = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?
 CAUTION = 2.0
 
 
-def parse_budget(text: str) -> float:
+def parse_budget(text: object) -> float:
     """Seconds of `20m`, `1h30m` or `90s`.
 
     Raises:
         ConfigError: for anything else, and for nothing at all.
     """
+    if not isinstance(text, str):
+        is_number = isinstance(text, int | float) and not isinstance(text, bool) and text > 0
+        raise refuse_budget(repr(text), f'budget="{text}m"' if is_number else 'budget="20m"', is_number)
     found = PATTERN.fullmatch(text.strip().lower())
     seconds = sum(float(value) * UNITS[unit] for unit, value in found.groupdict("0").items()) if found else 0.0
     if seconds > 0:
         return seconds
     is_number = re.fullmatch(r"\d+(\.\d+)?", text.strip()) is not None and float(text) > 0
-    raise ConfigError(
+    raise refuse_budget(repr(text), f"--budget {text.strip()}m" if is_number else "--budget 20m", is_number)
+
+
+def refuse_budget(found: str, remedy: str, is_number: bool) -> ConfigError:
+    """The error for a bare number, or for what is no time at all."""
+    return ConfigError(
         "a budget needs a unit" if is_number else "the budget is not a time",
-        found=repr(text), expected="hours, minutes and seconds, such as 20m, 1h30m or 90s",
-        remedy=f"--budget {text.strip()}m" if is_number else "--budget 20m",
+        found=found, expected="hours, minutes and seconds, such as 20m, 1h30m or 90s", remedy=remedy,
     )  # fmt: skip
 
 

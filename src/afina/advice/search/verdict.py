@@ -19,7 +19,7 @@ import numpy as np
 from afina.metrics.counts import Floats
 from afina.metrics.direction import is_better_larger
 from afina.metrics.intervals import PERCENTILES, draw_weights
-from afina.metrics.paired import ScoredRows, drop_undefined
+from afina.metrics.paired import FEWEST_ROWS_TO_JUDGE, ScoredRows, drop_undefined
 
 RESAMPLES = 1000
 
@@ -42,7 +42,7 @@ class Judgement:
     @property
     def is_clear(self) -> bool:
         """Whether the lead is larger than noise."""
-        return self.lead_interval[0] > 0 and self.corrected_lead > 0
+        return self.rows >= FEWEST_ROWS_TO_JUDGE and self.lead_interval[0] > 0 and self.corrected_lead > 0
 
     def as_dict(self) -> dict[str, Any]:
         """For search.json, with the words."""
@@ -59,6 +59,8 @@ class Judgement:
         )
         if self.is_clear:
             return f"Larger than noise: {lead}."
+        if self.rows < FEWEST_ROWS_TO_JUDGE:
+            return f"Too few rows to judge by: {lead}. The default may be as good."
         return f"Within noise: {lead}. The default may be as good."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,26 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
 
 
 def resume_search(
-    path: str | Path, source: Any, storage: str | None, budget_seconds: float | None, narrator: Narrator
-) -> Path:
-    """A search that was stopped, gone on with; a finished one is given as it is.
+    path: str | Path, source: Any, storage: str | None, budget_seconds: float | None, most_trials: int,
+    narrator: Narrator,
+) -> Path:  # fmt: skip
+    """A search that was stopped, gone on with; a finished one is given as it is, which is said.
 
     Args:
         source: the rows again, for a search whose data was in memory; else None.
         budget_seconds: time from now on; None for what is left of the old one.
+        most_trials: trials from now on; 0 for what is left of the old limit.
 
     Raises:
         RunFolderError: if there is no such search, its data has changed or its storage is gone.
-        ConfigError: if a finished one is given more time, or the storage of this one isn't named.
+        ConfigError: if a finished one is given more time or trials, or the storage of this one isn't named.
     """
     import_optuna()
     folder = open_search(path)
     stored = folder.read()
     if stored["state"] == "finished":
-        if budget_seconds is None:
+        if budget_seconds is None and not most_trials:
+            narrator.say(f"{path} is finished: nothing is left to do, its best run is {stored['best']['run']}")
             return folder.path
         raise ConfigError(
             f"{path} is finished: its test part was scored, so nothing can be chosen by looking at more trials",
@@ -78,6 +82,8 @@ def resume_search(
     used = float(stored["used_seconds"])
     if budget_seconds is not None:
         plan = replace(plan, budget_seconds=used + budget_seconds)
+    if most_trials:
+        plan = replace(plan, most_trials=count_ended(stored, plan.key) + most_trials)
     source = plan.config.data.path if source is None else source
     if source is None:
         raise RunFolderError(
@@ -96,12 +102,17 @@ def resume_search(
     return folder.path
 
 
+def count_ended(stored: Mapping[str, Any], key: str) -> int:
+    """The trials of this search that have ended."""
+    return sum(each["search"] == key and each["state"] != "running" for each in stored["trials"])
+
+
 def go_through(
     plan: SearchPlan, folder: SearchFolder, source: Any, storage: str | None, budget: Budget, display: Display,
     stored: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Prepare once, try, judge."""
-    bench = open_workbench(plan.shared_config(), folder.rows, source, display.narrator)
+    bench = open_workbench(plan, folder.rows, source, display.narrator)
     if stored is not None and stored["data_hash"] != bench.data_hash:
         raise RunFolderError(
             f"the data of {folder.path} has changed since the search began", found=bench.data_hash[:16],

@@ -7,16 +7,17 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import Budget, Durations, describe_seconds
-from afina.advice.search.space import Proposal, Space
+from afina.advice.search.space import TECHNIQUE, Proposal, Space
 from afina.advice.search.study import Ledger
 from afina.errors import ConfigError, Interrupted, ProofError, TrainingError
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.plan import SearchPlan
-from afina.pipeline.search.summary import rank_trials
+from afina.pipeline.search.summary import describe_settings, rank_trials
 from afina.pipeline.search.trial import TrialListener
 from afina.pipeline.search.workbench import TrialNarrator, Workbench
 from afina.runs.folder import RunFolder
@@ -87,8 +88,7 @@ class SearchLoop:
                 return None
             place = len(self.mine)
             is_default = place < len(self.plan.techniques)
-            fixed = self.space.default_of(self.plan.techniques[place]) if is_default else None
-            trial = self.ledger.ask(place, fixed)
+            trial = self.ledger.ask(place, self.fix_parameters(place))
             proposal = self.ledger.propose(self.space, trial)
             entry = self.describe(trial.number, place, proposal)
             obstacle = self.find_obstacle(entry)
@@ -98,8 +98,23 @@ class SearchLoop:
             self.ledger.tell(trial, "failed")
             if is_default:
                 self.display.say(f"the default of {proposal.technique} is left out: {obstacle}")
-        self.display.say(f"the search ends: {obstacle}")
+        self.display.say(
+            f"the search ends: none of {MOST_SKIPPED} proposals in a row is worth starting; of the last one,"
+            f" {proposal.technique} with {describe_settings(proposal.settings)}: {obstacle}"
+        )
         return None
+
+    def fix_parameters(self, place: int) -> Mapping[str, Any] | None:
+        """What isn't proposed: all of a default; after proposals that were passed over, the technique.
+
+        The study would go on proposing the technique that does best, even one whose few settings have all been tried,
+        so then the techniques take turns.
+        """
+        techniques = self.plan.techniques
+        if place < len(techniques):
+            return self.space.default_of(techniques[place])
+        skipped = len(list(takewhile(lambda entry: entry["state"] == "skipped", reversed(self.mine))))
+        return {TECHNIQUE: techniques[skipped % len(techniques)]} if skipped else None
 
     def describe(self, number: int, place: int, proposal: Proposal) -> Entry:
         """The entry of a trial that hasn't begun."""
@@ -115,7 +130,7 @@ class SearchLoop:
             return ""
         for other in self.tried:
             if (other["technique"], other["settings"]) == (entry["technique"], entry["settings"]):
-                return f"it was tried before, as trial {other['trial']}"
+                return f"this was tried before, as trial {other['trial']}"
         left = self.budget.left_seconds - self.test_seconds
         needed = self.durations.expect(entry["technique"], self.count_rows(entry))
         if needed > left:

@@ -10,7 +10,7 @@ from afina.pipeline.search.loop import SearchLoop
 from afina.pipeline.search.summary import rank_trials
 from afina.pipeline.search.workbench import TrialNarrator
 from afina.runs.folder import RunFolder
-from afina.runs.paired_comparison import compare_pair
+from afina.runs.paired_comparison import can_judge, compare_pair, write_verdict
 from afina.runs.pairing import match_rows
 
 Entry = Mapping[str, Any]
@@ -59,7 +59,7 @@ def compare_on_test(loop: SearchLoop, winner: Entry, folder: RunFolder, default:
     metric = loop.plan.metric
     if pair is not None and metric in pair["differences"]:
         found |= {"differences": pair["differences"], "mcnemar": pair["mcnemar"]}
-        found["words"] = describe_difference(metric, pair["differences"][metric])
+        found["words"] = describe_difference(metric, pair["differences"][metric], pair["rows"])
     return found
 
 
@@ -93,8 +93,10 @@ def score_on_test(loop: SearchLoop, entry: Entry, folder: RunFolder) -> dict[str
     return loop.bench.score_test(config, folder, narrator)
 
 
-def describe_difference(metric: str, found: Mapping[str, Any]) -> str:
+def describe_difference(metric: str, found: Mapping[str, Any], rows: int) -> str:
     """How far the winner is from the default on the test part, and whether chance may explain it."""
     low, high = found["interval"]
+    if not can_judge(rows):
+        return write_verdict(metric, found["difference"], (low, high), rows)
     doubt = ", which chance may explain" if low <= 0 <= high else ""
     return f"difference {found['difference']:+.4f} {metric} (95 % interval {low:+.4f} to {high:+.4f}){doubt}"

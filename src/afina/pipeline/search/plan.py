@@ -107,6 +107,17 @@ def settle_plan(plan: SearchPlan, kind: str, primary_metric: str) -> SearchPlan:
     return replace(plan, techniques=techniques, metric=metric, key=plan.key or secrets.token_hex(8))
 
 
+def check_language_model(plan: SearchPlan) -> None:
+    """Refuse, before a language model is prepared, techniques that can't learn it.
+
+    Raises:
+        ConfigError: naming those that can.
+    """
+    problems = list_unfit(plan.techniques or (plan.first_technique,), "generation")
+    if problems:
+        raise ConfigError(problems=problems)
+
+
 def list_unfit(techniques: Sequence[str], kind: str) -> list[Problem]:
     """A problem for each technique that can't learn the task."""
     if kind != "generation" or "feature-extraction" not in techniques:
@@ -128,7 +139,13 @@ def parse_techniques(text: str | Sequence[str] | None) -> tuple[str, ...]:
     if not text:
         return ()
     names = [name.strip() for name in text.split(",")] if isinstance(text, str) else list(text)
-    known = [name for name in get_args(TechniqueName) if name != "auto"]  # which is a choice of its own
+    known = [name for name in get_args(TechniqueName) if name != "auto"]
+    if "auto" in names:
+        raise ConfigError(
+            "a search has no technique 'auto': it tries the very techniques that auto chooses among",
+            expected=", ".join(known),
+            remedy="leave --techniques out, or --techniques lora,full",
+        )
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(

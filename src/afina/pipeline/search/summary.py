@@ -67,7 +67,30 @@ def describe_outcome(search: Mapping[str, Any]) -> list[str]:
         return ["The search isn't finished."]
     lines = [search["verdict"]["words"]] if search["verdict"] else []
     lines += [f"Test part, scored once: {describe_test(search)}"]
+    lines += [*describe_ties(search), *describe_gaps(search["trials"])]
     return [*lines, f"best run: trial {best['trial']}, {best['run']} ({best['how']})"]
+
+
+def describe_ties(search: Mapping[str, Any]) -> list[str]:
+    """How the winner was chosen among equals, where it has any."""
+    ranked = rank_trials(search["trials"], search["plan"]["metric"])
+    equals = [each["trial"] for each in ranked if each["score"] == ranked[0]["score"]]
+    if len(equals) < 2:
+        return []
+    numbers = ", ".join(map(str, equals))
+    return [f"Trials {numbers} score the same: of equals the default wins, else the earliest."]
+
+
+def describe_gaps(entries: Sequence[Entry]) -> list[str]:
+    """Why some numbers are missing between those of the trials, where they are."""
+    numbers = {each["trial"] for each in entries}
+    missing = sorted(set(range(max(numbers))) - numbers)
+    if not missing:
+        return []
+    words = "number" if len(missing) == 1 else "numbers"
+    return [
+        f"{len(missing)} {words} without a trial: proposals passed over, tried before or too long for the time left."
+    ]
 
 
 def describe_test(search: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ class TrialListener(Callback):
                 found=f"the default configuration takes about {describe_seconds(needed)}:"
                 f" {self.plan.total_steps:,} steps of {seconds:.2g} s",
                 expected="time for the default and some more",
-                remedy=f"--budget {max(1, round(5 * needed / 60))}m, or fewer --set training.num_train_epochs",
+                remedy=f"--budget {max(1, round(5 * needed / 60))}m, or fewer epochs: --set num_train_epochs=1",
             )
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from afina.config.reason import Reason
 from afina.config.resolve import Facts
 from afina.config.run import RunConfig
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.search.plan import SearchPlan, check_language_model
 from afina.pipeline.source import open_source
 from afina.runs.folder import RunFolder
 
@@ -55,16 +56,17 @@ class TrialNarrator(Narrator):
         return self._callbacks
 
 
-def open_workbench(config: RunConfig, folder: Path, source: Any, narrator: Narrator) -> Workbench:
+def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrator) -> Workbench:
     """The user's data and model, read, checked and tokenised; the test part is only checked.
 
     Raises:
         UserError: if one of them can't be used.
     """
-    shared = RunFolder(folder)
+    config, shared = plan.shared_config(), RunFolder(folder)
     shared.path.mkdir(parents=True)
     opened = open_source(config, shared, source, narrator)
     if opened.is_generation:
+        check_language_model(plan)
         from afina.pipeline.language.prepare import prepare_language
 
         language = prepare_language(config, shared, opened, narrator)
