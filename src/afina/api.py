@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
     from afina.pipeline.predictor import Predictor
-
-Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Run:
@@ -70,8 +68,11 @@ class Run:
         """The folder of the model; report.html says how to load it without afina."""
         return self.path / "model"
 
-    def predict(self, texts: Texts) -> list[Any]:
+    def predict(self, texts: Any) -> list[Any]:
         """The class name, the list of names, or the number for each text (or pair of texts), in their order.
+
+        The texts may stand in a list, a series or an array; of mappings or a frame those columns are taken that the
+        model has learned from.
 
         For a language model the likeliest answer to each prompt.
         """
@@ -79,7 +80,7 @@ class Run:
             return self.generate(texts)
         return [row["prediction"] for row in self._load().predict(texts)]
 
-    def predict_proba(self, texts: Texts) -> list[dict[str, float]]:
+    def predict_proba(self, texts: Any) -> list[dict[str, float]]:
         """The probability of each class for each text, in their order.
 
         Raises:
@@ -91,7 +92,7 @@ class Run:
         return [row["probabilities"] for row in rows]
 
     def generate(
-        self, prompts: Sequence[Any], max_new_tokens: int = 256, *, temperature: float | None = None,
+        self, prompts: Any, max_new_tokens: int = 256, *, temperature: float | None = None,
         top_p: float | None = None, seed: int = 0,
     ) -> list[str]:  # fmt: skip
         """The answer of a language model to each prompt: a text, or the messages of a conversation.
