@@ -84,8 +84,10 @@ class Run:
         """The probability of each class for each text, in their order.
 
         Raises:
-            ConfigError: for regression, which has none.
+            ConfigError: for regression and for a language model, which have none.
         """
+        if self.report["kind"] == "generation":
+            raise ConfigError("a language model has no probabilities of classes", remedy="run.generate(prompts)")
         rows = self._load().predict(texts)
         if rows and "probabilities" not in rows[0]:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")

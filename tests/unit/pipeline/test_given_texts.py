@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import afina
-from afina.errors import DataError
+from afina.errors import ConfigError, DataError
 from afina.pipeline.given_texts import list_given, take_texts
 from afina.testing.data import make_conversations, make_rows
 
@@ -53,6 +53,11 @@ def test_a_language_model_reads_rows_as_it_has_learned_them(speaker: afina.Run) 
     assert speaker.generate(rows, 3) == speaker.generate(pd.DataFrame(rows), 3) == plain
     with pytest.raises(DataError, match="prompt 2 is of no use: an empty prompt"):
         speaker.generate([*rows[:1], {"messages": None}])
+
+
+def test_a_language_model_has_no_probabilities(speaker: afina.Run) -> None:
+    with pytest.raises(ConfigError, match="a language model has no probabilities of classes"):
+        speaker.predict_proba(["great"])
 
 
 def test_pairs_are_taken_by_the_names_of_their_columns() -> None:
