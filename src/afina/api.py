@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import is_section, load_config
+from afina.config.keywords import collect_keywords
+from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.launch import resume_run, start_run
@@ -149,24 +150,11 @@ def fit(
     overrides: dict[str, Any] = {}
     given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
     overrides.update({key: str(value) for key, value in given.items() if value is not None})
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, fit))
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
     description = anchor_paths(description)
     return start(description, data if in_memory else description.data.path, make_narrator(verbose))
-
-
-def spell_out(name: str, value: Any) -> dict[str, Any]:
-    """A Python keyword as keys: `lora={"r": 8}` becomes `lora.r`, others stay as they are. Paths become strings."""
-    if isinstance(value, Mapping) and is_section(name):
-        return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
-    return {name: as_text(value)}
-
-
-def as_text(value: Any) -> Any:
-    """A path as the string that a setting holds; anything else as it is."""
-    return str(value) if isinstance(value, Path) else value
 
 
 def check_complete(config: RunConfig, in_memory: bool) -> None:
@@ -337,7 +325,7 @@ def check(
     from afina.pipeline.check import Wanted, check_data
 
     wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
-    return check_data(describe_question(data, model, settings), data, wanted, make_narrator(verbose))
+    return check_data(describe_question(data, model, settings, check), data, wanted, make_narrator(verbose))
 
 
 def plan(
@@ -357,17 +345,18 @@ def plan(
     """
     from afina.pipeline.plan import plan_run
 
-    config = describe_question(data, model, settings)
+    config = describe_question(data, model, settings, plan)
     return plan_run(config, data, device=device, device_memory=device_memory, measure=measure)
 
 
-def describe_question(data: Any, model: str | Path | None, settings: Mapping[str, Any]) -> RunConfig:
-    """The description of a run that is only asked about."""
+def describe_question(
+    data: Any, model: str | Path | None, settings: Mapping[str, Any], function: Callable[..., Any]
+) -> RunConfig:
+    """The description of a run that `function` only asks about."""
     in_memory = not isinstance(data, str | Path)
     given = {"model.reference": model, "data.path": None if in_memory else data}
     overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, function))
     return load_config(None, overrides)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from afina.api import Run, anchor_paths, make_narrator, spell_out
+from afina.api import Run, anchor_paths, make_narrator
+from afina.config.keywords import collect_keywords
 from afina.config.load import complete_key, flatten_yaml, load_config
 from afina.errors import ConfigError, Problem
 from afina.runs.search_folder import open_search
@@ -94,8 +95,7 @@ def search(
         return Search(resume_search(resume, data if in_memory else None, storage, seconds, narrator))
     check_given(data, model, budget, trials)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, search))
     path = Path(config) if config else None
     description = anchor_paths(load_config(path, overrides))
     plan = SearchPlan(
