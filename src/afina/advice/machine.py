@@ -57,6 +57,8 @@ class Machine:
     """None for a machine that is only described and not known."""
     is_described: bool = False
     """Whether it is another machine than this one."""
+    is_alike: bool = False
+    """Whether only its memory is another."""
 
 
 # Memory in GB, dense bf16 TFLOP/s (fp16 for T4) and GB/s by data sheet.

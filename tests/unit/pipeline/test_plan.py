@@ -87,6 +87,13 @@ def test_another_machine_is_described_by_flags(tiny_models: Callable[[str], Path
     assert all(row["seconds"]["total"] > 0 for row in known["techniques"])
 
 
+def test_a_machine_with_other_memory_is_as_fast_as_this_one(tiny_models: Callable[[str], Path]) -> None:
+    plan = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device_memory="2GB")
+    assert plan.to_dict()["machine"]["memory_bytes"] == 2 * 2**30
+    assert all(row["seconds"]["total"] > 0 for row in plan.to_dict()["techniques"])
+    assert "times are unknown" not in str(plan)
+
+
 def test_a_model_too_large_for_every_technique_is_told(tiny_models: Callable[[str], Path]) -> None:
     plan = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device="cpu", device_memory="64MB")
     assert [row["fits"] for row in plan.to_dict()["techniques"]] == [False] * 4
