@@ -162,11 +162,19 @@ def check_complete(config: RunConfig, in_memory: bool) -> None:
     problems = []
     if config.data.path is None and not in_memory:
         problems.append(
-            Problem("no data was given", expected="a file, a folder or a Hub id", remedy="afina train DATA ...")
+            Problem(
+                "no data was given",
+                expected="a file, a folder or a Hub id",
+                remedy="afina train DATA ..., or afina.fit(model, data)",
+            )
         )
     if config.model.reference is None:
         problems.append(
-            Problem("no model was given", expected="a folder, a Hub id or package:NAME/PATH", remedy="--model REF")
+            Problem(
+                "no model was given",
+                expected="a folder, a Hub id or package:NAME/PATH",
+                remedy="--model REF, or afina.fit(model, data)",
+            )
         )
     if problems:
         raise ConfigError(problems=problems)

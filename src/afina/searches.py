@@ -108,9 +108,17 @@ def search(
 def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -> None:
     """Refuse a search without data, model or budget, or of less than one trial, all at once."""
     needed = {
-        "no data was given": (data, "a file, a folder or a Hub id", "afina search DATA ..."),
-        "no model was given": (model, "a folder, a Hub id or package:NAME/PATH", "--model REF"),
-        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", "--budget 20m"),
+        "no data was given": (
+            data,
+            "a file, a folder or a Hub id",
+            "afina search DATA ..., or afina.search(data, model)",
+        ),
+        "no model was given": (
+            model,
+            "a folder, a Hub id or package:NAME/PATH",
+            "--model REF, or afina.search(data, model)",
+        ),
+        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", '--budget 20m, or budget="20m"'),
     }
     problems = [
         Problem(what, expected=expected, remedy=remedy)
