@@ -74,7 +74,7 @@ def test_version_and_wrong_use(place: Path, command_line: CommandLine) -> None:
         done = command_line.run(*arguments, cwd=place)
         assert done.code == 2
         assert done.out == ""
-        assert "Usage: afina" in done.err
+        assert done.err.startswith("afina: ")
         assert "Traceback" not in done.err
 
 
@@ -251,7 +251,7 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert table.out.isascii(), "no boxes where no terminal is"
     heads = table.out.splitlines()[1].split()
     assert heads[:3] == ["run", "technique", "accuracy"]
-    assert command_line.run("runs", "elsewhere", cwd=place).out == "no runs under elsewhere/\n"
+    assert command_line.run("runs", "elsewhere", cwd=place).code == 2
 
 
 def test_plan_prints_a_table_or_one_object(
