@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import is_section, load_config
+from afina.config.keywords import collect_keywords
+from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.launch import resume_run, start_run
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from afina.pipeline.language.speaker import Speaker
     from afina.pipeline.narrator import Narrator
     from afina.pipeline.predictor import Predictor
-
-Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Run:
@@ -70,8 +69,11 @@ class Run:
         """The folder of the model; report.html says how to load it without afina."""
         return self.path / "model"
 
-    def predict(self, texts: Texts) -> list[Any]:
+    def predict(self, texts: Any) -> list[Any]:
         """The class name, the list of names, or the number for each text (or pair of texts), in their order.
+
+        The texts may stand in a list, a series or an array; of mappings or a frame those columns are taken that the
+        model has learned from.
 
         For a language model the likeliest answer to each prompt.
         """
@@ -79,19 +81,21 @@ class Run:
             return self.generate(texts)
         return [row["prediction"] for row in self._load().predict(texts)]
 
-    def predict_proba(self, texts: Texts) -> list[dict[str, float]]:
+    def predict_proba(self, texts: Any) -> list[dict[str, float]]:
         """The probability of each class for each text, in their order.
 
         Raises:
-            ConfigError: for regression, which has none.
+            ConfigError: for regression and for a language model, which have none.
         """
+        if self.report["kind"] == "generation":
+            raise ConfigError("a language model has no probabilities of classes", remedy="run.generate(prompts)")
         rows = self._load().predict(texts)
         if rows and "probabilities" not in rows[0]:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
         return [row["probabilities"] for row in rows]
 
     def generate(
-        self, prompts: Sequence[Any], max_new_tokens: int = 256, *, temperature: float | None = None,
+        self, prompts: Any, max_new_tokens: int = 256, *, temperature: float | None = None,
         top_p: float | None = None, seed: int = 0,
     ) -> list[str]:  # fmt: skip
         """The answer of a language model to each prompt: a text, or the messages of a conversation.
@@ -146,24 +150,11 @@ def fit(
     overrides: dict[str, Any] = {}
     given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
     overrides.update({key: str(value) for key, value in given.items() if value is not None})
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, fit))
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
     description = anchor_paths(description)
     return start(description, data if in_memory else description.data.path, make_narrator(verbose))
-
-
-def spell_out(name: str, value: Any) -> dict[str, Any]:
-    """A Python keyword as keys: `lora={"r": 8}` becomes `lora.r`, others stay as they are. Paths become strings."""
-    if isinstance(value, Mapping) and is_section(name):
-        return {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
-    return {name: as_text(value)}
-
-
-def as_text(value: Any) -> Any:
-    """A path as the string that a setting holds; anything else as it is."""
-    return str(value) if isinstance(value, Path) else value
 
 
 def check_complete(config: RunConfig, in_memory: bool) -> None:
@@ -171,11 +162,19 @@ def check_complete(config: RunConfig, in_memory: bool) -> None:
     problems = []
     if config.data.path is None and not in_memory:
         problems.append(
-            Problem("no data was given", expected="a file, a folder or a Hub id", remedy="afina train DATA ...")
+            Problem(
+                "no data was given",
+                expected="a file, a folder or a Hub id",
+                remedy="afina train DATA ..., or afina.fit(model, data)",
+            )
         )
     if config.model.reference is None:
         problems.append(
-            Problem("no model was given", expected="a folder, a Hub id or package:NAME/PATH", remedy="--model REF")
+            Problem(
+                "no model was given",
+                expected="a folder, a Hub id or package:NAME/PATH",
+                remedy="--model REF, or afina.fit(model, data)",
+            )
         )
     if problems:
         raise ConfigError(problems=problems)
@@ -334,7 +333,7 @@ def check(
     from afina.pipeline.check import Wanted, check_data
 
     wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
-    return check_data(describe_question(data, model, settings), data, wanted, make_narrator(verbose))
+    return check_data(describe_question(data, model, settings, check), data, wanted, make_narrator(verbose))
 
 
 def plan(
@@ -354,17 +353,18 @@ def plan(
     """
     from afina.pipeline.plan import plan_run
 
-    config = describe_question(data, model, settings)
+    config = describe_question(data, model, settings, plan)
     return plan_run(config, data, device=device, device_memory=device_memory, measure=measure)
 
 
-def describe_question(data: Any, model: str | Path | None, settings: Mapping[str, Any]) -> RunConfig:
-    """The description of a run that is only asked about."""
+def describe_question(
+    data: Any, model: str | Path | None, settings: Mapping[str, Any], function: Callable[..., Any]
+) -> RunConfig:
+    """The description of a run that `function` only asks about."""
     in_memory = not isinstance(data, str | Path)
     given = {"model.reference": model, "data.path": None if in_memory else data}
     overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, function))
     return load_config(None, overrides)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from afina.api import Run, anchor_paths, make_narrator, spell_out
+from afina.api import Run, anchor_paths, make_narrator
+from afina.config.keywords import collect_keywords
 from afina.config.load import complete_key, flatten_yaml, load_config
 from afina.errors import ConfigError, Problem
 from afina.runs.search_folder import open_search
@@ -98,8 +99,7 @@ def search(
         return Search(resume_search(resume, data if in_memory else None, storage, seconds, trials or 0, narrator))
     check_given(data, model, budget, trials)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
-    for name, value in settings.items():
-        overrides.update(spell_out(name, value))
+    overrides.update(collect_keywords(settings, search))
     path = Path(config) if config else None
     description = anchor_paths(load_config(path, overrides))
     plan = SearchPlan(
@@ -112,9 +112,17 @@ def search(
 def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -> None:
     """Refuse a search without data, model or budget, or of less than one trial, all at once."""
     needed = {
-        "no data was given": (data, "a file, a folder or a Hub id", "afina search DATA ..."),
-        "no model was given": (model, "a folder, a Hub id or package:NAME/PATH", "--model REF"),
-        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", "--budget 20m"),
+        "no data was given": (
+            data,
+            "a file, a folder or a Hub id",
+            "afina search DATA ..., or afina.search(data, model)",
+        ),
+        "no model was given": (
+            model,
+            "a folder, a Hub id or package:NAME/PATH",
+            "--model REF, or afina.search(data, model)",
+        ),
+        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", '--budget 20m, or budget="20m"'),
     }
     problems = [
         Problem(what, expected=expected, remedy=remedy)

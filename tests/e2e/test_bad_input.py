@@ -130,7 +130,7 @@ CASES = [
         model_type="bret")),
     Case("no architecture", TRAIN, ["config.json names no architecture"], edit_config(model_type=None)),
     Case("model is a file", ("train", "rows.csv", "--model", "rows.csv", "--technique", "full", "--output", "out"), [
-        "rows.csv is a file", "do: --model"]),
+        "rows.csv is a file of rows, and a model was expected", "do: --model"]),
     Case("Hub id offline", (
         "train", "rows.csv", "--model", "google-bert/bert-base-uncased", "--technique", "full", "--output", "out"), [
         "HF_HUB_OFFLINE is set", "hf download google-bert/bert-base-uncased"]),

@@ -75,7 +75,7 @@ def test_version_and_wrong_use(place: Path, command_line: CommandLine) -> None:
         done = command_line.run(*arguments, cwd=place)
         assert done.code == 2
         assert done.out == ""
-        assert "Usage: afina" in done.err
+        assert done.err.startswith("afina: ")
         assert "Traceback" not in done.err
 
 
@@ -252,7 +252,7 @@ def test_runs_and_compare(trained: Done, place: Path, command_line: CommandLine)
     assert table.out.isascii(), "no boxes where no terminal is"
     heads = table.out.splitlines()[1].split()
     assert heads[:3] == ["run", "technique", "accuracy"]
-    assert command_line.run("runs", "elsewhere", cwd=place).out == "no runs under elsewhere/\n"
+    assert command_line.run("runs", "elsewhere", cwd=place).code == 2
 
 
 def test_plan_prints_a_table_or_one_object(
@@ -264,7 +264,8 @@ def test_plan_prints_a_table_or_one_object(
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()
     assert lines[2].split()[:3] == ["technique", "memory", "weights"]
-    assert [line.split()[0] for line in lines[3:]] == ["full", "feature-extraction", "lora", "qlora"]
+    assert [line.split()[0] for line in lines[3:7]] == ["full", "feature-extraction", "lora", "qlora"]
+    assert lines[7].startswith("first guess: feature-extraction: ")
     found = command_line.run("plan", data, "--model", tiny_models("bert"), "--json", cwd=tmp_path).read_object()
     assert [row["technique"] for row in found["techniques"]] == ["full", "feature-extraction", "lora", "qlora"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]

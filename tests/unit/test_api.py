@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import afina
 from afina.api import anchor_paths
 from afina.config.load import build_config
+from afina.errors import ConfigError, DataError
 from afina.pipeline.prepare import describe_reference
 
 
@@ -41,3 +44,20 @@ def test_what_names_no_file_stays(here: Path) -> None:
 )
 def test_a_base_of_this_machine_is_named_by_its_folder(here: Path, name: str, reference: str) -> None:
     assert describe_reference(build_config({"model": {"reference": name}}), "BASE") == reference
+
+
+def test_what_is_missing_is_said_for_the_command_line_and_for_python() -> None:
+    with pytest.raises(ConfigError) as caught:
+        afina.fit()
+    assert [problem.remedy for problem in caught.value.problems] == [
+        "afina train DATA ..., or afina.fit(model, data)", "--model REF, or afina.fit(model, data)",
+    ]  # fmt: skip
+
+
+def test_a_frame_is_not_shown_whole(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    with pytest.raises(DataError) as caught:
+        afina.check(frame, fix=tmp_path / "copy.csv")
+    assert str(caught.value) == (
+        "--fix copies a file or a folder\n  found: a DataFrame in Python\n  do: save the rows as a file"
+    )

@@ -57,6 +57,8 @@ class Machine:
     """None for a machine that is only described and not known."""
     is_described: bool = False
     """Whether it is another machine than this one."""
+    is_alike: bool = False
+    """Whether only its memory is another."""
 
 
 # Memory in GB, dense bf16 TFLOP/s (fp16 for T4) and GB/s by data sheet.
@@ -69,23 +71,29 @@ KNOWN = {
 REACHED = 0.6
 
 
-def parse_size(text: str) -> int:
+def parse_size(given: str | float) -> int:
     """Bytes of a size with its unit: `24GB` and `24GiB` are both 24 * 2**30, as memory is sold.
 
     Raises:
-        ConfigError: for a size without a unit, or none above 0.
+        ConfigError: for a size without a unit, as any number is, or none above 0.
     """
+    text = str(given)
     match = SIZE.fullmatch(text)
     size = int(float(match[1]) * 2 ** UNITS[match[2].upper()]) if match else 0
     if size <= 0:
         is_bare = re.fullmatch(r"\s*[\d.]+\s*", text)
         raise ConfigError(
-            f"{text!r} is not a size of memory",
+            f"{given!r} is not a size of memory",
             found="a number without a unit" if is_bare and not match else "",
             expected="a number above 0 with a unit: MB or GB",
-            remedy=f"--device-memory {text.strip() or '24'}GB" if is_bare and not match else "--device-memory 24GB",
+            remedy=name_size(f"{text.strip()}GB" if is_bare and not match else "24GB", is_flag=isinstance(given, str)),
         )
     return size
+
+
+def name_size(size: str, *, is_flag: bool) -> str:
+    """A size as it is given on the command line, or in Python, where alone it can be a number."""
+    return f"--device-memory {size}" if is_flag else f'device_memory="{size}"'
 
 
 def describe_machine(device: str, memory: str | None) -> Machine:

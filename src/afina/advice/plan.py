@@ -9,7 +9,7 @@ from typing import Any
 from afina.advice.choose import Choice, guess_technique
 from afina.advice.costs import Costs, Subject, as_dict
 from afina.advice.fitting import USABLE, Remedy
-from afina.advice.machine import Machine
+from afina.advice.machine import KNOWN, Machine
 
 GIB = 2**30
 HEADER = (
@@ -73,7 +73,9 @@ class Plan:
         for row in cells:
             padded = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join([*lines, *self.describe_remedies(), *self.describe_guess(), *self.notes])
+        return "\n".join(
+            [*lines, *self.describe_times(), *self.describe_remedies(), *self.describe_guess(), *self.notes]
+        )
 
     @property
     def first_guess(self) -> Choice | None:
@@ -107,6 +109,13 @@ class Plan:
         machine = self.subject.machine
         kind = "of" if machine.is_described else "free of"
         return f"{machine.name}: {format_size(machine.memory_bytes)} {kind} memory, {self.subject.precision}"
+
+    def describe_times(self) -> list[str]:
+        """Why times are unknown, where they are."""
+        if self.subject.machine.rates is not None:
+            return []
+        unknown = f"times are unknown, as the speed of {self.subject.machine.name!r} is"
+        return [f"{unknown}; a GPU by its name brings its speed: --device {', '.join(KNOWN)}"]
 
     def describe_remedies(self) -> list[str]:
         """What to change for each technique that doesn't fit; a clear word if none does."""

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -27,6 +27,9 @@ from afina.cli import (
     train,
 )
 from afina.errors import AfinaError, Interrupted
+
+# Typer names only this one of the errors of its parser, all of which have the same base.
+UsageError = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="afina",
@@ -68,7 +71,7 @@ def run() -> None:
     """Run the verb that was asked for, and exit with its code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        app(prog_name="afina")
+        sys.exit(app(prog_name="afina", standalone_mode=False) or 0)
     except Exception as error:
         if received and not isinstance(error, Interrupted):
             # A library turned what interrupted its import into an error of its own.
@@ -81,6 +84,8 @@ def end_with(error: Exception) -> NoReturn:
     if isinstance(error, AfinaError):
         print_error(str(error))
         sys.exit(error.exit_code)
+    if isinstance(error, UsageError):
+        end_with_usage(error)
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         sys.exit(1)
@@ -88,6 +93,22 @@ def end_with(error: Exception) -> NoReturn:
         print_error(f"the disk is full: {error}\n  do: free some space, or --output on another disk")
         sys.exit(2)
     report_bug(error)
+
+
+def end_with_usage(error: Any) -> NoReturn:
+    """Print in our own words what the parser of the command line refuses, and exit with 2."""
+    text, command = error.format_message(), error.ctx.command_path if error.ctx else "afina"
+    if text.startswith("Usage:"):  # no arguments at all: the text is the help
+        print(text, file=sys.stderr)
+        sys.exit(2)
+    what, remedy = text[0].lower() + text[1:].rstrip("."), f"{command} --help shows what it takes"
+    from afina.config.load import list_keys, name_leaves  # pydantic, which help does without
+
+    name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
+    if name in {*list_keys(), *name_leaves(list_keys())}:
+        remedy = f"--set {name}=VALUE, which reaches every setting"
+    print_error(f"{what}\n  found: in {command}\n  do: {remedy}")
+    sys.exit(2)
 
 
 def report_bug(error: Exception) -> NoReturn:

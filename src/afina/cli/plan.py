@@ -12,7 +12,7 @@ DEVICE_HELP = "Another machine: cpu, cuda, or a known GPU such as rtx-4090."
 
 
 def plan(
-    data: str = typer.Argument(..., help="File, folder or Hub id, as for afina train."),
+    data: str = typer.Argument(..., metavar="DATA", help="File, folder or Hub id, as for afina train."),
     model: str = typer.Option(..., help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
     task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
     device: str | None = typer.Option(None, help=DEVICE_HELP),

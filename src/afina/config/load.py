@@ -17,6 +17,12 @@ from afina.errors import ConfigError, Problem, describe_cause, find_close
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
 READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
 
+# What other programs call some settings.
+ALIASES = {
+    "lr": "learning_rate", "epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
+    "max_length": "max_seq_length", "rank": "r", "alpha": "lora_alpha",
+}  # fmt: skip
+
 
 def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """The description in the YAML file `path`, with `overrides` (keys such as `training.learning_rate`) on top.
@@ -192,7 +198,7 @@ def describe_unknown(key: str) -> Problem:
     section, _, leaf = key.rpartition(".")
     every = name_leaves(list_keys() if section else [*list_keys(), *RunConfig.model_fields])
     inside = name_leaves(path for path in list_keys() if section and path.startswith(f"{section}.")) or every
-    near = find_close(leaf, inside) or find_close(leaf, every)
+    near = ALIASES.get(leaf) or find_close(leaf, inside) or find_close(leaf, every)
     if near:
         return Problem(f"unknown setting {key}", remedy=f"did you mean {inside.get(near) or every[near]}?")
     return Problem(f"unknown setting {key}", expected=f"one of {', '.join(sorted(inside))}")

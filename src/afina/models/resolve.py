@@ -27,6 +27,7 @@ PACKAGE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 HUB_FILES = (
     "*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-*-of-*.safetensors",
 )  # fmt: skip
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 HUB_TIMEOUT_SECONDS = 10
 MAX_CHARACTERS = 1000
@@ -64,7 +65,7 @@ def resolve_model(reference: str, revision: str | None = None, *, allow_gguf: bo
     if allow_gguf and path.suffix == ".gguf" and os.path.isfile(path):
         return path.resolve()
     if os.path.exists(path):
-        raise describe_file(path)
+        raise describe_file(path, allow_gguf=allow_gguf)
     if path.suffix == ".gguf" or not HUB_ID.fullmatch(reference):
         raise ModelError(
             f"there is no folder {reference}",
@@ -74,7 +75,7 @@ def resolve_model(reference: str, revision: str | None = None, *, allow_gguf: bo
     return _download(reference, revision)
 
 
-def describe_file(path: Path) -> ModelError:
+def describe_file(path: Path, *, allow_gguf: bool = False) -> ModelError:
     """The error for a path that is there, but is not a folder."""
     if path.suffix == ".gguf":
         return ModelError(
@@ -82,12 +83,16 @@ def describe_file(path: Path) -> ModelError:
             expected="a folder in Hugging Face layout with config.json and model.safetensors",
             remedy="--model with the original model of which the GGUF file was made",
         )
-    remedy = (
-        f"--model {path.parent}" if (path.parent / "config.json").is_file() else "--model with the path of a folder"
-    )
+    what, remedy = f"{path} is a file", "--model with the path of a folder"
+    if path.suffix.lower() in DATA_SUFFIXES:
+        what = f"{path} is a file of rows, and a model was expected"
+        remedy = "--model with a model; in Python the order is afina.fit(model, data), but afina.plan(data, model)"
+    if (path.parent / "config.json").is_file():
+        remedy = f"--model {path.parent}"
+    gguf = ", or a .gguf file" if allow_gguf else ""
     return ModelError(
-        f"{path} is a file",
-        expected="a folder with config.json, model.safetensors and the tokenizer's files",
+        what,
+        expected=f"a folder with config.json, model.safetensors and the tokenizer's files{gguf}",
         remedy=remedy,
     )
 

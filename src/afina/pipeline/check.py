@@ -25,7 +25,7 @@ from afina.data.doctor.subject import Subject, view_conversations, view_labelled
 from afina.data.examples import count_classes, describe_source, find_usable, make_part
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
-from afina.errors import ConfigError
+from afina.errors import ConfigError, DataError
 from afina.pipeline.check_report import CheckReport, check_page
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, find_model, guess_task
@@ -100,20 +100,30 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
     base = find_model(config) if config.model.reference else None
     task, reason = guess_task(config, tables, base)
     reasons = [Reason("task", task, reason)] if reason else []
-    columns: ColumnChoice | ConversationColumns
-    if task == GENERATION:
-        columns = choose_conversation_columns(tables, **name_columns(config))
+    try:
+        columns = find_columns(tables, config, task)
+    except DataError as error:
+        # Rows that can't be read may be why the others make no sense.
+        unread = [problem for table in tables.values() for problem in table.problems]
+        raise DataError(problems=[*unread, *error.problems]) from None
+    if isinstance(columns, ConversationColumns):
         usable = {name: find_usable_conversations(table, columns)[0] for name, table in tables.items()}
         turns = (make_conversation_part(name, tables[name], columns, rows) for name, rows in usable.items())
         subject = view_conversations(turns, columns)
     else:
-        columns = choose_columns(tables, config.data, config.task)
         task = columns.task
         space, usable = find_usable(dict(tables), columns, config.data)
         parts = (make_part(name, tables[name], columns, rows) for name, rows in usable.items())
         subject = view_labelled(parts, columns, space)
     subject = subject.with_faults(tables, usable)
     return Opened(tables, columns, subject, task, (*reasons, *columns.reasons))
+
+
+def find_columns(tables: Mapping[str, RowTable], config: RunConfig, task: str) -> ColumnChoice | ConversationColumns:
+    """The columns that the task needs."""
+    if task == GENERATION:
+        return choose_conversation_columns(tables, **name_columns(config))
+    return choose_columns(tables, config.data, config.task)
 
 
 def name_columns(config: RunConfig) -> dict[str, str | None]:

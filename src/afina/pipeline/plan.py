@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,17 @@ def describe(device: str | None, memory: str | None) -> Machine | None:
 
     if device is None and memory is None:
         return None
-    return describe_machine(device or find_device(), memory)
+    return replace(describe_machine(device or find_device(), memory), is_alike=device is None)
+
+
+def complete_machine(described: Machine | None, device: str, precision: str) -> Machine:
+    """This machine, or the described one, which is as fast as this one where only its memory is another."""
+    from afina.advice.machine import find_machine, measure_rates
+    from afina.pipeline.costs import add_resident
+
+    if described is None:
+        return add_resident(find_machine(device, precision))
+    return replace(described, rates=measure_rates(device, precision)) if described.is_alike else described
 
 
 def find_device() -> str:
@@ -77,10 +88,9 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     config = config.model_copy(update={"task": task})
     resolved, _ = resolve_config(config, sizes)
 
-    from afina.advice.machine import find_machine
     from afina.advice.plan import Plan
     from afina.models.load import load_tokenizer
-    from afina.pipeline.costs import add_resident, make_subject
+    from afina.pipeline.costs import make_subject
     from afina.tasks.registry import make_task
 
     tokenizer = load_tokenizer(opened.base)
@@ -88,7 +98,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
     labels = None if isinstance(rows, Conversations) else rows.labels
     head = None if labels is None else make_task(task, labels).head_shape().as_config()
-    machine = described or add_resident(find_machine(device, precision))
+    machine = complete_machine(described, device, precision)
     subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
     techniques = list_techniques(task) if config.technique == "auto" else choose_technique(config.technique, task)
     configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]

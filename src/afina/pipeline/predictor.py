@@ -26,6 +26,7 @@ from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
+from afina.pipeline.given_texts import list_given, take_texts
 from afina.runs.folder import RunFolder, open_run
 from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
@@ -76,10 +77,13 @@ class Predictor:
                 precision=self.precision,
             )  # fmt: skip
 
-    def predict(self, texts: Texts) -> Sequence[dict[str, Any]]:
-        """One mapping for each text, with `prediction` and, for classes, `probabilities`."""
-        if isinstance(texts, str):
-            raise DataError("predict takes a list of texts", found="one string", remedy="run.predict([text])")
+    def predict(self, given: Any) -> Sequence[dict[str, Any]]:
+        """One mapping for each text, with `prediction` and, for classes, `probabilities`.
+
+        Args:
+            given: texts, or rows that hold them in the columns the model has learned from.
+        """
+        texts = take_texts(list_given(given, "predict", "text"), self.text_names)
         if not texts:
             return []
         self.check_texts(texts)

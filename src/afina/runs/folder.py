@@ -175,7 +175,9 @@ def open_run(path: str | Path) -> RunFolder:
     if not folder.config.is_file():
         what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
         raise RunFolderError(
-            f"{path} {what}", expected="the folder that afina train made", remedy="afina runs lists the runs here"
+            f"{path} {what}",
+            expected="the folder that afina train or afina.fit made",
+            remedy="afina runs, or afina.list_runs(), gives the runs here",
         )
     return folder
 

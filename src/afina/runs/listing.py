@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from afina.runs.folder import CONFIG, RunFolder
+from afina.errors import RunFolderError
+from afina.runs.folder import CONFIG, RUNS, RunFolder
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """One mapping for each run under `root`, newest first; an unfinished one has no score."""
+    """One mapping for each run under `root`, newest first; an unfinished one has no score.
+
+    Raises:
+        RunFolderError: if there is no such folder; the usual one is only made by the first run.
+    """
+    if root != RUNS and not root.is_dir():
+        raise RunFolderError(
+            f"{root} is a file" if root.exists() else f"the folder {root} doesn't exist",
+            expected="a folder that holds runs", remedy=f"leave it out for those under {RUNS}/",
+        )  # fmt: skip
     folders = [RunFolder(path.parent) for path in root.glob(f"*/{CONFIG}")]
     folders.sort(key=lambda folder: folder.config.stat().st_mtime, reverse=True)
     return [describe_run(folder) for folder in folders]

@@ -30,6 +30,17 @@ def test_a_size_without_a_unit_is_refused() -> None:
     )
 
 
+def test_a_number_is_no_size_either() -> None:
+    with pytest.raises(ConfigError) as caught:
+        machine.parse_size(8)
+    assert str(caught.value) == (
+        "8 is not a size of memory\n"
+        "  found: a number without a unit\n"
+        "  expected: a number above 0 with a unit: MB or GB\n"
+        '  do: device_memory="8GB"'
+    )
+
+
 @pytest.mark.parametrize("text", ["", "GB", "24XB", "-1GB", "0GB", "much", "1e9GB", "24Gb/s"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a size of memory"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.config.load import build_config, complete_key, dump_config, list_keys, load_config, parse_override
+from afina.config.load import ALIASES, build_config, complete_key, dump_config, list_keys, load_config, parse_override
 from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError
 
@@ -84,6 +84,9 @@ def test_all_problems_are_said_at_once() -> None:
             "2 problems\n1. unknown setting features.flods\n     do: did you mean features.folds?\n"
             f"2. unknown setting batch\n     expected: one of {NAMES}",
         ),
+        ({"training": {"lr": 1}}, "unknown setting training.lr\n  do: did you mean training.learning_rate?"),
+        ({"lr": 1}, "unknown setting lr\n  do: did you mean training.learning_rate?"),
+        ({"training": {"rank": 1}}, "unknown setting training.rank\n  do: did you mean lora.r?"),
         ({"learning_rate": 1}, "unknown setting learning_rate\n  do: did you mean training.learning_rate?"),
         ({"training": 5}, "the setting training doesn't fit\n  found: 5\n  expected: key: value lines"),
         (
@@ -201,6 +204,13 @@ def test_an_override_without_a_value_is_refused() -> None:
     assert str(caught.value) == (
         "--set 'training.dropout' is not key=value\n  do: --set training.learning_rate=2e-5"
     )  # fmt: skip
+
+
+def test_what_others_call_a_setting_leads_to_one() -> None:
+    for alias, name in ALIASES.items():
+        assert complete_key(name).rpartition(".")[2] == name
+        with pytest.raises(ConfigError, match=f"did you mean {complete_key(name)}"):
+            complete_key(alias)
 
 
 def test_last_parts_of_paths_are_enough() -> None:

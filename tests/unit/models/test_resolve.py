@@ -74,6 +74,18 @@ def test_file_of_a_model_points_to_its_folder(tmp_path: Path) -> None:
     )
 
 
+def test_rows_in_place_of_a_model_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.touch()
+    with pytest.raises(ModelError) as caught:
+        resolve_model(str(path), allow_gguf=True)
+    assert str(caught.value) == (
+        f"{path} is a file of rows, and a model was expected\n"
+        "  expected: a folder with config.json, model.safetensors and the tokenizer's files, or a .gguf file\n"
+        "  do: --model with a model; in Python the order is afina.fit(model, data), but afina.plan(data, model)"
+    )
+
+
 def test_revision_needs_the_hub(tmp_path: Path) -> None:
     assert refuse(str(tmp_path), "main") == (
         f"a revision is given for {tmp_path}, which is not on the Hub\n"

@@ -82,9 +82,18 @@ def test_another_machine_is_described_by_flags(tiny_models: Callable[[str], Path
     machine = plan.to_dict()["machine"]
     assert (machine["device"], machine["memory_bytes"], machine["described"]) == ("cuda", 8 * 2**30, True)
     assert all(row["seconds"] is None for row in plan.to_dict()["techniques"])
-    assert "unknown" in str(plan)
+    assert "times are unknown, as the speed of 'cuda' is; a GPU by its name brings its speed: --device t4, " in str(
+        plan
+    )
     known = afina.plan(rows, tiny_models("bert"), device="rtx-4090").to_dict()
     assert all(row["seconds"]["total"] > 0 for row in known["techniques"])
+
+
+def test_a_machine_with_other_memory_is_as_fast_as_this_one(tiny_models: Callable[[str], Path]) -> None:
+    plan = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device_memory="2GB")
+    assert plan.to_dict()["machine"]["memory_bytes"] == 2 * 2**30
+    assert all(row["seconds"]["total"] > 0 for row in plan.to_dict()["techniques"])
+    assert "times are unknown" not in str(plan)
 
 
 def test_a_model_too_large_for_every_technique_is_told(tiny_models: Callable[[str], Path]) -> None:

@@ -83,7 +83,8 @@ def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError) as caught:
             open_run(path)
         assert str(caught.value) == (
-            f"{path} {what}\n  expected: the folder that afina train made\n  do: afina runs lists the runs here"
+            f"{path} {what}\n  expected: the folder that afina train or afina.fit made\n"
+            "  do: afina runs, or afina.list_runs(), gives the runs here"
         )
 
 

@@ -46,7 +46,17 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         {"run": str(tmp_path / "killed"), "state": "unfinished"},
         {"run": str(tmp_path / "old"), "score": 0.5, **rest},
     ]
-    assert list_runs(tmp_path / "nothing here") == []
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunFolderError) as caught:
+        list_runs(tmp_path / "nothing")
+    assert str(caught.value) == (
+        f"the folder {tmp_path / 'nothing'} doesn't exist\n"
+        "  expected: a folder that holds runs\n  do: leave it out for those under runs/"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert list_runs(Path("runs")) == [], "the usual folder, before the first run"
 
 
 def test_a_run_without_intervals_has_none_to_show(tmp_path: Path) -> None:

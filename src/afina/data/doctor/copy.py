@@ -13,6 +13,7 @@ from typing import Any
 
 from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
+from afina.data.examples import describe_source
 from afina.data.read import find_part_files, open_file
 from afina.data.rows import RowTable
 from afina.errors import DataError
@@ -44,7 +45,9 @@ def check_output(source: Any, output: Path) -> dict[str, Path]:
         DataError: if the data isn't a file or a folder, or if the output is there already or of another format.
     """
     if not isinstance(source, str | os.PathLike) or not Path(source).expanduser().exists():
-        raise DataError("--fix copies a file or a folder", found=str(source)[:80], remedy="save the rows as a file")
+        raise DataError(
+            "--fix copies a file or a folder", found=describe_source(source), remedy="save the rows as a file"
+        )
     path = Path(source).expanduser()
     log = find_log(path, output)
     for taken in (output, log):

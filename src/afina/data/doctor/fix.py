@@ -1,8 +1,8 @@
 """What a cleaned copy leaves out and rewrites, decided in one pass over the rows.
 
 Cells are cleaned first (`characters.clean_text`, one spelling a label), then rows are judged as they will stand: rows
-without a text or a label go, then all rows of a text with several labels, then all but the first of equal rows, then
-rows of an earlier part that a later one holds too.
+without a text or a label go, or with something else for a text, then all rows of a text with several labels, then all
+but the first of equal rows, then rows of an earlier part that a later one holds too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from afina.data.split import Ints, normalize_text
 from afina.data.usable_rows import NO_TEXT, find_text_fault
 
 Row = Mapping[str, Any]
-EMPTY, CONFLICT, DUPLICATE, LEAK, UNREAD = (
+EMPTY, NO_STRING, CONFLICT, DUPLICATE, LEAK, UNREAD = (
     "empty-row",
+    "text-not-text",
     "conflicting-labels",
     "duplicate-row",
     "leaked-row",
@@ -103,8 +104,10 @@ class LabelledCleaner:
         fault = find_text_fault(texts)
         if fault == NO_TEXT or label is None or (isinstance(label, str) and not label.strip()):
             return EMPTY
+        if fault:
+            return NO_STRING
         answer = self.read_label(label)
-        if fault or answer is None:
+        if answer is None:
             return None
         number = float(answer) if isinstance(answer, float) else 0.0
         return hash_texts("\0".join(map(normalize_text, texts))), hash_texts(json.dumps(answer)), number
@@ -223,7 +226,7 @@ def decide_drops(tables: Mapping[str, RowTable], cleaner: Cleaner, is_regression
 
 
 def read_keys(table: RowTable, cleaner: Cleaner) -> Keys:
-    """The keys of a part's rows as they will stand, without those that are empty."""
+    """The keys of a part's rows as they will stand, without those that go for what they hold."""
     found, drops = [], {}
     for number, row in iterate_rows(table, cleaner.columns):
         cleaned = {name: value for name, (_, value) in cleaner.clean(row).items()}

@@ -23,7 +23,8 @@ CODES = {
 OTHER = "unusable-row"
 """The code where rows are conversations, whose faults are many."""
 REMEDY = (
-    f"mend these rows; --fix OUT leaves out those that can't be read or are empty; train leaves out all with {DROP}"
+    "mend these rows; --fix OUT leaves out those that can't be read, are empty or have no string for a text;"
+    f" train leaves out all with {DROP}"
 )
 MEANING = "a run stops before it begins, and lists these rows"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,17 @@ import torch
 from afina.config.load import load_config
 from afina.data.chat_template import ChatFaultError, describe_turn_ends
 from afina.data.conversation_columns import Form
+from afina.data.conversation_rows import RowFaultError
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_language_model, load_tokenizer
 from afina.models.resolve import resolve_model
+from afina.pipeline.given_texts import list_given
 from afina.pipeline.language.answers import answer_batch, answer_prompts, find_window
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import Prompt, PromptReader, encode_prompt
+from afina.pipeline.language.prompts import EMPTY_PROMPT, Prompt, PromptReader, encode_prompt
 from afina.pipeline.predictor import open_setup
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import open_run
@@ -102,18 +104,33 @@ class Speaker:
             raise ChatFaultError(TOO_LONG, f"{len(ids):,} tokens, and the model takes {window:,} with the answer")
         return ids
 
-    def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str]:
+    def encode_row(self, row: Mapping[str, Any]) -> list[int]:
+        """The tokens of the prompt that a row holds.
+
+        Raises:
+            ChatFaultError: if it holds none.
+        """
+        try:
+            asked = self.reader.read(row)
+        except RowFaultError as fault:
+            raise ChatFaultError(str(fault), str(row)[:60]) from None
+        if asked is None:
+            raise ChatFaultError(EMPTY_PROMPT, str(row)[:60])
+        return self.encode(*asked)
+
+    def answer(self, given: Any, decoding: Decoding) -> list[str]:
         """The answer to each prompt, in their order.
+
+        Args:
+            given: prompts, or rows that hold them in the columns the model has learned from.
 
         Raises:
             DataError: with every prompt that can't be answered.
         """
-        if isinstance(prompts, str):
-            raise DataError("generate takes a list of prompts", found="one string", remedy="run.generate([prompt])")
         ids, faults = [], []
-        for number, prompt in enumerate(prompts, 1):
+        for number, prompt in enumerate(list_given(given, "generate", "prompt"), 1):
             try:
-                ids.append(self.encode(prompt))
+                ids.append(self.encode_row(prompt) if isinstance(prompt, Mapping) else self.encode(prompt))
             except ChatFaultError as fault:
                 faults.append(Problem(f"prompt {number} is of no use: {fault}", found=fault.detail))
         if faults:

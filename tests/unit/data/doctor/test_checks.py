@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from afina.data.doctor.characters import clean_text
 from afina.data.doctor.finding import Finding, shorten, show_share
 from afina.data.doctor.personal_data import find_personal, is_card, is_iban
 from afina.data.doctor.registry import CHECKS
+from afina.errors import DataError
 
 Find = Callable[..., dict[str, Finding]]
 Rows = list[dict[str, Any]]
@@ -152,6 +154,16 @@ def test_columns_that_say_nothing(rows: Rows, find: Find) -> None:
     found = find([{**row, "source": "web", "id": i, "note": None} for i, row in enumerate(rows)])["constant-columns"]
     assert (found.count, found.rows) == (2, {})
     assert "'source' (always \"web\")" in found.title
+
+
+def test_unread_rows_are_said_before_what_the_others_lack(tmp_path: Path) -> None:
+    source = tmp_path / "broken.jsonl"
+    source.write_text('{"text": "a text", "label": "b"}\n{"text": "another"\n', encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        afina.check(source)
+    unread, alone = caught.value.problems
+    assert (unread.what, list(unread.rows)) == ("broken.jsonl: rows that are not valid JSON", [2])
+    assert alone.what == "broken.jsonl: the label column 'label' holds one class only"
 
 
 def test_rows_that_cannot_be_used_are_errors_by_their_reason(rows: Rows, find: Find) -> None:

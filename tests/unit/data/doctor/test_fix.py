@@ -80,6 +80,16 @@ def test_the_copy_and_its_log(mixed: Rows, tmp_path: Path) -> None:
     assert not FIXED & {finding.code for finding in afina.check(copy).findings}
 
 
+def test_rows_whose_text_is_something_else_go(rows: Rows, tmp_path: Path) -> None:
+    source, copy = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    spoiled = [*rows, {"text": 5, "label": "pos"}, {"text": ["a"], "label": "neg"}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in spoiled), encoding="utf-8")
+    assert afina.check(source, fix=copy, text_column="text").fixed["rules"] == {"text-not-text": 2}
+    log = read_log(tmp_path / "b.jsonl.changes.jsonl")
+    assert [(entry["row"], entry["before"]["text"]) for entry in log] == [(41, 5), (42, ["a"])]
+    assert not afina.check(copy).has_errors
+
+
 @pytest.mark.parametrize(
     "name", ["rows.tsv", "rows.jsonl", "rows.json", "lines.json", "rows.parquet", "semicolons.csv"]
 )

@@ -1,0 +1,54 @@
+"""Texts that are handed over in Python: a list, an array, a column, a frame, or mappings by name of column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from afina.errors import DataError
+
+
+def list_given(given: Any, verb: str, noun: str) -> list[Any]:
+    """What was handed over, in its order; of a frame each row as a mapping.
+
+    Args:
+        verb: the function it was handed to, for the message.
+        noun: what one entry is.
+
+    Raises:
+        DataError: for one string or one mapping alone, or what holds nothing to go through.
+    """
+    if hasattr(given, "to_dict") and hasattr(given, "columns"):
+        return list(given.to_dict("records"))
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        found = "one string" if isinstance(given, str) else f"one object of type {type(given).__name__}"
+        raise DataError(
+            f"{verb} takes a list of {noun}s", found=found,
+            expected="a list, a pandas frame or series, or mappings by name of column", remedy=f"run.{verb}([{noun}])",
+        )  # fmt: skip
+    return list(given)
+
+
+def take_texts(rows: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The rows with each mapping replaced by its text, or by the texts of its pair; other rows as they are.
+
+    Args:
+        names: of the text column, or of the two columns of a pair.
+
+    Raises:
+        DataError: if a mapping hasn't these columns.
+    """
+    return [take_text(row, number, names) if isinstance(row, Mapping) else row for number, row in enumerate(rows, 1)]
+
+
+def take_text(row: Mapping[str, Any], number: int, names: Sequence[str]) -> Any:
+    """The text of one mapping, or the texts of its pair."""
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise DataError(
+            f"row {number} has no column {' or '.join(map(repr, missing))}",
+            found=", ".join(map(repr, row)) or "no columns",
+            expected=f"the columns the model has learned from: {', '.join(map(repr, names))}",
+        )
+    texts = tuple(row[name] for name in names)
+    return texts if len(names) == 2 else texts[0]

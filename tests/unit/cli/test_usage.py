@@ -1,0 +1,45 @@
+"""What the parser of the command line refuses is said in the same form as everything else."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from afina.cli.app import run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["plan", "rows.csv", "--technique", "lora"],
+            "afina: no such option: --technique\n  found: in afina plan\n"
+            "  do: --set technique=VALUE, which reaches every setting\n",
+        ),
+        (["plan"], "afina: missing argument 'DATA'\n  found: in afina plan\n"
+                   "  do: afina plan --help shows what it takes\n"),
+        (["nope"], "afina: no such command 'nope'\n  found: in afina\n  do: afina --help shows what it takes\n"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_has_our_form(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["afina", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["--version"], 0), (["runs"], 0)])
+def test_everything_else_ends_as_before(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["afina", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert caught.value.code == code
+    printed = capsys.readouterr()
+    assert bool(printed.err) == (not arguments)
+    assert bool(printed.out) == bool(arguments)

@@ -1,0 +1,79 @@
+"""Texts handed over in any of Python's forms give the same predictions; what is no list of texts is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import afina
+from afina.errors import ConfigError, DataError
+from afina.pipeline.given_texts import list_given, take_texts
+from afina.testing.data import make_conversations, make_rows
+
+ROWS = make_rows("multiclass", 24)
+TEXTS = [str(row["text"]) for row in ROWS]
+QUICK: dict[str, Any] = {
+    "num_train_epochs": 1, "precision": "fp32", "bootstrap_resamples": 0, "verbose": False, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> afina.Run:
+    """A classifier that was tuned for a moment."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return afina.fit(tiny_models("bert"), ROWS, "full", output=folder, baselines=False, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def speaker(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> afina.Run:
+    """A language model that was tuned for a moment."""
+    rows, folder = make_conversations("messages", 24), tmp_path_factory.mktemp("runs") / "run"
+    more = {"max_seq_length": 120, "generation_samples": 0, "general_text": False, "chat_template": "chatml"}
+    return afina.fit(tiny_models("llama"), rows, "full", output=folder, **QUICK, **more)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [pd.DataFrame(ROWS), pd.DataFrame(ROWS)["text"], np.array(TEXTS), tuple(TEXTS), [{"text": t} for t in TEXTS]],
+    ids=["frame", "series", "array", "tuple", "mappings"],
+)
+def test_every_form_is_read_as_the_list_of_its_texts(run: afina.Run, given: Any) -> None:
+    assert run.predict(given) == run.predict(TEXTS)
+    assert run.predict_proba(given) == run.predict_proba(TEXTS)
+
+
+def test_a_language_model_reads_rows_as_it_has_learned_them(speaker: afina.Run) -> None:
+    rows = [{"messages": row["messages"][:1]} for row in make_conversations("messages", 3, seed=5)]
+    plain = speaker.generate([row["messages"] for row in rows], 3)
+    assert speaker.generate(rows, 3) == speaker.generate(pd.DataFrame(rows), 3) == plain
+    with pytest.raises(DataError, match="prompt 2 is of no use: an empty prompt"):
+        speaker.generate([*rows[:1], {"messages": None}])
+
+
+def test_a_language_model_has_no_probabilities(speaker: afina.Run) -> None:
+    with pytest.raises(ConfigError, match="a language model has no probabilities of classes"):
+        speaker.predict_proba(["great"])
+
+
+def test_pairs_are_taken_by_the_names_of_their_columns() -> None:
+    rows = [{"text_pair": "b", "text": "a"}, ("c", "d")]
+    assert take_texts(rows, ["text", "text_pair"]) == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize(("given", "found"), [("a", "one string"), ({"text": "a"}, "type dict"), (3, "type int")])
+def test_what_is_no_list_is_refused(given: Any, found: str) -> None:
+    with pytest.raises(DataError, match=found):
+        list_given(given, "predict", "text")
+
+
+def test_a_mapping_without_the_column_is_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        take_texts(["a", {"body": "b"}], ["text"])
+    assert str(caught.value) == (
+        "row 2 has no column 'text'\n  found: 'body'\n  expected: the columns the model has learned from: 'text'"
+    )
