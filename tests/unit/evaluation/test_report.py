@@ -103,6 +103,13 @@ def test_a_section_without_facts_is_left_out(section: str) -> None:
     assert len(render_report(without)) < len(render_report(whole))
 
 
+def test_what_would_have_changed_a_choice_stands_under_its_reason() -> None:
+    choice = {"setting": "technique", "value": "full", "reason": "it fits", "otherwise": ["less memory: lora", HOSTILE]}
+    page = render_report({**make_report(), "reasons": [choice]})
+    assert "it fits<br><small>otherwise: less memory: lora; " in page
+    assert HOSTILE not in page
+
+
 def test_many_classes_become_a_list_and_a_folded_matrix() -> None:
     names = [f"class {i}" for i in range(39)]
     counts = [[10 if i == j else (3 if j == i + 1 else 0) for j in range(39)] for i in range(39)]
