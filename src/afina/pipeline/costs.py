@@ -25,25 +25,38 @@ def expect_costs(
     Raises:
         ResourceError: if it would need more memory than is free, unless the settings say to go on.
     """
-    from afina.advice.costs import predict_costs
     from afina.advice.fitting import fits
     from afina.advice.machine import find_machine
 
     with narrator.stage("predict"):
         machine = add_resident(find_machine(device, setup.precision))
-        try:
-            subject = make_subject(
-                setup.config, facts, setup.head, setup.pad_token_id, workload, machine, setup.precision
-            )
-            costs = allow_for_resident(predict_costs(subject, technique, setup.config), device, facts.vocab_size)
-        except AfinaError:
-            raise
-        except Exception as error:  # the code of models may do what tensors without numbers can't
-            narrator.note(f"memory and time are not predicted: {type(error).__name__} while the model was outlined")
+        counted = count_costs(technique, setup.config, setup, facts, workload, machine)
+        if isinstance(counted, Exception):
+            narrator.note(f"memory and time are not predicted: {type(counted).__name__} while the model was outlined")
             return None
+        subject, costs = counted
         if setup.config.training.check_memory and not fits(costs, machine.memory_bytes):
             raise refuse(subject, technique, setup.config, costs)
     return costs
+
+
+def count_costs(
+    technique: Technique, config: RunConfig, setup: Setup, facts: ModelFacts, workload: Workload, machine: Machine
+) -> tuple[Subject, Costs] | Exception:
+    """What a run by the technique would cost in this process, or why that can't be counted.
+
+    The code of models may do what tensors without numbers can't; that is no reason to stop a run.
+    """
+    from afina.advice.costs import predict_costs
+
+    try:
+        subject = make_subject(config, facts, setup.head, setup.pad_token_id, workload, machine, setup.precision)
+        costs = predict_costs(subject, technique, config)
+    except AfinaError:
+        raise
+    except Exception as error:
+        return error
+    return subject, allow_for_resident(costs, machine.device, facts.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,6 @@ def find_fitting(
     configs: Mapping[str, RunConfig], setup: Setup, facts: ModelFacts, workload: Workload, device: str
 ) -> dict[str, Fitting]:
     """Whether each technique fits, by its resolved description; a model that can't be counted is taken to fit."""
-    from afina.advice.costs import predict_costs
     from afina.advice.fitting import fits
     from afina.advice.machine import find_machine
     from afina.techniques.registry import make_technique
@@ -67,14 +79,11 @@ def find_fitting(
     machine = add_resident(find_machine(device, setup.precision))
     found = {}
     for name, config in configs.items():
-        try:
-            subject = make_subject(config, facts, setup.head, setup.pad_token_id, workload, machine, setup.precision)
-            costs = allow_for_resident(predict_costs(subject, make_technique(name), config), device, facts.vocab_size)
-        except AfinaError:
-            raise
-        except Exception:  # as in `expect_costs`, which says so when the run starts
+        counted = count_costs(make_technique(name), config, setup, facts, workload, machine)
+        if isinstance(counted, Exception):
             found[name] = Fitting(True, None)
             continue
+        _, costs = counted
         is_checked = config.training.check_memory
         found[name] = Fitting(not is_checked or fits(costs, machine.memory_bytes), costs.trainable)
     return found

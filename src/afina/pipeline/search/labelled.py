@@ -14,9 +14,9 @@ from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     Prepared,
-    check_disk,
     describe_data,
     encode_part,
+    find_technique,
     keep_files,
     list_parts,
     resolve_hardware,
@@ -25,8 +25,6 @@ from afina.pipeline.scoring import score_run, write_rows
 from afina.pipeline.search.workbench import rewrite_config
 from afina.runs.folder import RunFolder
 from afina.tasks.base import Fit
-from afina.techniques.base import check_pair
-from afina.techniques.registry import make_technique
 
 
 class LabelledWorkbench:
@@ -84,9 +82,7 @@ class LabelledWorkbench:
         config, device, precision = resolve_hardware(config, narrator)
         for reason in reasons:
             narrator.explain(reason)
-        technique = make_technique(str(config.technique))
-        check_pair(technique, self.task)
-        check_disk(technique, self.prepared.facts, config, folder)
+        technique = find_technique(config, self.task, self.prepared.facts, folder)
         return replace(
             self.prepared, folder=folder, config=config, technique=technique, device=device,
             setup=replace(self.prepared.setup, config=config, precision=precision),

@@ -21,12 +21,10 @@ from afina.pipeline.language.learn import (
 from afina.pipeline.language.prepare import PreparedLanguage, describe_data, describe_tally, encode_part
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import check_disk, keep_files, list_parts, resolve_hardware
+from afina.pipeline.prepare import find_technique, keep_files, list_parts, resolve_hardware
 from afina.pipeline.search.workbench import rewrite_config
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
-from afina.techniques.base import check_pair
-from afina.techniques.registry import make_technique
 from afina.training.loop import start_accelerator
 
 
@@ -88,9 +86,7 @@ class LanguageWorkbench:
         config, device, precision = resolve_hardware(config, narrator)
         for reason in reasons:
             narrator.explain(reason)
-        technique = make_technique(str(config.technique))
-        check_pair(technique, GENERATION)
-        check_disk(technique, self.prepared.facts, config, folder)
+        technique = find_technique(config, GENERATION, self.prepared.facts, folder)
         return replace(
             self.prepared, folder=folder, config=config, technique=technique, device=device,
             setup=replace(self.prepared.setup, config=config, precision=precision),
