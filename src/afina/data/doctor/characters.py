@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from afina.data.doctor.check import Check
@@ -59,7 +60,7 @@ def clean_text(text: str) -> str:
     return text
 
 
-class CharacterCheck(Check):
+class CharacterCheck(Check, ABC):
     """A check of the characters of each text. A subclass says which texts it means, and in what words."""
 
     code: str
@@ -72,9 +73,9 @@ class CharacterCheck(Check):
         super().__init__(subject)
         self.found = FoundRows(subject)
 
+    @abstractmethod
     def find(self, text: str) -> int:
         """Where the text is wrong, -1 for one that isn't."""
-        raise NotImplementedError
 
     def look(self, batch: Batch) -> None:
         for place, text in enumerate(batch.texts):
