@@ -25,6 +25,7 @@ from afina.advice.memory import MemoryCosts, Pass, predict_memory
 from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
 from afina.config.run import RunConfig
 from afina.data.batches import Indices, order_training_batches
+from afina.data.encode import TokenArrays
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
 
@@ -35,6 +36,8 @@ EXTRA_CHECKPOINTS = 2
 # Answers before and after training (`pipeline/language/answers.py`) come from a few prompts at once.
 PROMPTS_AT_ONCE = 8
 MOST_LENGTHS = 4096
+# Different words grow with this power of the number of words in a text (Heaps 1978).
+HEAPS = 0.6
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,21 @@ class Workload:
     """Share of a language model's tokens that it learns to say; 0 for the other tasks."""
     is_packed: bool = False
     """Whether rows share sequences of `max_seq_length` tokens."""
+    distinct_tokens: int | None = None
+    """Different tokens of the training rows; None where they aren't known."""
 
     @classmethod
     def of_parts(
-        cls, parts: Mapping[str, Sized], lengths: Indices, learned_fraction: float = 0.0, is_packed: bool = False
+        cls, parts: Mapping[str, Sized], tokens: TokenArrays, learned_fraction: float = 0.0, is_packed: bool = False
     ) -> Workload:
-        """The rows of the parts; one that the run leaves alone has none."""
+        """The rows of the parts; one that the run leaves alone has none.
+
+        Args:
+            tokens: of the training rows, or of a sample of them.
+        """
         train, validation, test = (len(parts.get(name, ())) for name in ("train", "validation", "test"))
-        return cls(train, validation, test, lengths, learned_fraction, is_packed)
+        distinct = np.count_nonzero(np.bincount(tokens.ids)) * (train / len(tokens)) ** HEAPS
+        return cls(train, validation, test, tokens.lengths, learned_fraction, is_packed, int(distinct))
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,8 @@ class _Prediction:
     @cached_property
     def outline(self) -> Outline:
         subject = self.subject
-        return outline(subject.blueprint, self.technique, self.config, subject.precision)
+        distinct = subject.workload.distinct_tokens
+        return outline(subject.blueprint, self.technique, self.config, subject.precision, distinct)
 
     @property
     def is_language_model(self) -> bool:
@@ -217,7 +228,7 @@ class _Prediction:
         checkpoints = config.training.save_total_limit + EXTRA_CHECKPOINTS if self.technique.moves != "head" else 0
         return DiskCosts(
             model=FP32_BYTES * (found.parameters if whole else found.trainable),
-            checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.trainable,
+            checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped,
             cache=self.cache_bytes if config.features.cache else 0,
         )
 
@@ -274,7 +285,7 @@ class _Prediction:
             epoch = estimate_seconds(self.count_reading(workload.train_rows), rates)
             return Durations(epoch, start + epoch + held_out)
         validation = estimate_seconds(self.count_reading(workload.validation_rows), rates)
-        checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_NUMBERS * FP32_BYTES * found.trainable
+        checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped
         steps = estimate_seconds(self.epoch_work, rates) * self.repeats
         epoch = steps + validation + checkpoint
         total = start + epoch * int(self.config.training.num_train_epochs) + held_out

@@ -92,7 +92,7 @@ def count_training(
 
 def count_step(outline: Outline) -> Work:
     """The optimizer's work."""
-    return Work(optimizer=float(ADAMW_BYTES * outline.trainable))
+    return Work(optimizer=float(ADAMW_BYTES * outline.stepped))
 
 
 def estimate_terms(work: Work, rates: Rates) -> dict[str, float]:

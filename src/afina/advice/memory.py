@@ -98,7 +98,7 @@ def predict_memory(
     if technique.moves == "head":
         # The saved model is loaded beside the trained one.
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes)
-    gradients = FP32_BYTES * outline.trainable
+    gradients = FP32_BYTES * outline.stepped
     loss = predict_loss(outline, largest.learned, precision)
     moving = kept.total + loss
     shared = 0 if largest.is_accumulated else int((1 - OVERLAP) * min(moving, gradients))
@@ -106,7 +106,7 @@ def predict_memory(
     costs = MemoryCosts(
         weights=outline.weight_bytes,
         gradients=gradients if moving <= gradients else gradients - shared,
-        optimizer=MOMENTS * FP32_BYTES * outline.trainable,
+        optimizer=MOMENTS * FP32_BYTES * outline.stepped,
         activations=int(kept.total * (1 - share)),
         loss=int(loss * (1 - share)),
         overhead=overhead + predict_remains(outline, technique, device),
@@ -142,7 +142,7 @@ def predict_remains(outline: Outline, technique: Technique, device: str) -> int:
     if device != "cpu":
         return 0
     packing = PACKING_BYTES + UNPACKED_BYTES * outline.quantised if technique.stored_in_4_bits else 0
-    return FIRST_PASS_BYTES + packing + FP32_BYTES * outline.largest_trainable
+    return FIRST_PASS_BYTES + packing + FP32_BYTES * outline.largest_stepped
 
 
 def predict_loss(outline: Outline, learned: int, precision: str) -> int:

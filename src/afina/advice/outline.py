@@ -22,6 +22,7 @@ from afina.models.load import LoadedModel
 from afina.techniques.base import Technique
 from afina.techniques.lora import choose_target_modules
 from afina.techniques.qlora import is_quantised
+from afina.training.seen_rows import find_table, is_worth_it
 
 FP32_BYTES = 4
 # bitsandbytes stores a scale for each block of weights, and quantises these in blocks of their own.
@@ -35,8 +36,10 @@ class Outline:
     parameters: int
     """All numbers, adapters and trained copies included, as a run counts them."""
     trainable: int
-    largest_trainable: int
-    """Numbers of the largest tensor that moves."""
+    stepped: int
+    """Trainable numbers with a gradient and moments: rows of the embedding that no training text names have none."""
+    largest_stepped: int
+    """Numbers of the largest tensor among them."""
     weight_bytes: int
     """All weights and buffers as they are stored."""
     quantised: int
@@ -94,8 +97,14 @@ def fake_tensors() -> Iterator[None]:
         logger.disabled = was_disabled
 
 
-def outline(blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str) -> Outline:
-    """Parameters and bytes of the model as the technique trains it."""
+def outline(
+    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, distinct_tokens: int | None = None
+) -> Outline:
+    """Parameters and bytes of the model as the technique trains it.
+
+    Args:
+        distinct_tokens: of the training rows; None steps the whole embedding.
+    """
     with torch.device("meta"):  # enough for sizes, and lighter than `fake_tensors`, which imports torch's compiler
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
         keep_new_fp32(loaded)
@@ -106,12 +115,18 @@ def outline(blueprint: Blueprint, technique: Technique, config: RunConfig, preci
         weight_bytes = sum(tensor.nbytes for tensor in {id(t): t for t in list_tensors(loaded.model)}.values()) - saved
         adapter = prepare(loaded, technique, config)
         moving = [parameter.numel() for parameter in loaded.model.parameters() if parameter.requires_grad]
+        table = find_table(loaded.model) if config.training.lazy_embeddings and distinct_tokens else None
+        stepped, copied_rows = list(moving), 0
+        if table is not None and is_worth_it(table, distinct_tokens or 0):
+            copied_rows = (distinct_tokens or 0) * table.embedding_dim
+            stepped[stepped.index(table.weight.numel())] = copied_rows
     has_copies = technique.moves == "adapter"
     return Outline(
         parameters=base + adapter + (copied if has_copies else 0),
         trainable=sum(moving),
-        largest_trainable=max(moving, default=0),
-        weight_bytes=weight_bytes + FP32_BYTES * (adapter + (copied if has_copies else 0)),
+        stepped=sum(stepped),
+        largest_stepped=max(stepped, default=0),
+        weight_bytes=weight_bytes + FP32_BYTES * (adapter + copied_rows + (copied if has_copies else 0)),
         quantised=quantised,
         mapped_bytes=count_mapped(blueprint, technique, precision, quantised),
         reread_bytes=count_reread(blueprint, technique, precision),

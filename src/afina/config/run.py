@@ -108,6 +108,9 @@ class TrainingConfig(Section):
     """Where the model is computed. auto: a GPU if there is one."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more time."""
+    lazy_embeddings: bool = True
+    """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
+    same numbers, with less time and memory."""
     check_memory: bool = True
     """Whether a run that is predicted to need more memory than is free refuses to start."""
 

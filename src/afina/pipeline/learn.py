@@ -26,6 +26,7 @@ from afina.training.objective import LabelledRows
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
+from afina.training.seen_rows import train_seen_rows
 from afina.training.signals import StopSignals
 
 
@@ -55,7 +56,9 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
     parameters = describe_parameters(model)
     narrator.say(parameters)
-    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory():
+    ids, lazy = prepared.parts["train"].tokens.ids, config.training.lazy_embeddings
+    seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
         session = open_session(prepared, model, task_fit, store, signals, narrator)
         check_evaluation_keeps_gradient(session)
         if checkpoint:

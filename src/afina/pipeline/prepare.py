@@ -144,7 +144,7 @@ def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
     """The rows as costs see them."""
     from afina.advice.costs import Workload
 
-    return Workload.of_parts(parts, parts["train"].tokens.lengths)
+    return Workload.of_parts(parts, parts["train"].tokens)
 
 
 def keep(prepared: Prepared) -> None:

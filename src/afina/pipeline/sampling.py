@@ -54,11 +54,11 @@ def sample_lengths(
     if isinstance(rows, Examples):
         tokens = sample_texts(rows, config, tokenizer, folder)
         check_vocabulary(tokens, facts)
-        return Workload.of_parts(rows.parts, tokens.lengths)
+        return Workload.of_parts(rows.parts, tokens)
     found = sample_conversations(rows, config, tokenizer, folder)
     check_vocabulary(found.tokens, facts)
     share = float(found.trained.mean())
-    return Workload.of_parts(rows.parts, found.tokens.lengths, share, expects_packing(config, device))
+    return Workload.of_parts(rows.parts, found.tokens, share, expects_packing(config, device))
 
 
 def sample_texts(examples: Examples, config: RunConfig, tokenizer: PreTrainedTokenizerBase, folder: RunFolder) -> Any:

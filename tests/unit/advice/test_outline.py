@@ -91,6 +91,27 @@ def test_counts_are_those_of_the_loaded_model(
     assert count_bytes(model) == pytest.approx(found.weight_bytes, abs=slack)
 
 
+@pytest.mark.parametrize(("distinct", "expected"), [(None, 0), (7, 7), (10_000, 0)])
+def test_rows_of_the_embedding_that_no_text_names_have_no_moments(
+    distinct: int | None, expected: int, draw: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    """`expected`: rows that are trained alone; 0 where the whole table is."""
+    from afina.advice.outline import outline
+    from afina.techniques.registry import make_technique
+
+    blueprint, technique = draw("bert", False), make_technique("full")
+    config = describe("full", False)
+    whole = outline(blueprint, technique, config, "fp32")
+    found = outline(blueprint, technique, config, "fp32", distinct)
+    config_of_plain = config.model_copy(
+        update={"training": config.training.model_copy(update={"lazy_embeddings": False})}
+    )
+    assert outline(blueprint, technique, config_of_plain, "fp32", distinct) == whole
+    left_out = (whole.vocabulary - expected) * whole.hidden_size if expected else 0
+    assert (found.trainable, found.stepped) == (whole.trainable, whole.trainable - left_out)
+    assert found.weight_bytes == whole.weight_bytes + 4 * expected * whole.hidden_size
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("family", "technique", "is_language_model"),

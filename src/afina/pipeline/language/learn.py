@@ -31,6 +31,7 @@ from afina.training.next_tokens import NextTokens, TokenCounts
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
+from afina.training.seen_rows import train_seen_rows
 from afina.training.signals import StopSignals
 
 BASE = "base.json"
@@ -229,7 +230,9 @@ def train(
     checkpoint, damaged = store.find_newest()
     for folder in damaged:
         narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
-    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory():
+    ids, lazy = objective.train.tokens.ids, prepared.config.training.lazy_embeddings
+    seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
         session = open_session(prepared, model, objective, accelerator, store, signals, narrator)
         check_evaluation_keeps_gradient(session)
         if checkpoint:

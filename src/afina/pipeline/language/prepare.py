@@ -135,7 +135,7 @@ def describe_workload(parts: Mapping[str, TrainedRows], config: RunConfig, devic
     from afina.advice.costs import Workload
 
     train = parts["train"]
-    return Workload.of_parts(parts, train.tokens.lengths, float(train.trained.mean()), expects_packing(config, device))
+    return Workload.of_parts(parts, train.tokens, float(train.trained.mean()), expects_packing(config, device))
 
 
 def expects_packing(config: RunConfig, device: str) -> bool:
