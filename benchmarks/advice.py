@@ -31,13 +31,21 @@ TECHNIQUES = ("full", "feature-extraction", "lora", "qlora")
 LENGTHS, BATCHES = (32, 128, 384), (2, 8)
 STEPS, HELD_OUT_ROWS = 4, 4
 MAIN = ("minilm-l6", "smollm2-135m-instruct")
-# Model, technique, tokens, rows: other shapes, which no factor was fitted to.
+# Model, technique, tokens, rows, lengths: other shapes, which no factor was fitted to, and rows of many lengths.
 OTHERS = [
-    (model, technique, 128, 8)
+    (model, technique, 128, 8, "equal")
     for model in ("multilingual-e5-small", "random-wide", "random-deep", "random-llama")
     for technique in TECHNIQUES
 ]
-WORDS = [
+RAGGED = [
+    (model, technique, 128, rows, "ragged")
+    for model in MAIN
+    for technique in ("full", "lora", "qlora")
+    for rows in (8, 16)
+]
+# Steps of rows of many lengths: memory that fits no later batch takes some to pile up.
+RAGGED_STEPS = 20
+WORDS = (
     "the",
     "cat",
     "sat",
@@ -55,10 +63,8 @@ WORDS = [
     "dog",
     "run",
     "up",
-    "the",
-    "old",
     "hill",
-]
+)
 # Kinds of work whose factors are fitted; see `afina.advice.duration.estimate_terms`.
 KINDS = ("PRODUCTS", "ATTENTION", "PASSES", "OPTIMIZER", "LOSS", "UNPACKING", "SECONDS_A_BLOCK")
 
@@ -88,9 +94,10 @@ def main() -> None:
         calibrate(read_cells(arguments.cells), arguments.write)
 
 
-def list_cells() -> list[tuple[str, str, int, int]]:
+def list_cells() -> list[tuple[str, str, int, int, str]]:
     """The grid in an order in which any beginning of it is a fair sample."""
-    cells = [(m, t, length, rows) for m in MAIN for t in TECHNIQUES for length in LENGTHS for rows in BATCHES]
+    cells = [(m, t, length, rows, "equal") for m in MAIN for t in TECHNIQUES for length in LENGTHS for rows in BATCHES]
+    cells += RAGGED
     random.Random(0).shuffle(cells)
     return [*cells, *OTHERS]
 
@@ -109,7 +116,7 @@ def run_grid(arguments: argparse.Namespace) -> None:
     print_summary(read_cells(arguments.output))
 
 
-def start_cell(models: Path, cell: tuple[str, str, int, int], measure: bool) -> dict[str, Any]:
+def start_cell(models: Path, cell: tuple[str, str, int, int, str], measure: bool) -> dict[str, Any]:
     """One run in a process of its own, with a cache of its own but for the machine's rates."""
     with tempfile.TemporaryDirectory(prefix="advice-") as work:
         job = {"model": str(models / cell[0]), "cell": cell, "folder": work, "measure": measure}
@@ -127,10 +134,10 @@ def run_cell(job: dict[str, Any]) -> None:
     import afina
     from afina.training import loop
 
-    name, technique, length, rows = job["cell"]
+    name, technique, length, rows, lengths = job["cell"]
     folder = Path(job["folder"])
     is_language_model = ("smollm" in name or "llama" in name) and technique != "feature-extraction"
-    write_rows(folder / "data", length, rows, is_language_model)
+    write_rows(folder / "data", length, rows, is_language_model, lengths == "ragged")
     settings = make_settings(length, rows, is_language_model)
     measured = measure(job, settings) if job["measure"] else None
     seconds: list[float] = []
@@ -152,7 +159,7 @@ def run_cell(job: dict[str, Any]) -> None:
         "prediction": report["prediction"],
         "measured_prediction": measured,
         "peak_memory_bytes": report["peak_memory_bytes"],
-        "step_seconds": float(np.median(seconds[1:])) if seconds else passes,
+        "step_seconds": float((np.mean if lengths == "ragged" else np.median)(seconds[1:])) if seconds else passes,
         "stage_seconds": report["stage_seconds"],
         "duration_seconds": report["duration_seconds"],
     }
@@ -178,15 +185,17 @@ def make_settings(length: int, rows: int, is_language_model: bool) -> dict[str, 
     return settings | {"features.cache": False}
 
 
-def write_rows(folder: Path, length: int, rows: int, is_language_model: bool) -> None:
-    """Texts of more words than `length`, so that every row is cut there."""
+def write_rows(folder: Path, length: int, rows: int, is_language_model: bool, is_ragged: bool) -> None:
+    """Texts of more words than `length`, so that every row is cut there; ragged ones have an eighth of them or more."""
     folder.mkdir()
     draw = random.Random(0)
 
     def write(words: int) -> str:
+        words = draw.randint(words // 8, words) if is_ragged else words
         return " ".join(draw.choice(WORDS) for _ in range(words))
 
-    for part, count in (("train", STEPS * rows), ("validation", HELD_OUT_ROWS), ("test", HELD_OUT_ROWS)):
+    steps = RAGGED_STEPS if is_ragged else STEPS
+    for part, count in (("train", steps * rows), ("validation", HELD_OUT_ROWS), ("test", HELD_OUT_ROWS)):
         lines = [
             {"prompt": write(length // 2), "completion": write(length)}
             if is_language_model else {"text": write(length), "label": "ab"[row % 2]}
@@ -263,13 +272,15 @@ def group_cells(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dic
     for technique in TECHNIQUES:
         yield technique, [cell for cell in cells if cell["cell"][1] == technique]
     yield "other shapes", [cell for cell in cells if cell["cell"][0] not in MAIN]
+    yield "many lengths", [cell for cell in cells if cell["cell"][4] == "ragged"]
 
 
 def calibrate(cells: Sequence[dict[str, Any]], write: bool) -> None:
     """The factors with the least relative errors of a step's time, none of them below 0."""
     from scipy.optimize import nnls
 
-    cells = [cell for cell in cells if cell["cell"][0] in MAIN]
+    # The median step of ragged rows isn't the mean one that is predicted.
+    cells = [cell for cell in cells if cell["cell"][0] in MAIN and cell["cell"][4] == "equal"]
     terms = np.asarray([[cell["prediction"]["work"][kind] for kind in KINDS] for cell in cells])
     true = np.asarray([cell["step_seconds"] for cell in cells])
     found, _ = nnls(terms / true[:, None], np.ones(len(cells)))

@@ -188,7 +188,8 @@ class _Prediction:
         training = self.config.training
         rows, tokens = max(rows for rows, _ in self.shapes), max(tokens for _, tokens in self.shapes)
         learned = int(rows * tokens * self.subject.workload.learned_fraction)
-        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1)
+        is_ragged = len({tokens for _, tokens in self.shapes}) > 1
+        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1, is_ragged)
 
     @cached_property
     def kept(self) -> Kept:

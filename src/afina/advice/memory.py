@@ -26,6 +26,9 @@ ADAPTER_LIBRARIES_BYTES = 60 * MIB
 PACKING_BYTES, UNPACKED_BYTES = 60 * MIB, 2
 # What the first training steps leave behind on a CPU beside their tensors: compiled products, scratch space, pages.
 FIRST_PASS_BYTES = 135 * MIB
+# Share of the activations that lies free between them on a CPU. Tensors begin at multiples of 64 bytes, so that glibc
+# needs more room for one than one of its size leaves; where batches differ in length, less of what was freed fits again.
+SCATTERED, RAGGED = 0.3, 0.85
 # A GPU's allocator rounds each block up, and blocks of other sizes don't fit where it lies free.
 GPU_ROUNDING = 0.08
 # AdamW's two moments.
@@ -78,6 +81,8 @@ class Pass:
     """Positions whose next token a language model is to predict; 0 for the others."""
     is_accumulated: bool
     """Whether several such passes make one step."""
+    is_ragged: bool = False
+    """Whether other passes have rows of other lengths."""
 
 
 def predict_memory(
@@ -100,14 +105,17 @@ def predict_memory(
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes)
     gradients = FP32_BYTES * outline.stepped
     loss = predict_loss(outline, largest.learned, precision)
-    moving = kept.total + loss
+    activations = (
+        kept.total if device != "cpu" else int(kept.total * (1 + (RAGGED if largest.is_ragged else SCATTERED)))
+    )
+    moving = activations + loss
     shared = 0 if largest.is_accumulated else int((1 - OVERLAP) * min(moving, gradients))
     share = shared / moving if moving <= gradients else 0.0
     costs = MemoryCosts(
         weights=outline.weight_bytes,
         gradients=gradients if moving <= gradients else gradients - shared,
         optimizer=MOMENTS * FP32_BYTES * outline.stepped,
-        activations=int(kept.total * (1 - share)),
+        activations=int(activations * (1 - share)),
         loss=int(loss * (1 - share)),
         overhead=overhead + predict_remains(outline, technique, device),
         mapped=mapped_bytes,
