@@ -88,6 +88,8 @@ class TrainingConfig(Section):
     """Share of the steps over which the learning rate rises from 0."""
     max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest L2 norm of the gradient, longer ones are scaled down. 0 means no clipping."""
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 3
+    """Steps that may be skipped since their loss or gradient is no finite number; one more stops the run."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["model"] = 0.0
     """Share of activations set to 0 inside the model while training. "model" keeps what its config.json says."""
     head_init: Literal["probe", "random"] = "probe"
@@ -112,7 +114,7 @@ class TrainingConfig(Section):
     """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
     same numbers, with less time and memory."""
     check_memory: bool = True
-    """Whether a run that is predicted to need more memory than is free refuses to start."""
+    """Whether a run that is predicted not to fit refuses to start, and one on a CPU minds how full memory is."""
 
 
 class LoraConfig(Section):

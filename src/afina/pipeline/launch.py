@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
-from afina.errors import Interrupted, ProofError, TrainingError
+from afina.errors import Interrupted, ProofError, ResourceError, TrainingError
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -44,10 +44,22 @@ def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
 
 def raise_stop(error: BaseException, folder: RunFolder) -> NoReturn:
     """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
+    if isinstance(error, RuntimeError | MemoryError):
+        raise_shortage(error)
     if isinstance(error, Exception):
         raise error
     kept = folder.path if folder.config.exists() else None
     raise Interrupted(getattr(error, "exit_code", 130), kept) from None
+
+
+def raise_shortage(error: RuntimeError | MemoryError) -> None:
+    """Say it plainly where memory ran out in a place that can't do with less, such as loading the model."""
+    from afina.training.memory_guard import describe_shortage
+
+    shortage = describe_shortage(error)
+    if shortage:
+        remedy = "afina plan DATA --model REF shows which techniques fit, and with which settings"
+        raise ResourceError("this run doesn't fit into the memory", found=shortage, remedy=remedy) from error
 
 
 def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:

@@ -10,6 +10,7 @@ from afina.data.encoded import EncodedPart
 from afina.models.heads import find_head, scale_head
 from afina.models.load import LoadedModel
 from afina.pipeline.learned import Learned
+from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.solving import install_probe, probe_features, start_head
@@ -17,16 +18,16 @@ from afina.tasks.base import Fit, Floats
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.allocator import keep_freed_memory
-from afina.training.callbacks.history import HistoryWriter
-from afina.training.callbacks.trimmer import MemoryTrimmer
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
-from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
+from afina.training.loop import UNMOVED, fit
+from afina.training.memory_guard import MemoryGuard
 from afina.training.objective import LabelledRows
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
+from afina.training.session import Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
 
 
@@ -78,7 +79,8 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     kept_step = session.progress.best_step
     if kept_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the solved head on the untouched backbone"))
-    return Learned(model, task_fit, logits, parameters, kept_step=kept_step)
+    incidents = describe_incidents(session.progress, narrator)
+    return Learned(model, task_fit, logits, parameters, kept_step=kept_step, incidents=incidents)
 
 
 def open_session(
@@ -110,11 +112,8 @@ def open_session(
         seed=config.seed,
         store=store,
         signals=signals,
-        callbacks=(
-            HistoryWriter(prepared.folder.history, config.training.logging_steps),
-            MemoryTrimmer(),
-            *narrator.callbacks(),
-        ),
+        memory=MemoryGuard(prepared.device, config.training.check_memory),
+        callbacks=make_listeners(prepared.folder, config.training, narrator),
     )
 
 

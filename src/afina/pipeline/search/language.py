@@ -25,7 +25,7 @@ from afina.pipeline.prepare import find_technique, keep_files, list_parts, resol
 from afina.pipeline.search.workbench import rewrite_config
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
-from afina.training.loop import start_accelerator
+from afina.training.session import start_accelerator
 
 
 class LanguageWorkbench:

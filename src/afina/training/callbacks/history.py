@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON line for every few steps and for every evaluation, flushed as it is written."""
+"""metrics.jsonl: one JSON line for every few steps, every evaluation and every incident, flushed as it is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from afina.training.events import Callback, TrainingPlan
+from afina.training.events import Callback, Incident, TrainingPlan
 
 
 class HistoryWriter(Callback):
@@ -29,6 +29,9 @@ class HistoryWriter(Callback):
             self.append(
                 {"step": step, "epoch": values["epoch"], "loss": mean, "learning_rate": values["learning_rate"]}
             )
+
+    def on_incident(self, step: int, incident: Incident) -> None:
+        self.append({"step": step, "incident": incident.kind, **incident.values})
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
         if step == 0:  # whatever stands there is from a start that left no checkpoint
