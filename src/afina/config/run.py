@@ -100,6 +100,8 @@ class TrainingConfig(Section):
     """Evaluations without a better main score on the validation part after which training stops. 0 means never."""
     save_steps: Annotated[int, Field(ge=0)] = 500
     """Optimizer steps between checkpoints, besides the one at each evaluation. 0 means only those."""
+    save_every_minutes: Annotated[float, Field(ge=0.0)] = 10.0
+    """Minutes after the last checkpoint until another one is due, between two steps. 0 means never."""
     save_total_limit: PositiveInt = 2
     """Checkpoints kept: the newest ones, and the best one always."""
     logging_steps: PositiveInt = 10

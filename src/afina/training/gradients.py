@@ -17,7 +17,7 @@ from afina.errors import TrainingError
 from afina.training.events import Incident, notify
 from afina.training.memory_guard import describe_shortage, release_memory
 from afina.training.seed import seed_torch
-from afina.training.session import Session, save_checkpoint
+from afina.training.session import Session, save_checkpoint, stop_if_asked
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def compute_gradient(session: Session, window: Sequence[Indices]) -> Gradient:
     """The gradient of the window's mean loss, left in the parameters.
 
     Raises:
+        Interrupted: after a signal, which doesn't wait for the rest of the window.
         TrainingError: if memory is too small for a single row.
     """
     while True:
@@ -57,6 +58,7 @@ def sum_passes(session: Session, window: Sequence[Indices]) -> Gradient:
     total_weight = sum(objective.weigh(rows) for rows in window)
     window_loss = torch.zeros((), device=accelerator.device)
     for rows in cut_passes(session, window):
+        stop_if_asked(session)
         session.memory.check()
         loss = objective.sum_losses(session.model, rows, accelerator) / total_weight
         accelerator.backward(loss)

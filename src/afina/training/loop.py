@@ -20,6 +20,7 @@ from afina.training.gradients import clip_gradient, compute_gradient
 from afina.training.not_finite import is_finite, skip_step
 from afina.training.optim import learning_rate_at, set_learning_rate
 from afina.training.session import Progress, Session, save_checkpoint, stop_if_asked
+from afina.training.signals import CutShort
 from afina.training.spikes import watch_for_spikes
 
 # What a run says whose first evaluation, before any step, was the best one.
@@ -109,8 +110,13 @@ def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float] 
 
 
 def eval_step(session: Session) -> dict[str, float]:
-    """Loss and scores of the validation part."""
-    return session.objective.evaluate(session.model, session.accelerator)
+    """Loss and scores of the validation part. A signal cuts it short; it is done anew when the run goes on."""
+    try:
+        with session.signals.cutting():
+            return session.objective.evaluate(session.model, session.accelerator)
+    except CutShort:
+        stop_if_asked(session)
+        raise
 
 
 def remember_best(progress: Progress, rank: float, loss: float) -> None:

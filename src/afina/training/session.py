@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,6 +68,8 @@ class Session:
     memory: MemoryGuard
     callbacks: Sequence[Callback] = ()
     progress: Progress = field(default_factory=Progress)
+    saved_at: float = field(default_factory=time.monotonic)
+    """When the newest checkpoint was written, or the session began, by the clock that never jumps."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,8 +90,11 @@ class Session:
 
     @property
     def is_save_due(self) -> bool:
-        """Whether a checkpoint is wanted between two evaluations."""
-        return self.config.save_steps > 0 and self.progress.step % self.config.save_steps == 0
+        """Whether a checkpoint is wanted between two evaluations: after so many steps, or so much time."""
+        config = self.config
+        by_steps = config.save_steps > 0 and self.progress.step % config.save_steps == 0
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return by_steps or 0 < config.save_every_minutes <= minutes
 
 
 def start_accelerator(device: str, precision: str) -> Accelerator:
@@ -109,6 +115,7 @@ def start_accelerator(device: str, precision: str) -> Accelerator:
 def save_checkpoint(session: Session) -> Path:
     """Write where the run stands."""
     folder = session.store.save(session.model, session.optimizer, asdict(session.progress))
+    session.saved_at = time.monotonic()
     notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
     return folder
 
@@ -121,7 +128,7 @@ def resume_from(session: Session, checkpoint: Checkpoint) -> None:
 
 
 def stop_if_asked(session: Session) -> None:
-    """Save and leave if a signal has come."""
+    """Save and leave if a signal has come. A step that is half done is taken anew when the run goes on."""
     if session.signals.received is None:
         return
     save_checkpoint(session)
