@@ -22,6 +22,7 @@ VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", 
 RUN_FILES = {
     "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
     "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
+    "status.json",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",

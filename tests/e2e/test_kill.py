@@ -128,7 +128,9 @@ def test_resumed_after_a_kill_equals_undisturbed(
 def test_killed_run_is_listed_and_refuses_use(killed: dict[str, Path], command_line: CommandLine) -> None:
     run = killed["lora"]
     listed = command_line.run("runs", ".", "--json", cwd=run.parent).read_object()["runs"]
-    assert {"run": run.name, "state": "unfinished"} in listed
+    found = next(each for each in listed if each["run"] == run.name)
+    assert found["state"] == "dead"
+    assert find_newest(run) <= found["step"] <= found["total_steps"] == EPOCHS * STEPS_AN_EPOCH
     for verb in (("evaluate", run.name, "rows.csv"), ("compare", run.name, "whole-lora")):
         done = command_line.run(*verb, cwd=run.parent)
         assert done.code == 2

@@ -5,11 +5,13 @@ Torch is imported once the input was found right, so what is heavy is imported i
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
 from afina.errors import Interrupted, ProofError, ResourceError, TrainingError
 from afina.runs.folder import RunFolder
+from afina.runs.status import StatusFile
 
 if TYPE_CHECKING:
     from afina.pipeline.narrator import Narrator
@@ -23,7 +25,7 @@ def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narra
     except BaseException as error:
         if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
             discard(folder, narrator)
-        raise_stop(error, folder)
+        raise_stop(error, folder, narrator)
 
 
 def discard(folder: RunFolder, narrator: Narrator) -> None:
@@ -39,16 +41,19 @@ def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     try:
         go_through(config, folder, source, narrator)
     except BaseException as error:
-        raise_stop(error, folder)
+        raise_stop(error, folder, narrator)
 
 
-def raise_stop(error: BaseException, folder: RunFolder) -> NoReturn:
+def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> NoReturn:
     """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
+    kept = folder.path if folder.config.exists() else None
+    if narrator.status and kept:
+        state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
+        narrator.status.tell(state, resume=f"afina resume {folder.path}", error=str(error), seconds_left=None)
     if isinstance(error, RuntimeError | MemoryError):
         raise_shortage(error)
     if isinstance(error, Exception):
         raise error
-    kept = folder.path if folder.config.exists() else None
     raise Interrupted(getattr(error, "exit_code", 130), kept) from None
 
 
@@ -68,11 +73,14 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     from afina.training.memory import reset_peak_memory
 
     reset_peak_memory()
+    narrator.status = StatusFile(folder)
+    narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:
         go_through_language(config, folder, opened, narrator)
     else:
         go_through_labelled(config, folder, opened, narrator)
+    narrator.status.tell("finished", seconds_left=None)
 
 
 def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:

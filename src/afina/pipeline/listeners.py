@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from afina.errors import describe_rows
+from afina.training.callbacks.heartbeat import Heartbeat
 from afina.training.callbacks.history import HistoryWriter
 from afina.training.callbacks.incidents import IncidentTeller
 from afina.training.callbacks.trimmer import MemoryTrimmer
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def make_listeners(folder: RunFolder, training: TrainingConfig, narrator: Narrator) -> tuple[Callback, ...]:
-    """The history, memory, and what a person sees, in the order in which they are told."""
+    """The history, the status, memory, and what a person sees, in the order in which they are told."""
+    heartbeat = (Heartbeat(narrator.status.tell),) if narrator.status else ()
     return (
         HistoryWriter(folder.history, training.logging_steps),
         MemoryTrimmer(),
+        *heartbeat,
         IncidentTeller(narrator.say),
         *narrator.callbacks(),
     )

@@ -45,8 +45,14 @@ class Callback:
     def on_incident(self, step: int, incident: Incident) -> None:
         """When something odd came up in the step that is being taken, as it will be counted."""
 
+    def on_evaluate_begin(self, step: int) -> None:
+        """Before an evaluation."""
+
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
         """After an evaluation: `validation/...`, `epoch`."""
+
+    def on_checkpoint_begin(self, step: int) -> None:
+        """Before a checkpoint is written."""
 
     def on_checkpoint(self, step: int, folder: str) -> None:
         """After a checkpoint is on disk."""

@@ -111,6 +111,7 @@ def train_step(session: Session, window: Sequence[Indices]) -> dict[str, float] 
 
 def eval_step(session: Session) -> dict[str, float]:
     """Loss and scores of the validation part. A signal cuts it short; it is done anew when the run goes on."""
+    notify(session.callbacks, "on_evaluate_begin", session.progress.step)
     try:
         with session.signals.cutting():
             return session.objective.evaluate(session.model, session.accelerator)

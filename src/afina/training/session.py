@@ -114,6 +114,7 @@ def start_accelerator(device: str, precision: str) -> Accelerator:
 
 def save_checkpoint(session: Session) -> Path:
     """Write where the run stands."""
+    notify(session.callbacks, "on_checkpoint_begin", session.progress.step)
     folder = session.store.save(session.model, session.optimizer, asdict(session.progress))
     session.saved_at = time.monotonic()
     notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
