@@ -209,9 +209,16 @@ def drop_manifest(checkpoint: Path) -> None:
     (checkpoint / "manifest.json").unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_byte, drop_manifest])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (flip_byte, "optimizer.safetensors has other content than was written"),
+        (drop_manifest, "manifest.json is missing"),
+    ],
+)
 def test_damaged_checkpoint_is_passed_over(
     damage: Callable[[Path], None],
+    why: str,
     killed: dict[str, Path],
     undisturbed: dict[str, Path],
     command_line: CommandLine,
@@ -221,7 +228,7 @@ def test_damaged_checkpoint_is_passed_over(
     damage(newest)
     done = command_line.run("resume", run.name, cwd=run.parent)
     assert done.code == 0, done.err
-    note = f"the checkpoint {newest.name} is damaged and was passed over"
+    note = f"the checkpoint {newest.name} is damaged and was passed over: {why}"
     assert note in done.err
     assert f"going on after step {int(older.name.removeprefix('step-'))} of" in done.err
     assert note in json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]

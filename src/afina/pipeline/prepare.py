@@ -18,7 +18,7 @@ from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
-from afina.runs.folder import RunFolder, check_free_space
+from afina.runs.folder import RunFolder, check_free_space, measure_folder
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folde
     """Refuse a run whose checkpoints won't fit on the disk."""
     if technique.learns_by == "gradient":
         weights = facts.parameters if technique.name == "full" else facts.parameters // 10
-        check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
+        needed = weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2)
+        check_free_space(folder.path, needed - measure_folder(folder.checkpoints))  # a resumed run has some already
 
 
 def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:

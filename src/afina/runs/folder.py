@@ -75,7 +75,10 @@ class RunFolder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one file whole: under another name, then renamed."""
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_bytes(content)
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -180,6 +183,11 @@ def open_run(path: str | Path) -> RunFolder:
             remedy="afina runs, or afina.list_runs(), gives the runs here",
         )
     return folder
+
+
+def measure_folder(path: Path) -> int:
+    """Bytes of all files below a folder; 0 if there is none."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def check_free_space(path: Path, needed_bytes: int) -> None:

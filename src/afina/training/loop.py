@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +19,7 @@ from torch import nn
 from afina.config.run import TrainingConfig
 from afina.data.batches import Indices, group_windows, order_training_batches
 from afina.errors import Interrupted, TrainingError, describe_rows
+from afina.training.best import restore_best
 from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
 from afina.training.events import Callback, StopTraining, TrainingPlan, notify
 from afina.training.objective import Objective
@@ -105,10 +105,7 @@ def fit(session: Session) -> None:
         while progress.epoch < session.epochs and not session.is_out_of_patience:
             run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:
-        best = session.store.find_step(progress.best_step)
-        if best is None:
-            raise TrainingError(f"the best checkpoint, step {progress.best_step}, is damaged or gone")
-        restore_weights(best, session.model)
+        restore_best(session)
     notify(session.callbacks, "on_train_end", progress.step, asdict(progress))
 
 
@@ -209,11 +206,11 @@ def remember_best(progress: Progress, rank: float, loss: float) -> None:
         progress.worse_evaluations += 1
 
 
-def save_checkpoint(session: Session) -> Path:
-    """Write where the run stands."""
-    folder = session.store.save(session.model, session.optimizer, asdict(session.progress))
-    notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
-    return folder
+def save_checkpoint(session: Session) -> None:
+    """Write where the run stands; on a full disk the run goes on without."""
+    folder = session.store.try_save(session.model, session.optimizer, asdict(session.progress))
+    if folder:
+        notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
 
 
 def resume_from(session: Session, checkpoint: Checkpoint) -> None:
@@ -228,7 +225,8 @@ def stop_if_asked(session: Session) -> None:
     if session.signals.received is None:
         return
     save_checkpoint(session)
-    raise Interrupted(session.signals.exit_code, session.store.folder.parent)
+    found = f"this step couldn't be saved; {session.store.describe_newest()}" if session.store.is_failing else ""
+    raise Interrupted(session.signals.exit_code, session.store.folder.parent, found=found)
 
 
 def raise_not_finite(session: Session, window: Sequence[Indices]) -> None:

@@ -21,6 +21,7 @@ from afina.pipeline.language.answers import Sample, answer_prompts, choose_sampl
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
 from afina.training.allocator import keep_freed_memory
 from afina.training.callbacks.history import HistoryWriter
@@ -226,10 +227,8 @@ def train(
 ) -> int | None:
     """The training loop; gives the step whose weights were kept."""
     config = prepared.config
-    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
-    checkpoint, damaged = store.find_newest()
-    for folder in damaged:
-        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    store = open_store(prepared.folder, config.training, narrator)
+    checkpoint = find_checkpoint(store, narrator)
     ids, lazy = objective.train.tokens.ids, prepared.config.training.lazy_embeddings
     seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
     with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
