@@ -10,7 +10,7 @@ from afina.config.keywords import collect_keywords
 from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
-from afina.pipeline.launch import resume_run, start_run
+from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.folder import CONFIG, create_run_folder, open_run
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
     """
     folder, narrator = open_run(run), make_narrator(verbose)
     if folder.is_finished:
+        tidy_finished(folder)
         narrator.say(f"{folder.path} is finished: nothing is left to do, the model is in {folder.model}")
         return Run(folder.path)
     config = load_config(folder.config)

@@ -152,12 +152,40 @@ def test_killed_before_the_first_checkpoint(
     check_same(run, undisturbed["full"], "full")
 
 
-def test_killed_while_reading(start: Callable[..., Process], place: Path, command_line: CommandLine) -> None:
-    """Before its description is written there is no run, and the message says so."""
-    (place / "unread" / ".work").mkdir(parents=True)
+def test_killed_while_reading(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    """Before its description is written there is no run; it can be begun again in the same folder."""
+    process = start("full", "unread")
+    wait_for(process, lambda: (place / "unread" / ".work").exists())
+    process.send(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL
+    assert not (place / "unread" / "config.yaml").exists()
     done = command_line.run("resume", "unread", cwd=place)
     assert done.code == 2
     assert done.err.splitlines()[0] == "afina: unread is not a run: it has no config.yaml"
+    assert "do: start it again with afina train" in done.err
+    assert start("full", "unread").finish().code == 0
+    check_same(place / "unread", undisturbed["full"], "full")
+
+
+def test_a_second_process_is_refused(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    """It harms nothing: the first one goes on to the same end."""
+    process = start("lora", "busy")
+    wait_for(process, lambda: find_newest(place / "busy") > 0)
+    process.send(signal.SIGSTOP)
+    refused = command_line.run("resume", "busy", cwd=place)
+    again = command_line.run(
+        "train", "rows.csv", "--model", "bert", "--technique", "lora", "--output", "busy", cwd=place
+    )
+    process.send(signal.SIGCONT)
+    assert (refused.code, again.code) == (2, 2)
+    assert refused.err.splitlines()[0] == "afina: another process is at work in busy"
+    assert f"found: afina train, process {process.pid} on " in refused.err
+    assert process.finish().code == 0
+    check_same(place / "busy", undisturbed["lora"], "lora")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

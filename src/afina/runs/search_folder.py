@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.runs.folder import SEARCH, RunFolder, choose_path, make_folder
+from afina.runs.folder import SEARCH, RunFolder, make_folder, make_named_folder
 
 STUDY = "study.db"
 
@@ -49,7 +49,7 @@ def create_search_folder(output: str | None, data_name: str) -> SearchFolder:
     Raises:
         RunFolderError: if it holds something already, or can't be made.
     """
-    made = make_folder(Path(output) if output else choose_path("search", data_name))
+    made = make_folder(Path(output)) if output else make_named_folder("search", data_name)
     return SearchFolder(made.path, made.made)
 
 

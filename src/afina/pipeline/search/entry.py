@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from afina.pipeline.search.outcome import finish_search
 from afina.pipeline.search.plan import SearchPlan, settle_plan
 from afina.pipeline.search.workbench import open_workbench
 from afina.runs.folder import SEARCH
+from afina.runs.lock import hold_folder
 from afina.runs.search_folder import SearchFolder, create_search_folder, open_search
 
 
@@ -41,14 +41,16 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
     plan = replace(plan, storage=hide_password_of(storage))
     name = Path(str(plan.config.data.path)).stem if plan.config.data.path else "data"
     folder = create_search_folder(plan.config.output, name)
-    try:
-        go_through(plan, folder, source, storage, budget, make_display(narrator))
-    except BaseException as error:
-        stop = as_interrupted(error, folder)
-        is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
-        if not is_stopped and not any(folder.path.glob("trial-*/report.json")):
-            folder.discard()
-        raise stop from None
+    with hold_folder(folder.path, "afina search"):
+        folder.clear_beginning()
+        try:
+            go_through(plan, folder, source, storage, budget, make_display(narrator))
+        except BaseException as error:
+            stop = as_interrupted(error, folder)
+            is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
+            if not is_stopped and not any(folder.path.glob("trial-*/report.json")):
+                folder.discard()
+            raise stop from None
     return folder.path
 
 
@@ -72,6 +74,7 @@ def resume_search(
     stored = folder.read()
     if stored["state"] == "finished":
         if budget_seconds is None and not most_trials:
+            folder.clear_remains()
             narrator.say(f"{path} is finished: nothing is left to do, its best run is {stored['best']['run']}")
             return folder.path
         raise ConfigError(
@@ -94,11 +97,12 @@ def resume_search(
         raise ConfigError(
             f"{path} keeps its study elsewhere", found=plan.storage, remedy="--storage URL, with its password"
         )
-    shutil.rmtree(folder.work, ignore_errors=True)
-    try:
-        go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
-    except BaseException as error:
-        raise as_interrupted(error, folder) from None
+    with hold_folder(folder.path, "afina search --resume"):
+        folder.clear_remains()
+        try:
+            go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
+        except BaseException as error:
+            raise as_interrupted(error, folder) from None
     return folder.path
 
 
