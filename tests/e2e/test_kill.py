@@ -279,3 +279,21 @@ def test_changed_data_is_refused(
     assert "afina: the data of changed has changed since the run began\n" in done.err
     assert "do: bring the same rows back, or start a new run with afina train" in done.err
     assert list_files(run / "checkpoints") == before, "the checkpoints are kept"
+
+
+def test_other_versions_are_refused_until_they_are_allowed(
+    killed: dict[str, Path], undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    run = copy_run(killed["full"], "versions")
+    origin = json.loads((run / "origin.json").read_text(encoding="utf-8"))
+    origin["versions"]["torch"] = "2.0.0"
+    (run / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    refused = command_line.run("resume", "versions", cwd=run.parent)
+    assert refused.code == 2
+    assert "afina: the libraries of versions have changed since the run began\n  found: torch 2.0.0 -> " in refused.err
+    assert "--allow-changes versions" in refused.err
+    done = command_line.run("resume", "versions", "--allow-changes", "versions", cwd=run.parent)
+    assert done.code == 0, done.err
+    notes = json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]
+    assert any(note.startswith("changed since the run began: torch 2.0.0 -> ") for note in notes)
+    check_same(run, undisturbed["full"], "full")

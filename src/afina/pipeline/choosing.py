@@ -43,7 +43,7 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     chosen = recall_choice(first, found, narrator)
     settled = first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], narrator)
     tell_unread(settled, narrator)
-    keep(settled)
+    keep(settled, narrator)
     narrator.say(f"run: {first.folder.path}")
     if chosen["kept"] != FIRST_LOOK:
         trained = learn(settled, narrator)

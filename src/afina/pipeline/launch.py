@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
 from afina.errors import Interrupted, ProofError, TrainingError
+from afina.pipeline.changes import settle_device
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
 
@@ -42,6 +43,7 @@ def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     with hold_folder(folder.path, "afina resume"):
         if folder.is_finished:  # by the process that has just let go of it
             return
+        config = settle_device(config, folder, narrator)
         try:
             go_through(config, folder, source, narrator)
         except BaseException as error:

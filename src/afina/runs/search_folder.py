@@ -26,7 +26,9 @@ class SearchFolder(RunFolder):
 
     def name_trial(self, number: int) -> RunFolder:
         """The run of a trial."""
-        return RunFolder(self.path / f"trial-{number:03d}")
+        trial = RunFolder(self.path / f"trial-{number:03d}")
+        trial.allowed_changes = self.allowed_changes
+        return trial
 
     def make_trial(self, number: int) -> RunFolder:
         """The run of a trial, its folder there: a new one, or that of a trial that was stopped."""

@@ -221,7 +221,10 @@ def test_a_stopped_search_goes_on_where_it_was(
         afina.search(resume=path, verbose=False)
     with pytest.raises(RunFolderError, match="has changed since the search began"):
         afina.search(make_rows("multiclass", 70), resume=path, verbose=False)
+    (path / "trial-001" / "model").mkdir(exist_ok=True)  # as if a kill had come before the beaten one was removed
     done = afina.search(ROWS, resume=path, verbose=False, trials=3)
+    kept = {int(model.parent.name.removeprefix("trial-")) for model in path.glob("trial-*/model")}
+    assert kept == {0, done.to_dict()["best"]["trial"]}
     outcomes = [
         [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
         for found in (done, whole)

@@ -56,7 +56,7 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
 
 def resume_search(
     path: str | Path, source: Any, storage: str | None, budget_seconds: float | None, most_trials: int,
-    narrator: Narrator,
+    narrator: Narrator, allowed_changes: frozenset[str] = frozenset(),
 ) -> Path:  # fmt: skip
     """A search that was stopped, gone on with; a finished one is given as it is, which is said.
 
@@ -64,6 +64,7 @@ def resume_search(
         source: the rows again, for a search whose data was in memory; else None.
         budget_seconds: time from now on; None for what is left of the old one.
         most_trials: trials from now on; 0 for what is left of the old limit.
+        allowed_changes: what may have changed for a trial that was stopped.
 
     Raises:
         RunFolderError: if there is no such search, its data has changed or its storage is gone.
@@ -71,6 +72,7 @@ def resume_search(
     """
     import_optuna()
     folder = open_search(path)
+    folder.allowed_changes = allowed_changes
     stored = folder.read()
     if stored["state"] == "finished":
         if budget_seconds is None and not most_trials:

@@ -73,6 +73,7 @@ class SearchLoop:
 
     def run(self) -> None:
         """Go on with a trial that was stopped, then take new ones while there is time."""
+        self.drop_models()  # a kill may have come before this was done
         with self.display.running():
             for entry in self.mine:
                 if entry["state"] == "running":
