@@ -24,6 +24,7 @@ ALLOWED = ("device", "model", "versions")
 """What `--allow-changes` takes."""
 MACHINE = ("cpu", "gpu", "system", "python", "threads")
 HASH_SHOWN = 16
+CHANGED = "changed since the run began: "
 LAST_BITS = "; from here on the weights may differ in their last bits from those of a run that nobody stopped"
 
 
@@ -107,7 +108,7 @@ def check_origin(folder: RunFolder, origin: Mapping[str, Any], narrator: Narrato
     refused = []
     for kind, change in list_changes(folder.read_json(ORIGIN), origin).items():
         if kind == "machine" or kind in folder.allowed_changes:
-            narrator.note(f"changed since the run began: {change}{'' if kind == 'model' else LAST_BITS}")
+            narrator.note(f"{CHANGED}{change}{'' if kind == 'model' else LAST_BITS}")
         else:
             refused.append(refuse_change(folder, kind, change))
     if refused:
@@ -151,7 +152,7 @@ def settle_device(config: RunConfig, folder: RunFolder, narrator: Narrator) -> R
             remedy="go on all the same with --allow-changes device",
         ) from None  # fmt: skip
     if device != wanted:
-        narrator.note(f"changed since the run began: device {wanted} -> {device}{LAST_BITS}")
+        narrator.note(f"{CHANGED}device {wanted} -> {device}{LAST_BITS}")
     return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
 
 
