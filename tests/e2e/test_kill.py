@@ -5,11 +5,13 @@ Every comparison is of bytes: fp32 on a CPU, one thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,4 +298,55 @@ def test_other_versions_are_refused_until_they_are_allowed(
     assert done.code == 0, done.err
     notes = json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]
     assert any(note.startswith("changed since the run began: torch 2.0.0 -> ") for note in notes)
+    check_same(run, undisturbed["full"], "full")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes of its own, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all that is free."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+@pytest.mark.parametrize("is_freed_in_time", [True, False])
+def test_a_disk_that_is_full_for_a_while(
+    is_freed_in_time: bool, small_disk: Path, start: Callable[..., Process], undisturbed: dict[str, Path],
+    command_line: CommandLine,
+) -> None:  # fmt: skip
+    """The run goes on without checkpoints; only the result has to be written, and then everything is kept."""
+    run = small_disk / "run"
+    process = start("full", str(run))
+    wait_for(process, lambda: find_newest(run) > 0)
+    process.send(signal.SIGSTOP)
+    ballast = fill(small_disk)
+    process.send(signal.SIGCONT)
+    wait_for(process, lambda: "can't be written, so the run goes on" in process.err.read_text(encoding="utf-8"))
+    if is_freed_in_time:
+        ballast.unlink()
+    done = process.finish()
+    assert "Traceback" not in done.err
+    if is_freed_in_time:
+        assert done.code == 0, done.err
+        assert "checkpoints can be written again: step " in done.err
+    else:
+        assert done.code == 2, done.err
+        assert f"free some space, then afina resume {run}" in done.err
+        assert find_newest(run) > 0
+        ballast.unlink()
+        resumed = command_line.run("resume", run, cwd=small_disk)
+        assert resumed.code == 0, resumed.err
     check_same(run, undisturbed["full"], "full")
