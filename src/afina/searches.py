@@ -101,6 +101,12 @@ def search(
         check_resumed(resume, {**kept, "config": config, **settings}, trials)
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
+    if allow_changes:
+        raise ConfigError(
+            "allow_changes is for a search that goes on",
+            found=f"allow_changes = {allow_changes!r} beside a new search",
+            remedy="leave it out, or afina search --resume FOLDER",
+        )  # fmt: skip
     check_given(data, model, budget, trials)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
     overrides.update(collect_keywords(settings, search))

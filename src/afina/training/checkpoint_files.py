@@ -98,12 +98,17 @@ def find_damaged_file(folder: Path) -> str:
             return f"{name} is missing"
         if name not in FILES or not isinstance(entry, dict):
             return f"{name} is not one of its files" if name not in FILES else f"{MANIFEST} doesn't list {name}"
-        found = path.stat().st_size
-        if found != entry.get("bytes"):
-            return f"{name} has {found:,} bytes instead of {entry.get('bytes')}"
+        found, written = path.stat().st_size, entry.get("bytes")
+        if found != written:
+            return f"{name} has {found:,} bytes instead of {format(written, ',') if is_count(written) else written}"
         if hash_file(path) != entry.get("sha256"):
             return f"{name} has other content than was written"
     return ""
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value of a manifest is a whole number, as a size is."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | str:

@@ -19,6 +19,7 @@ from afina.advice.search.study import (
 )
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
+from afina.pipeline.changes import ORIGIN, check_origin, describe_origin
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.display import Display, make_display
 from afina.pipeline.search.loop import SearchLoop
@@ -124,6 +125,11 @@ def go_through(
             f"the data of {folder.path} has changed since the search began", found=bench.data_hash[:16],
             expected=str(stored["data_hash"])[:16], remedy="bring the same rows back, or start a new search",
         )  # fmt: skip
+    origin = describe_origin(bench.base, bench.device)
+    if stored is None:
+        folder.write_json(ORIGIN, origin)
+    else:
+        check_origin(folder, origin, display.narrator)
     plan = settle_plan(plan, bench.kind, bench.primary_metric)
     if budget.left_seconds <= 0 and stored is None:
         raise ConfigError(

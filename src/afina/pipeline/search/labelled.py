@@ -35,6 +35,7 @@ class LabelledWorkbench:
         self.kind: str = prepared.task.labels.kind
         self.task = prepared.task.name
         self.primary_metric = prepared.task.primary_metric
+        self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
         self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)

@@ -39,6 +39,7 @@ class LanguageWorkbench:
 
     def __init__(self, prepared: PreparedLanguage) -> None:
         self.prepared = prepared
+        self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
         self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
