@@ -100,6 +100,7 @@ class Chaos:
             can_resume = (folder / RUN / case.mark).exists()
             life.resumed += can_resume
             log = folder / f"{len(life.kills)}.log"
+            log.touch()  # a kill may come before the child has opened it
             pid = start(case.resume if can_resume else case.start, folder, log, moment)
             code = kill_at(pid, moment, folder / RUN)
             life.faults += check_start(log, newest, case, folder / RUN)
@@ -203,7 +204,11 @@ def main() -> None:
     source, lives = random.Random(given.seed), list[Life]()
     chaos = Chaos(place, source)
     while not lives or sum(len(life.kills) for life in lives) < given.kills or len(lives) < len(cases):
-        life = chaos.live(cases[len(lives) % len(cases)], source.randint(1, MOST_KILLS))
+        try:
+            life = chaos.live(cases[len(lives) % len(cases)], source.randint(1, MOST_KILLS))
+        except KeyboardInterrupt:
+            print("stopped; the tally is that of the lives so far")
+            break
         lives.append(life)
         places = ", ".join(kill.where for kill in life.kills) or "no kill came in time"
         print(f"{life.case}: {'; '.join(life.faults) or 'equal'} ({places})", flush=True)

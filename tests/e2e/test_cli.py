@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ListFiles = Callable[[Path], dict[str, bytes]]
 VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat", "plan")
 RUN_FILES = {
-    "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
+    "config.yaml", "reasons.json", "environment.json", "origin.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
     "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
 }  # fmt: skip
 TRAIN_KEYS = {
