@@ -122,7 +122,7 @@ class TrainingConfig(Section):
 class LoraConfig(Section):
     r: PositiveInt = 16
     """Rank of the two matrices beside each adapted weight."""
-    lora_alpha: Annotated[float, Field(gt=0.0)] = 32
+    lora_alpha: Annotated[float, Field(gt=0.0)] = 32.0
     """Scale of the update, which is multiplied by lora_alpha / r."""
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Auto = "auto"
     """Share of the adapter's inputs set to 0 while training. auto: 0.1, and 0 for language models (it costs time)."""

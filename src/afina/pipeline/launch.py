@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
 from afina.errors import Interrupted, ProofError, ResourceError, TrainingError
+from afina.pipeline.changes import settle_device
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_folder
 from afina.runs.status import StatusFile
 
 if TYPE_CHECKING:
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Go through a new run; one that ends before it has learned anything leaves no folder."""
-    try:
-        go_through(config, folder, source, narrator)
-    except BaseException as error:
-        if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
-            discard(folder, narrator)
-        raise_stop(error, folder, narrator)
+    with hold_folder(folder.path, "afina train"):
+        folder.clear_beginning()
+        try:
+            go_through(config, folder, source, narrator)
+        except BaseException as error:
+            if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
+                discard(folder, narrator)
+            raise_stop(error, folder, narrator)
 
 
 def discard(folder: RunFolder, narrator: Narrator) -> None:
@@ -38,10 +42,20 @@ def discard(folder: RunFolder, narrator: Narrator) -> None:
 
 def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Go on with a run that was stopped; its folder stays whatever happens."""
-    try:
-        go_through(config, folder, source, narrator)
-    except BaseException as error:
-        raise_stop(error, folder, narrator)
+    with hold_folder(folder.path, "afina resume"):
+        if folder.is_finished:  # by the process that has just let go of it
+            return
+        config = settle_device(config, folder, narrator)
+        try:
+            go_through(config, folder, source, narrator)
+        except BaseException as error:
+            raise_stop(error, folder, narrator)
+
+
+def tidy_finished(folder: RunFolder) -> None:
+    """Remove what a run has left that was killed just after it had finished."""
+    with hold_folder(folder.path, "afina resume"):
+        folder.clear_remains()
 
 
 def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> NoReturn:

@@ -13,6 +13,7 @@ from afina.pipeline.learned import Learned
 from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
+from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.pipeline.solving import install_probe, probe_features, start_head
 from afina.tasks.base import Fit, Floats
 from afina.techniques.base import describe_parameters
@@ -45,10 +46,8 @@ def learn(prepared: Prepared, narrator: Narrator) -> Learned:
 def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) -> Learned:
     """The training loop, from the newest checkpoint if there is one."""
     config = prepared.config
-    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
-    checkpoint, damaged = store.find_newest()
-    for folder in damaged:
-        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    store = open_store(prepared.folder, config.training, narrator)
+    checkpoint = find_checkpoint(store, narrator)
     has_bias = find_head(loaded.model)[1].bias is not None
     task_fit = prepared.task.learn_from(prepared.parts["train"].labels, config.training.class_weight, has_bias)
     if config.training.head_init == "probe" and checkpoint is None:

@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.runs.folder import RunFolder
+from afina.runs.folder import STATUS, RunFolder
 from afina.training.memory import measure_peak_memory_bytes, measure_resident_bytes
 
-STATUS = "status.json"
 SECONDS_BETWEEN = 2.0
 # A run on another machine is taken for dead after so long without a word.
 SILENT_SECONDS = 15 * 60
@@ -43,7 +42,7 @@ class StatusFile:
         if is_due and self.folder.path.is_dir():
             self.written_at = time.monotonic()
             with contextlib.suppress(OSError):
-                self.folder.write_json(STATUS, self.values | describe_process(self.device))
+                self.folder.write_json(STATUS, self.values | describe_process(self.device), is_synced=False)
 
 
 def describe_process(device: str) -> dict[str, Any]:

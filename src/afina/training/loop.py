@@ -13,8 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from afina.data.batches import Indices, group_windows, order_training_batches
-from afina.errors import TrainingError
-from afina.training.checkpoint import restore_weights
+from afina.training.best import restore_best
 from afina.training.events import StopTraining, TrainingPlan, notify
 from afina.training.gradients import clip_gradient, compute_gradient
 from afina.training.not_finite import is_finite, skip_step
@@ -46,10 +45,7 @@ def fit(session: Session) -> None:
         while progress.epoch < session.epochs and not session.is_out_of_patience:
             run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:
-        best = session.store.find_step(progress.best_step)
-        if best is None:
-            raise TrainingError(f"the best checkpoint, step {progress.best_step}, is damaged or gone")
-        restore_weights(best, session.model)
+        restore_best(session)
     notify(session.callbacks, "on_train_end", progress.step, asdict(progress))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,13 +111,13 @@ def start_accelerator(device: str, precision: str) -> Accelerator:
     return accelerator
 
 
-def save_checkpoint(session: Session) -> Path:
-    """Write where the run stands."""
+def save_checkpoint(session: Session) -> None:
+    """Write where the run stands; on a full disk the run goes on without."""
     notify(session.callbacks, "on_checkpoint_begin", session.progress.step)
-    folder = session.store.save(session.model, session.optimizer, asdict(session.progress))
-    session.saved_at = time.monotonic()
-    notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
-    return folder
+    folder = session.store.try_save(session.model, session.optimizer, asdict(session.progress))
+    session.saved_at = time.monotonic()  # also where it failed: the next one is due as late as any other
+    if folder:
+        notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
 
 
 def resume_from(session: Session, checkpoint: Checkpoint) -> None:
@@ -133,4 +132,5 @@ def stop_if_asked(session: Session) -> None:
     if session.signals.received is None:
         return
     save_checkpoint(session)
-    raise Interrupted(session.signals.exit_code, session.store.folder.parent)
+    found = f"this step couldn't be saved; {session.store.describe_newest()}" if session.store.is_failing else ""
+    raise Interrupted(session.signals.exit_code, session.store.folder.parent, found=found)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from afina.runs import status
-from afina.runs.folder import RunFolder
-from afina.runs.status import STATUS, StatusFile, is_alive, read_state
+from afina.runs.folder import STATUS, RunFolder
+from afina.runs.status import StatusFile, is_alive, read_state
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_wall_clock_that_jumps_stops_nothing(folder: RunFolder, monkeypatch: p
 
 
 def test_a_folder_that_is_gone_or_full_stops_nothing(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str, value: Any) -> None:
+    def fail(name: str, value: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder, "write_json", fail)

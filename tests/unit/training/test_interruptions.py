@@ -61,7 +61,7 @@ def finish(open_session: Callable[..., Any], folder: str) -> Session:
     again: Session = open_session(folder=folder, **RUN)
     checkpoint, damaged = again.store.find_newest()
     assert checkpoint is not None
-    assert damaged == []
+    assert damaged == {}
     resume_from(again, checkpoint)
     fit(again)
     return again

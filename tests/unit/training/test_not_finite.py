@@ -187,7 +187,7 @@ def test_too_many_stop_the_run_at_its_last_good_checkpoint(open_session: Callabl
     )
     checkpoint, damaged = session.store.find_newest()
     assert checkpoint is not None
-    assert (checkpoint.state["step"], damaged) == (2, [])
+    assert (checkpoint.state["step"], damaged) == (2, {})
 
 
 def test_no_step_may_be_skipped_where_the_settings_say_so(open_session: Callable[..., Any]) -> None:

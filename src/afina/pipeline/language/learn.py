@@ -22,6 +22,7 @@ from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
 from afina.training.allocator import keep_freed_memory
 from afina.training.checkpoint import CheckpointStore
@@ -230,10 +231,8 @@ def train(
 ) -> Progress:
     """The training loop; gives where it ended."""
     config = prepared.config
-    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
-    checkpoint, damaged = store.find_newest()
-    for folder in damaged:
-        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    store = open_store(prepared.folder, config.training, narrator)
+    checkpoint = find_checkpoint(store, narrator)
     ids, lazy = objective.train.tokens.ids, prepared.config.training.lazy_embeddings
     seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
     with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
