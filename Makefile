@@ -2,13 +2,14 @@
 # make test    run the tests
 # make check   lint, format, types
 # make bench   afina beside its peers, on bundled rows
+# make chaos   kill runs at random moments, resume them, compare their ends; KILLS=12 is the short form
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench chaos clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
@@ -28,6 +29,10 @@ bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/classification.py --repeats 1 --max-steps 5
 	$(BIN)/python benchmarks/sft.py --repeats 1
+
+KILLS ?= 200
+chaos: $(VENV)/.dev
+	$(BIN)/python benchmarks/chaos.py --kills $(KILLS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov

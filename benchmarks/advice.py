@@ -143,7 +143,7 @@ def run_cell(job: dict[str, Any]) -> None:
     seconds: list[float] = []
     take_step = loop.train_step
 
-    def take_timed_step(*given: Any) -> dict[str, float]:
+    def take_timed_step(*given: Any) -> dict[str, float] | None:
         began = time.perf_counter()
         values = take_step(*given)
         seconds.append(time.perf_counter() - began)

@@ -26,6 +26,7 @@ _HOME = {
     "MissingExtraError": "errors",
     "ModelError": "errors",
     "ProofError": "errors",
+    "Reproduction": "reproductions",
     "ResourceError": "errors",
     "Run": "api",
     "RunConfig": "config.run",
@@ -44,6 +45,7 @@ _HOME = {
     "plan": "api",
     "predict": "api",
     "predict_file": "api",
+    "reproduce": "reproductions",
     "resume": "api",
     "search": "searches",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ProofError",
+    "Reproduction",
     "ResourceError",
     "Run",
     "RunConfig",
@@ -75,6 +78,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_file",
+    "reproduce",
     "resume",
     "search",
 ]
@@ -109,6 +113,7 @@ if TYPE_CHECKING:
         TrainingError,
         UserError,
     )
+    from afina.reproductions import Reproduction, reproduce
     from afina.searches import Search, search
 
 

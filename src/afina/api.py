@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from afina.config.keywords import collect_keywords
 from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
-from afina.pipeline.launch import resume_run, start_run
+from afina.pipeline.changes import parse_allowed
+from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.folder import CONFIG, create_run_folder, open_run
 
 if TYPE_CHECKING:
@@ -201,17 +202,20 @@ def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     return Run(folder.path)
 
 
-def resume(run: str | Path, data: Any = None, *, verbose: bool = True) -> Run:
+def resume(run: str | Path, data: Any = None, *, allow_changes: str | Sequence[str] = (), verbose: bool = True) -> Run:
     """A run that was stopped, gone on with to its end; a finished run is given as it is.
 
     Args:
         data: the rows again, for a run whose data was in memory.
+        allow_changes: what may have changed since it began: some of device, model, versions.
 
     Raises:
-        RunFolderError: if there is no such run, or its data has changed.
+        RunFolderError: if there is no such run, its data has changed, or something else that isn't allowed to.
     """
     folder, narrator = open_run(run), make_narrator(verbose)
+    folder.allowed_changes = parse_allowed(allow_changes)
     if folder.is_finished:
+        tidy_finished(folder)
         narrator.say(f"{folder.path} is finished: nothing is left to do, the model is in {folder.model}")
         return Run(folder.path)
     config = load_config(folder.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from afina.api import Run, anchor_paths, make_narrator
 from afina.config.keywords import collect_keywords
 from afina.config.load import complete_key, flatten_yaml, load_config
 from afina.errors import ConfigError, Problem
+from afina.pipeline.changes import parse_allowed
 from afina.runs.search_folder import open_search
 
 
@@ -64,6 +65,7 @@ def search(
     techniques: Any = None,
     storage: str | None = None,
     resume: str | Path | None = None,
+    allow_changes: str | Sequence[str] = (),
     config: str | Path | None = None,
     verbose: bool = True,
     **settings: Any,
@@ -80,6 +82,7 @@ def search(
         storage: URL of an Optuna storage that several machines share.
         resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
             left of them. Of all else it takes its rows, if they were in memory, and `storage`.
+        allow_changes: with `resume`, what may have changed for a trial that was stopped, as for `afina.resume`.
         settings: as for `fit`; one that is given is not searched.
 
     Raises:
@@ -96,7 +99,14 @@ def search(
     if resume is not None:
         kept = {"data": None if in_memory else data, "model": model, "metric": metric, "techniques": techniques}
         check_resumed(resume, {**kept, "config": config, **settings}, trials)
-        return Search(resume_search(resume, data if in_memory else None, storage, seconds, trials or 0, narrator))
+        allowed, rows = parse_allowed(allow_changes), data if in_memory else None
+        return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
+    if allow_changes:
+        raise ConfigError(
+            "allow_changes is for a search that goes on",
+            found=f"allow_changes = {allow_changes!r} beside a new search",
+            remedy="leave it out, or afina search --resume FOLDER",
+        )  # fmt: skip
     check_given(data, model, budget, trials)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
     overrides.update(collect_keywords(settings, search))

@@ -26,7 +26,7 @@ FLOORS = (
     ("advice",),
     ("pipeline",),
     ("api",),
-    ("searches",),
+    ("searches", "reproductions"),
     ("cli",),
     ("__main__",),
 )

@@ -124,7 +124,7 @@ def check_files(run: afina.Run) -> None:
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     expected = {
         "config.yaml", "reasons.json", "environment.json", "data.json", "task.json", "predictions.jsonl", "report.html",
-        "report.json", "README.md", "row_scores.jsonl", "seen_texts.npy",
+        "report.json", "README.md", "row_scores.jsonl", "seen_texts.npy", "origin.json", "status.json",
     }  # fmt: skip
     assert expected <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle", ".tmp"))], files

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 ListFiles = Callable[[Path], dict[str, bytes]]
 VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat", "plan")
 RUN_FILES = {
-    "config.yaml", "reasons.json", "environment.json", "data.json", "metrics.jsonl", "predictions.jsonl", "report.html",
-    "report.json", "README.md", "row_scores.jsonl", "task.json", "seen_texts.npy", "model",
+    "README.md", "config.yaml", "data.json", "environment.json", "metrics.jsonl", "model", "origin.json",
+    "predictions.jsonl", "reasons.json", "report.html", "report.json", "row_scores.jsonl", "seen_texts.npy",
+    "status.json", "task.json",
 }  # fmt: skip
 TRAIN_KEYS = {
     "run", "model", "task", "technique", "reasons", "metrics", "baselines", "trainable_parameters", "total_parameters",

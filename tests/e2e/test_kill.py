@@ -5,11 +5,13 @@ Every comparison is of bytes: fp32 on a CPU, one thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +130,9 @@ def test_resumed_after_a_kill_equals_undisturbed(
 def test_killed_run_is_listed_and_refuses_use(killed: dict[str, Path], command_line: CommandLine) -> None:
     run = killed["lora"]
     listed = command_line.run("runs", ".", "--json", cwd=run.parent).read_object()["runs"]
-    assert {"run": run.name, "state": "unfinished"} in listed
+    found = next(each for each in listed if each["run"] == run.name)
+    assert found["state"] == "dead"
+    assert find_newest(run) <= found["step"] <= found["total_steps"] == EPOCHS * STEPS_AN_EPOCH
     for verb in (("evaluate", run.name, "rows.csv"), ("compare", run.name, "whole-lora")):
         done = command_line.run(*verb, cwd=run.parent)
         assert done.code == 2
@@ -152,12 +156,40 @@ def test_killed_before_the_first_checkpoint(
     check_same(run, undisturbed["full"], "full")
 
 
-def test_killed_while_reading(start: Callable[..., Process], place: Path, command_line: CommandLine) -> None:
-    """Before its description is written there is no run, and the message says so."""
-    (place / "unread" / ".work").mkdir(parents=True)
+def test_killed_while_reading(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    """Before its description is written there is no run; it can be begun again in the same folder."""
+    process = start("full", "unread")
+    wait_for(process, lambda: (place / "unread" / ".work").exists())
+    process.send(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL
+    assert not (place / "unread" / "config.yaml").exists()
     done = command_line.run("resume", "unread", cwd=place)
     assert done.code == 2
     assert done.err.splitlines()[0] == "afina: unread is not a run: it has no config.yaml"
+    assert "do: start it again with afina train" in done.err
+    assert start("full", "unread").finish().code == 0
+    check_same(place / "unread", undisturbed["full"], "full")
+
+
+def test_a_second_process_is_refused(
+    start: Callable[..., Process], place: Path, undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    """It harms nothing: the first one goes on to the same end."""
+    process = start("lora", "busy")
+    wait_for(process, lambda: find_newest(place / "busy") > 0)
+    process.send(signal.SIGSTOP)
+    refused = command_line.run("resume", "busy", cwd=place)
+    again = command_line.run(
+        "train", "rows.csv", "--model", "bert", "--technique", "lora", "--output", "busy", cwd=place
+    )
+    process.send(signal.SIGCONT)
+    assert (refused.code, again.code) == (2, 2)
+    assert refused.err.splitlines()[0] == "afina: another process is at work in busy"
+    assert f"found: afina train, process {process.pid} on " in refused.err
+    assert process.finish().code == 0
+    check_same(place / "busy", undisturbed["lora"], "lora")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -209,9 +241,16 @@ def drop_manifest(checkpoint: Path) -> None:
     (checkpoint / "manifest.json").unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_byte, drop_manifest])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (flip_byte, "optimizer.safetensors has other content than was written"),
+        (drop_manifest, "manifest.json is missing"),
+    ],
+)
 def test_damaged_checkpoint_is_passed_over(
     damage: Callable[[Path], None],
+    why: str,
     killed: dict[str, Path],
     undisturbed: dict[str, Path],
     command_line: CommandLine,
@@ -221,7 +260,7 @@ def test_damaged_checkpoint_is_passed_over(
     damage(newest)
     done = command_line.run("resume", run.name, cwd=run.parent)
     assert done.code == 0, done.err
-    note = f"the checkpoint {newest.name} is damaged and was passed over"
+    note = f"the checkpoint {newest.name} is damaged and was passed over: {why}"
     assert note in done.err
     assert f"going on after step {int(older.name.removeprefix('step-'))} of" in done.err
     assert note in json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]
@@ -244,3 +283,72 @@ def test_changed_data_is_refused(
     assert "afina: the data of changed has changed since the run began\n" in done.err
     assert "do: bring the same rows back, or start a new run with afina train" in done.err
     assert list_files(run / "checkpoints") == before, "the checkpoints are kept"
+
+
+def test_other_versions_are_refused_until_they_are_allowed(
+    killed: dict[str, Path], undisturbed: dict[str, Path], command_line: CommandLine
+) -> None:
+    run = copy_run(killed["full"], "versions")
+    origin = json.loads((run / "origin.json").read_text(encoding="utf-8"))
+    origin["versions"]["torch"] = "2.0.0"
+    (run / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    refused = command_line.run("resume", "versions", cwd=run.parent)
+    assert refused.code == 2
+    assert "afina: the libraries of versions have changed since the run began\n  found: torch 2.0.0 -> " in refused.err
+    assert "--allow-changes versions" in refused.err
+    done = command_line.run("resume", "versions", "--allow-changes", "versions", cwd=run.parent)
+    assert done.code == 0, done.err
+    notes = json.loads((run / "report.json").read_text(encoding="utf-8"))["notes"]
+    assert any(note.startswith("changed since the run began: torch 2.0.0 -> ") for note in notes)
+    check_same(run, undisturbed["full"], "full")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes of its own, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all that is free."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+@pytest.mark.parametrize("is_freed_in_time", [True, False])
+def test_a_disk_that_is_full_for_a_while(
+    is_freed_in_time: bool, small_disk: Path, start: Callable[..., Process], undisturbed: dict[str, Path],
+    command_line: CommandLine,
+) -> None:  # fmt: skip
+    """The run goes on without checkpoints; only the result has to be written, and then everything is kept."""
+    run = small_disk / "run"
+    process = start("full", str(run))
+    wait_for(process, lambda: find_newest(run) > 0)
+    process.send(signal.SIGSTOP)
+    ballast = fill(small_disk)
+    process.send(signal.SIGCONT)
+    wait_for(process, lambda: "can't be written, so the run goes on" in process.err.read_text(encoding="utf-8"))
+    if is_freed_in_time:
+        ballast.unlink()
+    done = process.finish()
+    assert "Traceback" not in done.err
+    if is_freed_in_time:
+        assert done.code == 0, done.err
+        assert "checkpoints can be written again: step " in done.err
+    else:
+        assert done.code == 2, done.err
+        assert f"free some space, then afina resume {run}" in done.err
+        assert find_newest(run) > 0
+        ballast.unlink()
+        resumed = command_line.run("resume", run, cwd=small_disk)
+        assert resumed.code == 0, resumed.err
+    check_same(run, undisturbed["full"], "full")

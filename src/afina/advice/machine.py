@@ -19,13 +19,10 @@ from pathlib import Path
 
 from afina.errors import ConfigError
 from afina.models.feature_cache import locate_cache
+from afina.training.memory import find_free_bytes
 
 UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([KMGT]?)(i?B)\s*", re.IGNORECASE)
-CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 # Side of the matrices that are multiplied and numbers that are copied to find the rates.
 SIDE, COPIED = 1024, 2**24
 REPEATS = 3
@@ -125,23 +122,6 @@ def find_machine(device: str, precision: str, *, timed: bool = True) -> Machine:
     """This machine."""
     rates = measure_rates(device, precision) if timed else None
     return Machine(f"this machine ({device})", device, find_free_bytes(device), rates)
-
-
-def find_free_bytes(device: str) -> int:
-    """Memory that can still be taken: of the GPU, or the smaller one of the system's and the container's."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit, used in CGROUPS:
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no container, or no limit ("max")
-            continue
-    return max(0, free)
 
 
 def measure_rates(device: str, precision: str) -> Rates:

@@ -21,6 +21,7 @@ from afina.cli import (
     plan,
     predict,
     received,
+    reproduce,
     resume,
     runs,
     search,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command(name="train")(train.train)
 app.command(name="search")(search.search)
 app.command(name="resume")(resume.resume)
+app.command(name="reproduce")(reproduce.reproduce)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="predict")(predict.predict)
 app.command(name="chat")(chat.chat)

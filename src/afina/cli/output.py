@@ -13,6 +13,10 @@ JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdou
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
 SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
 
+ALLOW_OPTION = typer.Option(
+    "", metavar="NAMES", help="What may have changed since it began: some of device,model,versions."
+)
+
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
 SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from afina.cli.output import JSON_OPTION, print_json, print_table
@@ -22,8 +25,13 @@ def runs(
         print(f"no runs under {root}/")
         return
     rows = [
-        [each["run"], each["state"], each.get("technique", "-"), each.get("metric", "-"),
+        [each["run"], describe_state(each), each.get("technique", "-"), each.get("metric", "-"),
          f"{each['score']:.3f}" if "score" in each else "-", str(each.get("model", "-"))]
         for each in found
     ]  # fmt: skip
     print_table(f"runs under {root}/", ["run", "state", "technique", "metric", "score", "model"], rows)
+
+
+def describe_state(run: Mapping[str, Any]) -> str:
+    """`finished`, or `running 41/123` where steps are known."""
+    return f"{run['state']} {run['step']}/{run['total_steps']}" if "total_steps" in run else str(run["state"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json
+from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, print_json
 from afina.cli.train import DATA
 
 
@@ -22,6 +22,7 @@ def search(
     resume: str | None = typer.Option(
         None, help="Folder of a search that was stopped; it keeps its data, model and settings."
     ),
+    allow_changes: str = ALLOW_OPTION,
     config: str | None = typer.Option(None, help="YAML file with any of the settings; what it sets is not searched."),
     set_: list[str] = typer.Option([], "--set", help="Any setting as key=value; it is not searched. Repeatable."),
     as_json: bool = JSON_OPTION,
@@ -36,6 +37,7 @@ def search(
     settings.update(parse_override(text) for text in set_)
     found = run_search(
         data, model, budget, metric=metric, trials=trials, techniques=techniques, storage=storage, resume=resume,
+        allow_changes=allow_changes,
         config=config, verbose=not quiet, **settings,
     )  # fmt: skip
     if as_json:

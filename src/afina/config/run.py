@@ -88,6 +88,8 @@ class TrainingConfig(Section):
     """Share of the steps over which the learning rate rises from 0."""
     max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest L2 norm of the gradient, longer ones are scaled down. 0 means no clipping."""
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 3
+    """Steps that may be skipped since their loss or gradient is no finite number; one more stops the run."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["model"] = 0.0
     """Share of activations set to 0 inside the model while training. "model" keeps what its config.json says."""
     head_init: Literal["probe", "random"] = "probe"
@@ -98,6 +100,8 @@ class TrainingConfig(Section):
     """Evaluations without a better main score on the validation part after which training stops. 0 means never."""
     save_steps: Annotated[int, Field(ge=0)] = 500
     """Optimizer steps between checkpoints, besides the one at each evaluation. 0 means only those."""
+    save_every_minutes: Annotated[float, Field(ge=0.0)] = 10.0
+    """Minutes after the last checkpoint until another one is due, between two steps. 0 means never."""
     save_total_limit: PositiveInt = 2
     """Checkpoints kept: the newest ones, and the best one always."""
     logging_steps: PositiveInt = 10
@@ -112,13 +116,13 @@ class TrainingConfig(Section):
     """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
     same numbers, with less time and memory."""
     check_memory: bool = True
-    """Whether a run that is predicted to need more memory than is free refuses to start."""
+    """Whether a run that is predicted not to fit refuses to start, and one on a CPU minds how full memory is."""
 
 
 class LoraConfig(Section):
     r: PositiveInt = 16
     """Rank of the two matrices beside each adapted weight."""
-    lora_alpha: Annotated[float, Field(gt=0.0)] = 32
+    lora_alpha: Annotated[float, Field(gt=0.0)] = 32.0
     """Scale of the update, which is multiplied by lora_alpha / r."""
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Auto = "auto"
     """Share of the adapter's inputs set to 0 while training. auto: 0.1, and 0 for language models (it costs time)."""

@@ -31,6 +31,8 @@ from afina.errors import ConfigError, DataError
 
 ROWS_LEAST = 8
 ROWS_A_CLASS = 2
+# Every held-out row has a probability for each class, and the report a table of which class was taken for which.
+CLASSES_MOST = 5000
 ROWS_LISTED = 1000
 
 
@@ -240,12 +242,18 @@ def _too_few(source: str, rows: int) -> DataError:
 
 def _check_size(train: Part, space: LabelSpace) -> None:
     classes = len(space.names)
+    remedy = "join classes; --task text-regression where the labels are numbers"
+    if classes > CLASSES_MOST:
+        raise DataError(
+            f"{train.table.source}: too many classes", found=f"{classes:,} different labels",
+            expected=f"at most {CLASSES_MOST:,}, whose table of confusions memory can hold", remedy=remedy,
+        )  # fmt: skip
     if len(train) < ROWS_A_CLASS * classes:
         raise DataError(
             f"{train.table.source}: too few rows for its classes",
             found=f"{count(len(train), 'row')} to train on for {classes:,} classes",
             expected=f"at least {ROWS_A_CLASS} rows a class on average",
-            remedy="add rows, or join classes; --task text-regression where the labels are numbers",
+            remedy=f"add rows, or {remedy}",
         )
 
 

@@ -43,16 +43,18 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     chosen = recall_choice(first, found, narrator)
     settled = first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], narrator)
     tell_unread(settled, narrator)
-    keep(settled)
+    keep(settled, narrator)
     narrator.say(f"run: {first.folder.path}")
     if chosen["kept"] != FIRST_LOOK:
         trained = learn(settled, narrator)
-        chosen["kept"], reason = compare(settled, trained, found)
-        narrator.explain(Reason("result", chosen["kept"], reason))
+        chosen["kept"], chosen["why_kept"] = compare(settled, trained, found)
         if chosen["kept"] != FIRST_LOOK:
+            narrator.explain(Reason("result", chosen["kept"], chosen["why_kept"]))
             return settled, replace(trained, choice=chosen)
-        narrator.note(f"seconds and memory are those of both, the head and {settled.technique.name}")
         first.folder.write_json(CHOICE, chosen)
+    if chosen["technique"] != FIRST_LOOK:  # also where a kill came after the two were compared
+        narrator.explain(Reason("result", FIRST_LOOK, chosen["why_kept"]))
+        narrator.note(f"seconds and memory are those of both, the head and {chosen['technique']}")
         first.folder.write_text("config.yaml", dump_config(first.config))
         # What was predicted for the head alone is not what was measured.
         first = replace(first, costs=None)

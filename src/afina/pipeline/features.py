@@ -77,7 +77,12 @@ def compute_features(
 
 
 def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | None:
-    """The cache of this model's features, unless it is switched off."""
+    """The cache of this model's features, unless it is switched off.
+
+    What is found there must be what would be computed, to the last bit: else a run would depend on those before it.
+    """
+    from importlib import metadata
+
     from afina.models.fingerprint import hash_model
 
     if not prepared.config.features.cache:
@@ -86,6 +91,11 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         "model": hash_model(prepared.setup.base),
         "new": hash_new_modules(loaded),
         "precision": prepared.setup.precision,
+        # LoRA stores frozen weights in the format that it computes in, the others in fp32.
+        "dtypes": sorted({str(parameter.dtype) for parameter in loaded.model.parameters()}),
+        "device": prepared.device,
+        "torch": metadata.version("torch"),
+        "tokens_at_once": prepared.config.evaluation.eval_tokens_per_batch,
         "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),
         "max_seq_length": prepared.config.model.max_seq_length,
     }

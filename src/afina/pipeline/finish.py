@@ -18,6 +18,7 @@ from afina.models.load import quiet_transformers
 from afina.pipeline.costs import describe_prediction
 from afina.pipeline.environment import describe_environment
 from afina.pipeline.learned import Learned
+from afina.pipeline.listeners import count_skipped
 from afina.pipeline.loading import describe_loading
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
@@ -135,12 +136,14 @@ def build_report(
         "technique": prepared.technique.name,
         "kept_step": learned.kept_step,
         "choice": learned.choice,
+        **(learned.incidents or {}),
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "class_counts": count_by_class(prepared.examples.class_counts),
         "notes": narrator.notes,
         "primary_metric": prepared.task.primary_metric,
         **scores,
+        "metrics": {**scores["metrics"], **count_skipped(learned.incidents)},
         "history": read_history(prepared.folder.history),
         "trainable_parameters": trainable,
         "total_parameters": total,

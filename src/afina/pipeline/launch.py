@@ -5,11 +5,15 @@ Torch is imported once the input was found right, so what is heavy is imported i
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
-from afina.errors import Interrupted, ProofError, TrainingError
+from afina.errors import Interrupted, ProofError, ResourceError, TrainingError
+from afina.pipeline.changes import settle_device
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_folder
+from afina.runs.status import StatusFile
 
 if TYPE_CHECKING:
     from afina.pipeline.narrator import Narrator
@@ -18,12 +22,14 @@ if TYPE_CHECKING:
 
 def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Go through a new run; one that ends before it has learned anything leaves no folder."""
-    try:
-        go_through(config, folder, source, narrator)
-    except BaseException as error:
-        if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
-            discard(folder, narrator)
-        raise_stop(error, folder)
+    with hold_folder(folder.path, "afina train"):
+        folder.clear_beginning()
+        try:
+            go_through(config, folder, source, narrator)
+        except BaseException as error:
+            if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
+                discard(folder, narrator)
+            raise_stop(error, folder, narrator)
 
 
 def discard(folder: RunFolder, narrator: Narrator) -> None:
@@ -36,18 +42,43 @@ def discard(folder: RunFolder, narrator: Narrator) -> None:
 
 def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Go on with a run that was stopped; its folder stays whatever happens."""
-    try:
-        go_through(config, folder, source, narrator)
-    except BaseException as error:
-        raise_stop(error, folder)
+    with hold_folder(folder.path, "afina resume"):
+        if folder.is_finished:  # by the process that has just let go of it
+            return
+        config = settle_device(config, folder, narrator)
+        try:
+            go_through(config, folder, source, narrator)
+        except BaseException as error:
+            raise_stop(error, folder, narrator)
 
 
-def raise_stop(error: BaseException, folder: RunFolder) -> NoReturn:
+def tidy_finished(folder: RunFolder) -> None:
+    """Remove what a run has left that was killed just after it had finished."""
+    with hold_folder(folder.path, "afina resume"):
+        folder.clear_remains()
+
+
+def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> NoReturn:
     """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
+    kept = folder.path if folder.config.exists() else None
+    if narrator.status and kept:
+        state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
+        narrator.status.tell(state, resume=f"afina resume {folder.path}", error=str(error), seconds_left=None)
+    if isinstance(error, RuntimeError | MemoryError):
+        raise_shortage(error)
     if isinstance(error, Exception):
         raise error
-    kept = folder.path if folder.config.exists() else None
     raise Interrupted(getattr(error, "exit_code", 130), kept) from None
+
+
+def raise_shortage(error: RuntimeError | MemoryError) -> None:
+    """Say it plainly where memory ran out in a place that can't do with less, such as loading the model."""
+    from afina.training.memory_guard import describe_shortage
+
+    shortage = describe_shortage(error)
+    if shortage:
+        remedy = "afina plan DATA --model REF shows which techniques fit, and with which settings"
+        raise ResourceError("this run doesn't fit into the memory", found=shortage, remedy=remedy) from error
 
 
 def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
@@ -56,11 +87,14 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     from afina.training.memory import reset_peak_memory
 
     reset_peak_memory()
+    narrator.status = StatusFile(folder)
+    narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:
         go_through_language(config, folder, opened, narrator)
     else:
         go_through_labelled(config, folder, opened, narrator)
+    narrator.status.tell("finished", seconds_left=None)
 
 
 def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:

@@ -10,23 +10,25 @@ from afina.data.encoded import EncodedPart
 from afina.models.heads import find_head, scale_head
 from afina.models.load import LoadedModel
 from afina.pipeline.learned import Learned
+from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
+from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.pipeline.solving import install_probe, probe_features, start_head
 from afina.tasks.base import Fit, Floats
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.allocator import keep_freed_memory
-from afina.training.callbacks.history import HistoryWriter
-from afina.training.callbacks.trimmer import MemoryTrimmer
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
-from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
+from afina.training.loop import UNMOVED, fit
+from afina.training.memory_guard import MemoryGuard
 from afina.training.objective import LabelledRows
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
+from afina.training.session import Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
 
 
@@ -44,10 +46,8 @@ def learn(prepared: Prepared, narrator: Narrator) -> Learned:
 def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) -> Learned:
     """The training loop, from the newest checkpoint if there is one."""
     config = prepared.config
-    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
-    checkpoint, damaged = store.find_newest()
-    for folder in damaged:
-        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    store = open_store(prepared.folder, config.training, narrator)
+    checkpoint = find_checkpoint(store, narrator)
     has_bias = find_head(loaded.model)[1].bias is not None
     task_fit = prepared.task.learn_from(prepared.parts["train"].labels, config.training.class_weight, has_bias)
     if config.training.head_init == "probe" and checkpoint is None:
@@ -78,7 +78,8 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     kept_step = session.progress.best_step
     if kept_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the solved head on the untouched backbone"))
-    return Learned(model, task_fit, logits, parameters, kept_step=kept_step)
+    incidents = describe_incidents(session.progress, narrator)
+    return Learned(model, task_fit, logits, parameters, kept_step=kept_step, incidents=incidents)
 
 
 def open_session(
@@ -110,11 +111,8 @@ def open_session(
         seed=config.seed,
         store=store,
         signals=signals,
-        callbacks=(
-            HistoryWriter(prepared.folder.history, config.training.logging_steps),
-            MemoryTrimmer(),
-            *narrator.callbacks(),
-        ),
+        memory=MemoryGuard(prepared.device, config.training.check_memory),
+        callbacks=make_listeners(prepared.folder, config.training, narrator),
     )
 
 

@@ -24,5 +24,7 @@ class Learned:
     """The parts whose rows were learned from."""
     kept_step: int | None = None
     """The optimizer step whose weights were kept; None where no steps are taken."""
+    incidents: dict[str, Any] | None = None
+    """What went wrong in steps, as report.json holds it; None where no steps are taken."""
     choice: dict[str, Any] | None = None
     """Evidence and outcome where the technique was chosen here; see `pipeline/choosing.py`."""

@@ -11,7 +11,11 @@ from afina.config.reason import Reason
 from afina.pipeline.progress import Advance, show_bar, show_lines
 
 if TYPE_CHECKING:
+    from afina.runs.status import StatusFile
     from afina.training.events import Callback
+
+# What the status of a run says of a stage; all others prepare what is to come.
+STATES = {"train": "training", "evaluate": "evaluating", "baselines": "evaluating", "save": "saving", "prove": "saving"}
 
 
 class Narrator:
@@ -21,6 +25,8 @@ class Narrator:
         self.reasons: list[Reason] = []
         self.notes: list[str] = []
         self.stage_seconds: dict[str, float] = {}
+        self.status: StatusFile | None = None
+        """Where other programs read how far the run is."""
         self.began = time.perf_counter()
 
     @property
@@ -45,6 +51,8 @@ class Narrator:
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Times a stage; gives a function (done, total) for those that can tell how far they are."""
         began = time.perf_counter()
+        if self.status:
+            self.status.tell(STATES.get(name, "preparing"))
         try:
             yield self.advance
         finally:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from afina.config.load import dump_config
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part, load_examples
-from afina.errors import ModelError, RunFolderError
+from afina.errors import ModelError
 from afina.models.inspect import ModelFacts
+from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
-from afina.runs.folder import RunFolder, check_free_space
+from afina.runs.folder import RunFolder, check_free_space, measure_folder
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
         costs,
     )  # fmt: skip
     if not is_open:
-        keep(prepared)
+        keep(prepared, narrator)
     return prepared
 
 
@@ -147,16 +147,20 @@ def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
     return Workload.of_parts(parts, parts["train"].tokens)
 
 
-def keep(prepared: Prepared) -> None:
+def keep(prepared: Prepared, narrator: Narrator) -> None:
     """Write down what the run is, see `keep_files`."""
-    keep_files(prepared.folder, prepared.config, prepared.examples.data_hash, describe_data(prepared))
+    keep_files(
+        prepared.folder, prepared.config, prepared.setup.base, prepared.examples.data_hash, describe_data(prepared),
+        narrator,
+    )  # fmt: skip
 
 
 def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
     """Refuse a run whose checkpoints won't fit on the disk."""
     if technique.learns_by == "gradient":
         weights = facts.parameters if technique.name == "full" else facts.parameters // 10
-        check_free_space(folder.path, weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2))
+        needed = weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2)
+        check_free_space(folder.path, needed - measure_folder(folder.checkpoints))  # a resumed run has some already
 
 
 def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:
@@ -249,26 +253,6 @@ def is_local(reference: str) -> bool:
     from pathlib import Path
 
     return Path(reference).expanduser().exists()
-
-
-def keep_files(folder: RunFolder, config: RunConfig, data_hash: str, data: dict[str, Any]) -> None:
-    """Write config.yaml and data.json, or check a resumed run's data against them.
-
-    Raises:
-        RunFolderError: if the rows aren't those that the run began with.
-    """
-    if folder.config.exists():
-        known = folder.read_json("data.json")["hash"]
-        if known != data_hash:
-            raise RunFolderError(
-                f"the data of {folder.path} has changed since the run began",
-                found=data_hash[:16],
-                expected=known[:16],
-                remedy="bring the same rows back, or start a new run with afina train",
-            )
-        return
-    folder.write_json("data.json", data)
-    folder.write_text("config.yaml", dump_config(config))
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:

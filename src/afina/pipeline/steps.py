@@ -29,11 +29,13 @@ from afina.techniques.base import Setup
 from afina.techniques.registry import make_technique
 from afina.training.allocator import keep_freed_memory
 from afina.training.checkpoint import CheckpointStore
-from afina.training.loop import Session, start_accelerator, train_step
+from afina.training.loop import train_step
 from afina.training.memory import measure_peak_memory_bytes, reset_peak_memory
+from afina.training.memory_guard import MemoryGuard
 from afina.training.next_tokens import NextTokens
 from afina.training.objective import LabelledRows, Objective
 from afina.training.optim import make_optimizer
+from afina.training.session import Session, start_accelerator
 from afina.training.signals import StopSignals
 
 STEPS = 3
@@ -95,6 +97,7 @@ def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, t
     session = Session(
         model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),
         make_objective(job, rows, tokens), training, RATE, 1, 0, CheckpointStore(Path(job["folder"]), 1), StopSignals(),
+        MemoryGuard(job["device"], wanted=False),
     )  # fmt: skip
     window = [np.arange(rows)] * min(2, training.gradient_accumulation_steps)
     seconds = []
@@ -102,6 +105,8 @@ def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, t
         began = time.perf_counter()
         train_step(session, window)
         seconds.append((time.perf_counter() - began) / len(window) * training.gradient_accumulation_steps)
+    if session.progress.smaller_passes:  # then these were other shapes than those asked for
+        raise MemoryError
     return seconds
 
 

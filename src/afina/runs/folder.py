@@ -14,11 +14,15 @@ from typing import Any
 
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
+from afina.runs.lock import LOCK
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 REPORT = "report.json"
 SEARCH = "search.json"
+STATUS = "status.json"
+# All that a run or a search may have written before it can be resumed.
+BEGINNINGS = {".work", LOCK, "choice.json", "data.json", "origin.json", STATUS, "study.db", "study.db-journal"}
 
 
 class RunFolder:
@@ -28,6 +32,8 @@ class RunFolder:
         self.path = path
         self.made = made
         """Folders that were made for it, the innermost first."""
+        self.allowed_changes: frozenset[str] = frozenset()
+        """What may have changed since it began, for a run that goes on: some of device, model, versions."""
 
     @property
     def config(self) -> Path:
@@ -64,18 +70,26 @@ class RunFolder:
         """Whether everything was written."""
         return self.report.is_file()
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Any, *, is_synced: bool = True) -> None:
         """Write one file whole: under another name, then renamed."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.write_bytes(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), is_synced=is_synced)
 
     def write_text(self, name: str, text: str) -> None:
         """Write one file whole: under another name, then renamed."""
         self.write_bytes(name, text.encode())
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write one file whole: under another name, then renamed."""
+    def write_bytes(self, name: str, content: bytes, *, is_synced: bool = True) -> None:
+        """Write one file whole: under another name, then renamed.
+
+        Args:
+            is_synced: whether a power cut leaves it whole too; that takes the time of a disk.
+        """
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_bytes(content)
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            if is_synced:  # else a power cut may leave an empty file under the new name
+                os.fsync(file.fileno())
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -108,16 +122,34 @@ class RunFolder:
         """Remove what only a running run needs."""
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def clear_beginning(self) -> None:
+        """Remove what a kill left of a run that had hardly begun; the lock stays."""
+        check_new(self.path)
+        for entry in list(self.path.iterdir()):
+            if entry.name != LOCK:
+                remove(entry)
+
+    def clear_remains(self) -> None:
+        """Remove what a finished run has left that was killed before it could tidy up."""
+        for entry in list(self.path.iterdir()):
+            if entry.name in (self.work.name, self.checkpoints.name) or is_temporary(entry):
+                remove(entry)
+
     def discard(self) -> None:
         """Leave everything as it was before the run: its files go, and the folders that were made for it."""
-        for entry in self.path.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+        for entry in list(self.path.iterdir()):
+            remove(entry)
         for folder in self.made:
             with contextlib.suppress(OSError):  # another run may be beside it
                 folder.rmdir()
+
+
+def remove(entry: Path) -> None:
+    """Remove a file, a link or a folder, as far as that is possible."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
@@ -126,14 +158,46 @@ def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
     Raises:
         RunFolderError: if the folder holds something already, or can't be made.
     """
-    return make_folder(Path(config.output) if config.output else choose_path(str(config.technique), data_name))
+    if config.output:
+        return make_folder(Path(config.output))
+    return make_named_folder(str(config.technique), data_name)
 
 
-def make_folder(path: Path) -> RunFolder:
+def make_named_folder(kind: str, data_name: str) -> RunFolder:
+    """A new folder under runs/; of two runs that begin at the same moment each gets its own."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            return make_folder(choose_path(kind, data_name), is_mine=True)
+
+
+def make_folder(path: Path, is_mine: bool = False) -> RunFolder:
     """A new folder at `path`.
+
+    Args:
+        is_mine: whether a folder that is there already, be it empty, is somebody else's.
 
     Raises:
         RunFolderError: if it holds something already, or can't be made.
+        FileExistsError: if it is there and `is_mine` was asked for.
+    """
+    check_new(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=not is_mine)
+    except OSError as error:
+        if is_mine and isinstance(error, FileExistsError):
+            raise
+        raise RunFolderError(
+            f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"
+        ) from None
+    return RunFolder(path, made)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        RunFolderError: with what to do instead.
     """
     for name, what, verb in ((CONFIG, "a run", "resume"), (SEARCH, "a search", "search --resume")):
         if (path / name).exists():
@@ -141,18 +205,25 @@ def make_folder(path: Path) -> RunFolder:
                 f"{path} already holds {what}",
                 remedy=f"another --output, or afina {verb} {path} to go on with that one",
             )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not is_beginning(path):
         raise RunFolderError(
             f"{path} is not an empty folder", expected="a new or empty folder", remedy="another --output"
         )
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"
-        ) from None
-    return RunFolder(path, made)
+
+
+def is_beginning(path: Path) -> bool:
+    """Whether a folder holds nothing but what a run leaves that is killed before it can be resumed.
+
+    Its lock file must be there: a data.json alone may be somebody's data.
+    """
+    return (path / LOCK).is_file() and all(
+        entry.name in BEGINNINGS or is_temporary(entry) for entry in path.iterdir()
+    )  # fmt: skip
+
+
+def is_temporary(entry: Path) -> bool:
+    """Whether a name is that of a file or folder that is being written."""
+    return entry.name.startswith(".") and entry.name.endswith((".tmp", ".steps"))
 
 
 def choose_path(kind: str, data_name: str) -> Path:
@@ -174,12 +245,16 @@ def open_run(path: str | Path) -> RunFolder:
     folder = RunFolder(Path(path))
     if not folder.config.is_file():
         what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
-        raise RunFolderError(
-            f"{path} {what}",
-            expected="the folder that afina train or afina.fit made",
-            remedy="afina runs, or afina.list_runs(), gives the runs here",
-        )
+        remedy = "afina runs, or afina.list_runs(), gives the runs here"
+        if folder.path.is_dir() and is_beginning(folder.path):
+            remedy = "start it again with afina train: it was killed before there was anything to go on with"
+        raise RunFolderError(f"{path} {what}", expected="the folder that afina train or afina.fit made", remedy=remedy)
     return folder
+
+
+def measure_folder(path: Path) -> int:
+    """Bytes of all files below a folder; 0 if there is none."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def check_free_space(path: Path, needed_bytes: int) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from afina.errors import RunFolderError
 from afina.runs.folder import CONFIG, RUNS, RunFolder
+from afina.runs.status import read_state
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """One mapping for each run under `root`, newest first; an unfinished one has no score.
+    """One mapping for each run under `root`, newest first; an unfinished one has no score, but where it stands.
 
     Raises:
         RunFolderError: if there is no such folder; the usual one is only made by the first run.
@@ -26,9 +27,9 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def describe_run(folder: RunFolder) -> dict[str, Any]:
-    """Path, state, and for a finished run: task, technique, model, main score and its interval."""
+    """Path, state, steps so far, and for a finished run: task, technique, model, main score and its interval."""
     if not folder.is_finished:
-        return {"run": str(folder.path), "state": "unfinished"}
+        return {"run": str(folder.path), **read_state(folder)}
     report = folder.read_json("report.json")
     metric = f"{report.get('scored', 'test')}/{report['primary_metric']}"
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.runs.folder import SEARCH, RunFolder, choose_path, make_folder
+from afina.runs.folder import SEARCH, RunFolder, make_folder, make_named_folder
 
 STUDY = "study.db"
 
@@ -26,7 +26,9 @@ class SearchFolder(RunFolder):
 
     def name_trial(self, number: int) -> RunFolder:
         """The run of a trial."""
-        return RunFolder(self.path / f"trial-{number:03d}")
+        trial = RunFolder(self.path / f"trial-{number:03d}")
+        trial.allowed_changes = self.allowed_changes
+        return trial
 
     def make_trial(self, number: int) -> RunFolder:
         """The run of a trial, its folder there: a new one, or that of a trial that was stopped."""
@@ -49,7 +51,7 @@ def create_search_folder(output: str | None, data_name: str) -> SearchFolder:
     Raises:
         RunFolderError: if it holds something already, or can't be made.
     """
-    made = make_folder(Path(output) if output else choose_path("search", data_name))
+    made = make_folder(Path(output)) if output else make_named_folder("search", data_name)
     return SearchFolder(made.path, made.made)
 
 

@@ -7,16 +7,17 @@
         manifest.json           size and sha256 of the three; without one that verifies a folder doesn't count
 
 A kill at any instant leaves the older ones untouched. Resuming takes the newest one that verifies, and says which
-ones it had to pass over.
+ones it had to pass over, and why. Older ones are removed once a new one was read back and found whole; the best one
+never is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from torch import nn
 
 from afina.errors import RunFolderError, describe_cause
 from afina.techniques.base import iterate_trainable
+from afina.training import checkpoint_files as files
+from afina.training.checkpoint_files import find_damage, read_state
 
-FORMAT = 1
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+OF_ADAMW = ("exp_avg", "exp_avg_sq", "step")
+# `.old` is the same step, saved before, while it is being replaced.
+NAME = re.compile(r"step-(\d{8,})(\.old)?")
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,43 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
+    """The checkpoints of one run. Whatever else lies in their folder is left alone.
 
     Args:
         folder: where the `step-...` folders are.
         keep: how many of the newest to keep; the best one is kept beside them.
+        fields: what the state of a checkpoint must hold to be of use.
+        say: takes what the person who waits should know.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder = folder
-        self.keep = keep
+    def __init__(
+        self, folder: Path, keep: int, fields: Collection[str] = (), say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.folder, self.keep, self.fields, self.say = folder, keep, fields, say
+        self.is_failing = False
+        """Whether the latest checkpoint couldn't be written."""
+        self.verified: set[Path] = set()
+        """Those that were found whole by this process: enough for not hashing them again at each save."""
+
+    def try_save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path | None:
+        """`save`; where that is impossible it is said, once until it is possible again, and the run may go on."""
+        try:
+            saved = self.save(model, optimizer, state)
+        except RunFolderError as error:
+            if not self.is_failing:
+                self.say(
+                    f"the checkpoint of step {state['step']} can't be written, so the run goes on and tries again at"
+                    f" the next one; {self.describe_newest()}; the cause: {error.problems[0].found}"
+                )
+            self.is_failing = True
+            return None
+        if self.is_failing:
+            self.say(f"checkpoints can be written again: step {state['step']} is saved")
+        self.is_failing = False
+        return saved
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
-        """Write the checkpoint of `state["step"]`; then remove old ones, the one of `state["best_step"]` excepted.
+        """Write the checkpoint of `state["step"]`, read it back, then remove old ones.
 
         Raises:
             RunFolderError: if the disk is full or can't be written; older checkpoints are untouched.
@@ -60,64 +88,113 @@ class CheckpointStore:
         from safetensors import SafetensorError
 
         target = self.folder / name_step(state["step"])
-        replaced = self.folder / f"{target.name}.old"
         unfinished = self.folder / f".{target.name}.tmp"
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            write_tensors(unfinished / "weights.safetensors", dict(iterate_trainable(model)))
-            write_tensors(unfinished / "optimizer.safetensors", collect_moments(model, optimizer))
-            write_synced(unfinished / "state.json", json.dumps(state, indent=1).encode())
-            write_synced(unfinished / "manifest.json", json.dumps(make_manifest(unfinished)).encode())
-            sync_folder(unfinished)
-            if target.exists():  # the same step, saved before: it counts until the new one is there
-                shutil.rmtree(replaced, ignore_errors=True)
-                os.rename(target, replaced)
-            os.rename(unfinished, target)
-            sync_folder(self.folder)
-            shutil.rmtree(replaced, ignore_errors=True)
+            files.write_tensors(unfinished / files.WEIGHTS, dict(iterate_trainable(model)))
+            files.write_tensors(unfinished / files.MOMENTS, collect_moments(model, optimizer))
+            files.write_synced(unfinished / files.STATE, json.dumps(state, indent=1).encode())
+            files.write_synced(unfinished / files.MANIFEST, json.dumps(files.make_manifest(unfinished)).encode())
+            files.sync_folder(unfinished)
+            self.put_in_place(unfinished, target)
         except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise RunFolderError(
-                f"the checkpoint {target} can't be written",
-                found=describe_cause(error, "safetensors"),
-                remedy=f"free some space, then afina resume {self.folder.parent}",
-            ) from error
-        self.prune(state["step"], state.get("best_step"))
+            raise refuse(target, describe_cause(error, "safetensors")) from error
+        damage = find_damage(target, state["step"], self.fields)
+        if damage:
+            raise refuse(target, f"it was written, but reads back otherwise: {damage}")
+        self.verified.add(target)
+        self.prune(state["step"])
         return target
 
-    def prune(self, step: int, best_step: int | None) -> None:
-        """Remove all but the newest `keep` checkpoints up to `step` and the best one, and what a kill left unfinished.
+    def put_in_place(self, unfinished: Path, target: Path) -> None:
+        """Rename. The same step, saved before, counts until the new one is there."""
+        replaced = target.with_name(f"{target.name}.old")
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(target, replaced)
+        os.rename(unfinished, target)
+        files.sync_folder(self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
 
-        Later ones are damaged: the run was resumed before them.
+    def prune(self, step: int) -> None:
+        """Remove all but the newest `keep` whole checkpoints up to `step` and the best one, and what a kill left.
+
+        Later ones are damaged: the run was resumed before them. The best one is the latest that was the best when it
+        was written: the best evaluation of all may have met a full disk.
         """
         for unfinished in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
         folders = self.list_folders()
-        newest = [folder for folder in folders if folder.stem <= name_step(step)][-self.keep :]
+        whole = [each for each in folders if read_step(each) <= step and self.is_whole(each)]
+        best = [each for each in whole if is_best(each)][-1:]
         for folder in folders:
-            if folder not in newest and folder.stem != name_step(best_step or 0):
+            if folder not in whole[-self.keep :] and folder not in best and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
+                self.verified.discard(folder)
 
     def list_folders(self) -> list[Path]:
         """The checkpoint folders, oldest first, unverified."""
-        return sorted(self.folder.glob("step-*"), key=lambda folder: (folder.stem, folder.suffix == ""))
+        found = [path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda folder: (read_step(folder), folder.suffix == ""))
 
-    def find_newest(self) -> tuple[Checkpoint | None, list[Path]]:
-        """The newest checkpoint that verifies, and the damaged ones that are newer."""
-        damaged: list[Path] = []
+    def find_damage(self, folder: Path) -> str:
+        """What is wrong with a checkpoint; an empty string if it is whole."""
+        return find_damage(folder, read_step(folder), self.fields)
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether a checkpoint verifies now, or did before in this process."""
+        if folder not in self.verified and not self.find_damage(folder):
+            self.verified.add(folder)
+        return folder in self.verified
+
+    def find_newest(self) -> tuple[Checkpoint | None, dict[Path, str]]:
+        """The newest checkpoint that verifies, and the damaged ones that are newer, each with what is wrong."""
+        damaged: dict[Path, str] = {}
         for folder in reversed(self.list_folders()):
-            if is_whole(folder):
-                return Checkpoint(folder, json.loads((folder / "state.json").read_text())), damaged
-            damaged.append(folder)
+            damage = self.find_damage(folder)
+            if not damage:
+                return Checkpoint(folder, read_state(folder)), damaged
+            damaged[folder] = damage
         return None, damaged
+
+    def describe_newest(self) -> str:
+        """Where a resumed run would go on."""
+        found, _ = self.find_newest()
+        return f"the newest whole one is of step {found.state['step']}" if found else "there is no whole one yet"
 
     def find_step(self, step: int) -> Checkpoint | None:
         """The checkpoint of one step, if it is there and verifies."""
         for folder in self.list_folders():
-            if folder.stem == name_step(step) and is_whole(folder):
-                return Checkpoint(folder, json.loads((folder / "state.json").read_text()))
+            if read_step(folder) == step and not self.find_damage(folder):
+                return Checkpoint(folder, read_state(folder))
         return None
+
+    def find_whole(self) -> list[Checkpoint]:
+        """All that verify, oldest first."""
+        return [Checkpoint(each, read_state(each)) for each in self.list_folders() if not self.find_damage(each)]
+
+
+def refuse(target: Path, cause: str) -> RunFolderError:
+    """The error for a checkpoint that isn't on the disk as it should be."""
+    return RunFolderError(
+        f"the checkpoint {target} can't be written", found=cause,
+        remedy=f"free some space, then afina resume {target.parent.parent}",
+    )  # fmt: skip
+
+
+def read_step(folder: Path) -> int:
+    """The step in a folder's name."""
+    return int(folder.name.removeprefix("step-").removesuffix(".old"))
+
+
+def is_best(folder: Path) -> bool:
+    """Whether a checkpoint that was whole was the best one when it was written."""
+    try:
+        return bool(read_state(folder).get("best_step") == read_step(folder))
+    except (OSError, ValueError):
+        return False
 
 
 def name_step(step: int) -> str:
@@ -129,13 +206,14 @@ def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put the checkpoint's weights into the model's trainable parameters, of which none may be missing."""
     from safetensors.torch import load_file
 
-    stored = load_file(checkpoint.folder / "weights.safetensors")
+    stored = load_file(checkpoint.folder / files.WEIGHTS)
     wanted = dict(iterate_trainable(model))
-    if stored.keys() != wanted.keys():
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    if shapes != {name: tuple(parameter.shape) for name, parameter in wanted.items()}:
         raise RunFolderError(
             f"the checkpoint {checkpoint.folder} is of another model",
             found=f"{len(stored)} tensors",
-            expected=f"{len(wanted)} tensors of the same names",
+            expected=f"{len(wanted)} tensors of the same names and shapes",
         )
     with torch.no_grad():
         for name, parameter in wanted.items():
@@ -146,10 +224,10 @@ def restore_moments(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     """Put the checkpoint's moments into the optimizer."""
     from safetensors.torch import load_file
 
-    stored = load_file(checkpoint.folder / "optimizer.safetensors")
+    stored = load_file(checkpoint.folder / files.MOMENTS)
     for name, parameter in iterate_trainable(model):
         if f"{name}.step" in stored:
-            moments = {moment: stored[f"{name}.{moment}"] for moment in MOMENTS}
+            moments = {moment: stored[f"{name}.{moment}"] for moment in OF_ADAMW}
             optimizer.state[parameter] = {
                 k: v.to(parameter.device) if k != "step" or parameter.is_cuda else v for k, v in moments.items()
             }
@@ -161,57 +239,5 @@ def collect_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
     return {
         f"{name}.{moment}": state[parameter][moment]
         for name, parameter in iterate_trainable(model) if parameter in state
-        for moment in MOMENTS
+        for moment in OF_ADAMW
     }  # fmt: skip
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A synced safetensors file."""
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write and fsync."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable (systems that can't open a folder have no such call)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def make_manifest(folder: Path) -> dict[str, Any]:
-    """Size and sha256 of every file in the folder."""
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.iterdir()) if path.name != "manifest.json"
-    }  # fmt: skip
-    return {"format": FORMAT, "files": files}
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether the folder's manifest is there and every file is as it says."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        return bool(manifest == make_manifest(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

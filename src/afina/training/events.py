@@ -17,6 +17,18 @@ class TrainingPlan:
     """Steps that were done before (resumed runs)."""
 
 
+@dataclass(frozen=True)
+class Incident:
+    """Something that isn't as it should be, and that the run goes on in spite of."""
+
+    kind: str
+    """`skipped_step`, `spike` or `smaller_passes`."""
+    text: str
+    """For people, one line."""
+    values: dict[str, Any]
+    """For programs."""
+
+
 class StopTraining(Exception):
     """Raised by a listener to end the training there, as when patience runs out: the best evaluation so far counts."""
 
@@ -28,10 +40,19 @@ class Callback:
         """Before the first step."""
 
     def on_step_end(self, step: int, values: dict[str, float]) -> None:
-        """After an optimizer step: `loss`, `learning_rate`, `grad_norm`, `epoch`, `rows`."""
+        """After a step that wasn't skipped: `loss`, `learning_rate`, `grad_norm`, `epoch`, `rows`, `tokens`."""
+
+    def on_incident(self, step: int, incident: Incident) -> None:
+        """When something odd came up in the step that is being taken, as it will be counted."""
+
+    def on_evaluate_begin(self, step: int) -> None:
+        """Before an evaluation."""
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
         """After an evaluation: `validation/...`, `epoch`."""
+
+    def on_checkpoint_begin(self, step: int) -> None:
+        """Before a checkpoint is written."""
 
     def on_checkpoint(self, step: int, folder: str) -> None:
         """After a checkpoint is on disk."""

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from afina.data.batches import collate_rows, order_evaluation_batches
+from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
 from afina.models.features import autocast
+from afina.training.memory_guard import compute_in_pieces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +28,17 @@ def predict_logits(
     """
     model.eval()
     logits_NC: Floats | None = None
+
+    def compute(rows: Indices) -> Floats:
+        batch = {key: value.to(device) for key, value in collate_rows(tokens, rows, pad_id).items()}
+        logits_BC: Floats = model(**batch).logits.float().cpu().numpy()
+        return logits_BC
+
     with torch.inference_mode(), autocast(device, precision):
         for rows in order_evaluation_batches(tokens.lengths, tokens_per_batch):
-            batch = {key: value.to(device) for key, value in collate_rows(tokens, rows, pad_id).items()}
-            logits_BC = model(**batch).logits.float().cpu().numpy()
-            if logits_NC is None:
-                logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
-            logits_NC[rows] = logits_BC
+            for part, logits_BC in compute_in_pieces(compute, rows, device):
+                if logits_NC is None:
+                    logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
+                logits_NC[part] = logits_BC
     assert logits_NC is not None, "there is at least one row"
     return logits_NC

@@ -1,4 +1,4 @@
-"""How much memory this process has taken."""
+"""How much memory this process has taken, and how much it could still take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pathlib import Path
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 CLEAR_PEAK = "5"
+# Limit, use and details of the container's memory: of cgroups 2 and 1. What lies in the system's cache of files and
+# wasn't read lately counts as used and is given back at once.
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
+CACHED = ("inactive_file", "total_inactive_file")
 
 
 def measure_peak_memory_bytes(device: str = "cpu") -> int:
@@ -72,3 +83,30 @@ def read_status(name: str) -> int:
         lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) * 1024
     return 0
+
+
+def find_free_bytes(device: str) -> int:
+    """Memory that can still be taken: of the GPU, or the smaller one of the system's and the container's."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used, details in CGROUPS:
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()) + read_cached_bytes(details))
+        except (OSError, ValueError):  # no container, or no limit ("max")
+            continue
+    return max(0, free)
+
+
+def read_cached_bytes(details: str) -> int:
+    """What a container's memory holds of files and can drop; of its children too where both are told."""
+    found = 0
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(details).read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(" ")
+            found = max(found, int(value)) if name in CACHED else found
+    return found

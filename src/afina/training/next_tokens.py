@@ -20,6 +20,8 @@ from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import TokenBatch, collate_packed, collate_padded
 from afina.models.language_head import LanguageHead, find_language_head
 from afina.tasks.text_generation import bootstrap_ratio
+from afina.training.memory_guard import compute_in_pieces
+from afina.training.objective import check_finite
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -101,21 +103,27 @@ class NextTokens:
         return collate_packed(self.train, [self.packs[unit] for unit in rows], self.pad_id)
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        return self.measure(model, self.validation, accelerator).summarise()
+        counts = self.measure(model, self.validation, accelerator)
+        check_finite(counts.losses_N, np.unique(self.validation.row_numbers))
+        return counts.summarise()
 
     def measure(self, model: nn.Module, data: TrainedRows, accelerator: Accelerator) -> TokenCounts:
         """What the model says of all rows of any data; it is in evaluation mode afterwards."""
         model.eval()
         head, counts_N = self.find_head(model), data.trained_counts
         losses_N, correct_N = np.zeros(len(data)), np.zeros(len(data), np.int64)
+
+        def compute(rows: Indices) -> list[tuple[float, int]]:
+            batch = collate_padded(data, rows, self.pad_id).to(accelerator.device)
+            # Places run through the batch row by row, as the rows' counts do.
+            sizes = counts_N[rows].tolist()
+            parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
+            return [head.count_correct(*part) for part in zip(*parts, strict=True)]
+
         with torch.inference_mode(), accelerator.autocast():
             for rows in order_evaluation_batches(data.tokens.lengths, self.eval_tokens_per_batch):
-                batch = collate_padded(data, rows, self.pad_id).to(accelerator.device)
-                # Places run through the batch row by row, as the rows' counts do.
-                sizes = counts_N[rows].tolist()
-                parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
-                for row, hidden_KH, targets_K in zip(rows, *parts, strict=True):
-                    losses_N[row], correct_N[row] = head.count_correct(hidden_KH, targets_K)
+                for part, found in compute_in_pieces(compute, rows, accelerator.device.type):
+                    losses_N[part], correct_N[part] = zip(*found, strict=True)
         # The rows of one conversation aren't independent of each other, so that an interval must draw them together.
         firsts = np.unique(data.row_numbers, return_index=True)[1]
         return TokenCounts(*(np.add.reduceat(each, firsts) for each in (losses_N, correct_N, counts_N)))

@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
+from afina.errors import TrainingError, describe_rows
 from afina.tasks.base import Fit, Task
 from afina.training.inference import predict_logits
 from afina.training.precision import precision_of
@@ -84,6 +87,7 @@ class LabelledRows:
             model, part.tokens, pad_id=self.pad_id, tokens_per_batch=self.eval_tokens_per_batch,
             device=accelerator.device.type, precision=precision_of(accelerator),
         )  # fmt: skip
+        check_finite(logits_NC.sum(axis=1), part.row_numbers)
         losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
         loss = float(losses_N.double().sum()) / float(self.task.row_weights(part.labels, self.fit).sum())
         scores = self.task.score(self.task.rescale(logits_NC, self.fit), part.labels, self.fit)
@@ -94,3 +98,18 @@ class LabelledRows:
 
     def name_rows(self, rows: Indices) -> Sequence[int]:
         return [int(number) for number in self.train.row_numbers[rows]]
+
+
+def check_finite(values_N: npt.NDArray[np.floating], row_numbers_N: Indices) -> None:
+    """Refuse to score a model that doesn't give finite numbers for all validation rows: no mean may hide them.
+
+    Raises:
+        TrainingError: naming the rows; earlier checkpoints stay.
+    """
+    wrong = np.unique(row_numbers_N[~np.isfinite(values_N)])
+    if len(wrong):
+        raise TrainingError(
+            "the model gives no finite number for some of the validation rows",
+            found=f"validation {describe_rows(wrong.tolist())}",
+            remedy="a smaller --learning-rate, or --set training.precision=fp32; the rows may hold odd text",
+        )

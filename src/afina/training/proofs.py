@@ -11,7 +11,7 @@ from afina.data.batches import Indices
 from afina.errors import ProofError
 
 if TYPE_CHECKING:
-    from afina.training.loop import Session
+    from afina.training.session import Session
 
 ROWS = 4
 LEAST_COSINE = 0.999

@@ -1,7 +1,8 @@
-"""Stop signals become a wish that the loop reads between steps: the step is finished, a checkpoint saved, then it
+"""Stop signals become a wish that the loop reads between passes: the pass is finished, a checkpoint saved, then it
 stops.
 
-The second signal stops at once. Signals can only be caught in the main thread; elsewhere nothing changes.
+An evaluation, which leaves nothing behind that could be half done, is cut short instead. The second signal stops at
+once. Signals can only be caught in the main thread; elsewhere nothing changes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+
+class CutShort(BaseException):
+    """Raised by the first signal in what needn't be finished. No library takes it for an error."""
 
 
 class StopSignals:
@@ -18,12 +25,24 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._cuts = False
         self._previous: dict[int, Any] = {}
 
     @property
     def exit_code(self) -> int:
         """128 and the signal's number: 130 for ^C, 143 for a termination."""
         return 128 + (self.received or signal.SIGINT)
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """A context that the first signal leaves at once, by `CutShort`."""
+        if self.received is not None:
+            raise CutShort
+        self._cuts = True
+        try:
+            yield
+        finally:
+            self._cuts = False
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -42,4 +61,6 @@ class StopSignals:
             raise KeyboardInterrupt
         self.received = number
         # Not print: a handler may come in the middle of one.
-        os.write(2, b"\nstopping once this step is taken and saved; the same again stops at once\n")
+        os.write(2, b"\nstopping once this batch is done and the run is saved; the same again stops at once\n")
+        if self._cuts:
+            raise CutShort

@@ -1,9 +1,8 @@
-"""Sizes with units, machines by flags, free memory and rates."""
+"""Sizes with units, machines by flags, and rates."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -67,18 +66,6 @@ def test_the_memory_of_a_device_must_be_said() -> None:
     with pytest.raises(ConfigError) as caught:
         machine.describe_machine("cuda", None)
     assert str(caught.value) == ("how much memory the cuda device has isn't known\n  do: --device-memory 24GB")
-
-
-def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(machine, "CGROUPS", ((str(limit), str(used)),))
-    free = machine.find_free_bytes("cpu")
-    assert free > 2**26
-    limit.write_text("50000000\n")
-    used.write_text("20000000\n")
-    assert machine.find_free_bytes("cpu") == 30_000_000
-    limit.write_text("max\n")
-    assert machine.find_free_bytes("cpu") > 2**26
 
 
 def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,16 @@ def test_structural_problems_come_with_those_of_the_columns(tmp_path: Path) -> N
          "  found: 20 rows with no text\n"
          "  expected: rows with a text and a label\n"
          "  do: --text-column NAME or --label-column NAME"),
+        (make_rows(1),
+         "the data: the label column 'label' holds one class only\n"
+         "  found: 'pos' in all rows\n"
+         "  expected: two classes or more\n"
+         "  do: --label-column NAME for another column, or add other classes"),
+        (make_rows(2),
+         "the data: too few rows to train and to test on\n"
+         "  found: 2 rows\n"
+         "  expected: at least 8 rows, and better some hundreds\n"
+         "  do: add rows"),
         (make_rows(7),
          "the data: too few rows to train and to test on\n"
          "  found: 7 rows\n"
@@ -227,6 +237,15 @@ def test_structural_problems_come_with_those_of_the_columns(tmp_path: Path) -> N
 )  # fmt: skip
 def test_data_that_is_too_little(tmp_path: Path, rows: list[dict[str, Any]], expected: str) -> None:
     assert message(rows, tmp_path, on_bad_rows="drop") == expected
+
+
+def test_more_classes_than_memory_can_hold_are_refused(tmp_path: Path) -> None:
+    rows = [{"text": f"text {number}", "label": f"class {number // 2}"} for number in range(12_000)]
+    assert message(rows, tmp_path) == (
+        "the data: too many classes\n  found: 6,000 different labels\n"
+        "  expected: at most 5,000, whose table of confusions memory can hold\n"
+        "  do: join classes; --task text-regression where the labels are numbers"
+    )
 
 
 def test_hash_follows_the_rows_used_and_nothing_else(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from afina.config.load import build_config
-from afina.errors import Interrupted, ModelError
+from afina.errors import Interrupted, ModelError, ResourceError, TrainingError
 from afina.pipeline import launch
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder, create_run_folder
@@ -48,3 +49,57 @@ def test_a_folder_that_was_told_is_said_to_be_removed(
     assert narrator.said == (told if is_told else [])
     assert "resume" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def resume(error: BaseException | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The status that a resumed run leaves which ends with an error, or well."""
+
+    def go_on(config: Any, opened: Any, narrator: Narrator) -> None:
+        with narrator.stage("train"):
+            if error:
+                raise error
+
+    monkeypatch.setattr("afina.pipeline.source.open_source", lambda *given: type("Opened", (), {"is_generation": 0}))
+    monkeypatch.setattr(launch, "go_through_labelled", lambda config, folder, opened, narrator: go_on(0, 0, narrator))
+    (folder / "config.yaml").write_text("")
+    try:
+        launch.resume_run(build_config({}), RunFolder(folder), None, Narrator())
+    finally:
+        status: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    return status
+
+
+@pytest.mark.parametrize("error", [TrainingError("too many steps"), ModelError("no such layer"), ValueError("odd")])
+def test_the_status_of_a_run_that_fails(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(type(error)):
+        resume(error, tmp_path, monkeypatch)
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", str(error))
+    assert status["resume"] == f"afina resume {tmp_path}"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(143, Path("run"))])
+def test_the_status_of_a_run_that_is_stopped(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        resume(error, tmp_path, monkeypatch)
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_the_status_of_a_run_that_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = resume(None, tmp_path, monkeypatch)
+    assert status["state"] == "finished"
+    assert "started_at" in status
+    assert "error" not in status
+
+
+def test_memory_that_runs_out_outside_the_loop_is_no_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ResourceError) as caught:
+        resume(RuntimeError("DefaultCPUAllocator: can't allocate memory"), tmp_path, monkeypatch)
+    assert str(caught.value) == (
+        "this run doesn't fit into the memory\n  found: memory ran out\n"
+        "  do: afina plan DATA --model REF shows which techniques fit, and with which settings"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -221,7 +222,15 @@ def test_a_stopped_search_goes_on_where_it_was(
         afina.search(resume=path, verbose=False)
     with pytest.raises(RunFolderError, match="has changed since the search began"):
         afina.search(make_rows("multiclass", 70), resume=path, verbose=False)
-    done = afina.search(ROWS, resume=path, verbose=False, trials=3)
+    origin = json.loads((path / "origin.json").read_text(encoding="utf-8"))
+    origin["versions"]["torch"] = "1.0"
+    (path / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"the libraries of .* have changed since the run began"):
+        afina.search(ROWS, resume=path, verbose=False)
+    (path / "trial-001" / "model").mkdir(exist_ok=True)  # as if a kill had come before the beaten one was removed
+    done = afina.search(ROWS, resume=path, verbose=False, trials=3, allow_changes="versions")
+    kept = {int(model.parent.name.removeprefix("trial-")) for model in path.glob("trial-*/model")}
+    assert kept == {0, done.to_dict()["best"]["trial"]}
     outcomes = [
         [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
         for found in (done, whole)
@@ -371,6 +380,15 @@ def test_all_that_is_missing_is_said_at_once() -> None:
     assert [problem.what for problem in caught.value.problems] == [
         "no data was given", "no model was given", "no budget was given", "a search needs a trial"
     ]  # fmt: skip
+
+
+def test_changes_are_allowed_to_a_search_that_goes_on_alone() -> None:
+    with pytest.raises(ConfigError) as caught:
+        afina.search("rows.csv", "bert", "1m", allow_changes="model")
+    assert str(caught.value) == (
+        "allow_changes is for a search that goes on\n  found: allow_changes = 'model' beside a new search\n"
+        "  do: leave it out, or afina search --resume FOLDER"
+    )
 
 
 def test_what_a_search_that_goes_on_keeps_is_refused(tmp_path: Path) -> None:

@@ -106,3 +106,16 @@ def test_techniques_share_the_features_of_a_row(fit: Callable[..., afina.Run], m
     assert encoded == [40, 10, 10]
     fit("mean", parts, pooling="mean")
     assert encoded == [40, 10, 10]
+
+
+def test_what_ran_before_changes_no_bit(
+    fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In bf16 LoRA stores the frozen weights in bf16, so its features aren't those of feature extraction."""
+    lora = {"technique": "lora", "precision": "bf16", "num_train_epochs": 1}
+    fit("features", ROWS, precision="bf16")
+    after = fit("after", ROWS, **lora)
+    monkeypatch.setenv("AFINA_CACHE", str(tmp_path / "another"))
+    alone = fit("alone", ROWS, **lora)
+    weights = [(run.model / "adapter_model.safetensors").read_bytes() for run in (after, alone)]
+    assert weights[0] == weights[1]

@@ -13,6 +13,7 @@ from afina.config.load import build_config
 from afina.errors import RunFolderError
 from afina.runs import folder as module
 from afina.runs.folder import RunFolder, check_free_space, choose_path, create_run_folder, open_run
+from afina.runs.lock import LOCK
 
 
 def make_config(output: Path | None = None) -> Any:
@@ -74,6 +75,60 @@ def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: 
     assert choose_path("lora", "My data/v1.2").name.startswith(base.name + "-")
     assert choose_path("lora", "---").name == "data-lora-20260102-030405"
     assert len(choose_path("lora", "d" * 300).name) < 80
+
+
+def test_of_two_runs_of_one_moment_each_gets_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one comes between the choice of a name and the making of the folder."""
+    monkeypatch.chdir(tmp_path)
+    names = iter([tmp_path / "runs" / "taken", tmp_path / "runs" / "free"])
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    monkeypatch.setattr(module, "choose_path", lambda kind, name: next(names))
+    assert create_run_folder(make_config(), "x").path == tmp_path / "runs" / "free"
+
+
+def leave_beginning(path: Path) -> None:
+    """What a kill leaves while the rows are read."""
+    (path / ".work" / "rows").mkdir(parents=True)
+    for name in (LOCK, "data.json", ".config.yaml.tmp"):
+        (path / name).write_text("x")
+
+
+def test_a_run_that_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    leave_beginning(path)
+    with pytest.raises(RunFolderError) as caught:
+        open_run(path)
+    assert caught.value.problems[0].remedy == (
+        "start it again with afina train: it was killed before there was anything to go on with"
+    )
+    run = create_run_folder(make_config(path), "x")
+    run.clear_beginning()
+    assert [each.name for each in path.iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize("change", ["no lock", "a file of mine", "a run"])
+def test_what_may_be_mine_is_not_taken_for_a_beginning(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    leave_beginning(path)
+    if change == "no lock":  # a folder that holds data.json, which somebody else wrote
+        (path / LOCK).unlink()
+    else:
+        (path / ("mine.csv" if change == "a file of mine" else "config.yaml")).write_text("")
+    before = sorted(path.iterdir())
+    with pytest.raises(RunFolderError):
+        create_run_folder(make_config(path), "x")
+    with pytest.raises(RunFolderError):
+        RunFolder(path).clear_beginning()
+    assert sorted(path.iterdir()) == before
+
+
+def test_what_a_kill_left_of_a_finished_run_goes(tmp_path: Path) -> None:
+    for name in (".work", "checkpoints", ".model.tmp", "model"):
+        (tmp_path / name / "x").mkdir(parents=True)
+    for name in ("report.json", ".metrics.jsonl.steps", "metrics.jsonl"):
+        (tmp_path / name).write_text("")
+    RunFolder(tmp_path).clear_remains()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["metrics.jsonl", "model", "report.json"]
 
 
 def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
     from afina.tasks.registry import make_task
     from afina.techniques.registry import make_technique
     from afina.training.checkpoint import CheckpointStore
-    from afina.training.loop import Session, start_accelerator
+    from afina.training.memory_guard import MemoryGuard
     from afina.training.objective import LabelledRows
     from afina.training.optim import make_optimizer
+    from afina.training.session import Session, start_accelerator
     from afina.training.signals import StopSignals
 
     def build(
@@ -68,6 +69,24 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
             seed=3,
             store=CheckpointStore(tmp_path / folder / "checkpoints", config.save_total_limit),
             signals=StopSignals(),
+            memory=MemoryGuard("cpu", config.check_memory),
         )
 
     return build
+
+
+@pytest.fixture
+def language_rows() -> Any:
+    """The objective of a language model over rows of many lengths, the last two thirds of each learned."""
+    import numpy as np
+
+    from afina.data.encode import TokenArrays
+    from afina.data.encode_conversations import TrainedRows
+    from afina.training.next_tokens import NextTokens
+
+    lengths = [5, 12, 3, 20, 8, 9, 2]
+    ids = np.random.default_rng(0).integers(0, 200, sum(lengths)).astype(np.int32)
+    marks = np.asarray([place >= max(1, length // 3) for length in lengths for place in range(length)], np.uint8)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = TrainedRows("train", TokenArrays(ids, offsets, None, 0, 0), marks, np.arange(1, len(lengths) + 1))
+    return NextTokens(rows, rows, pad_id=2, eval_tokens_per_batch=32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,43 @@ def test_a_resumed_run_drops_what_it_will_do_again(tmp_path: Path) -> None:
     history.append({"step": 21})
     assert read_history(path) == [*lines[:2], {"step": 21}]
     assert read_history(tmp_path / "none") == []
+
+
+def take_steps(path: Path, first: int, last: int) -> list[dict[str, Any]]:
+    """The lines after a run that goes on after step `first` and is killed after step `last`."""
+    history = HistoryWriter(path, every_steps=4)
+    history.on_train_begin(TrainingPlan(20, 1, first))
+    for step in range(first + 1, last + 1):
+        history.on_step_end(step, VALUES | {"loss": step / 7})
+    if last == 20:
+        history.on_train_end(20, {})
+    return read_history(path)
+
+
+def test_means_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = take_steps(tmp_path / "whole.jsonl", 0, 20)
+    assert len(whole) == 5
+    path = tmp_path / "metrics.jsonl"
+    for first, last in ((0, 7), (6, 9), (3, 18)):  # checkpoints between two lines, and before the last line
+        take_steps(path, first, last)
+    assert take_steps(path, 17, 20) == whole
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["metrics.jsonl", "whole.jsonl"]
+
+
+def test_a_full_disk_costs_no_line(tmp_path: Path) -> None:
+    history = HistoryWriter(tmp_path / "metrics.jsonl", every_steps=1)
+    history.on_train_begin(PLAN)
+    history.on_step_end(1, VALUES)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (history.path.stat().st_size + 10, before[1]))
+    try:
+        history.on_step_end(2, VALUES)
+        history.on_evaluate_end(2, {"validation/loss": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [line["step"] for line in read_history(history.path)] == [1]
+    history.on_step_end(3, VALUES)
+    assert [line["step"] for line in read_history(history.path)] == [1, 2, 2, 3]
 
 
 @pytest.fixture

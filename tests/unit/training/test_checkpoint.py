@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import shutil
@@ -17,8 +18,8 @@ import torch
 from torch import nn
 
 from afina.errors import RunFolderError
-from afina.training import checkpoint as module
-from afina.training.checkpoint import CheckpointStore, is_whole, name_step, restore_moments, restore_weights
+from afina.training import checkpoint_files as module
+from afina.training.checkpoint import CheckpointStore, name_step, restore_moments, restore_weights
 from afina.training.optim import make_optimizer
 
 
@@ -63,7 +64,7 @@ def test_weights_moments_and_state_come_back(store: CheckpointStore, trained: An
     ]  # fmt: skip
     found, damaged = store.find_newest()
     assert found is not None
-    assert damaged == []
+    assert damaged == {}
     assert found.state == {"step": 3, "best_step": None, "best_loss": 0.1 + 0.2}
     again = make_model(1)
     fresh = make_optimizer(again, 0.1, 0.1)
@@ -117,7 +118,8 @@ def test_a_checkpoint_of_another_model_is_refused(store: CheckpointStore, traine
     with pytest.raises(RunFolderError) as caught:
         restore_weights(found, other)
     assert str(caught.value) == (
-        f"the checkpoint {folder} is of another model\n  found: 2 tensors\n  expected: 1 tensors of the same names"
+        f"the checkpoint {folder} is of another model\n  found: 2 tensors\n"
+        "  expected: 1 tensors of the same names and shapes"
     )
 
 
@@ -176,7 +178,7 @@ def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(second: int, keep: int,
         assert save_twice(store, trained, second, at) == at
         found, damaged = store.find_newest()
         assert found is not None, f"nothing is left after a kill at operation {at}"
-        assert damaged == []
+        assert damaged == {}
         assert found.state in ({"step": 5, "best_step": 5, "n": 1}, {"step": second, "best_step": 5, "n": 2})
         best = store.find_step(5)
         assert best is not None
@@ -253,11 +255,11 @@ def test_a_damaged_checkpoint_is_passed_over(file: str, damage: str, store: Chec
     else:
         changed = bytes([content[0] ^ 1]) + content[1:]
         path.write_bytes({"cut": content[:-1], "changed": changed, "noise": b"\xff\x00"}[damage])
-    assert not is_whole(store.folder / "step-00000002")
+    assert store.find_damage(store.folder / "step-00000002")
     found, damaged = store.find_newest()
     assert found is not None
     assert found.state == {"step": 1}
-    assert damaged == [store.folder / "step-00000002"]
+    assert list(damaged) == [store.folder / "step-00000002"]
     assert store.find_step(2) is None
     assert store.find_step(1) == found
 
@@ -265,11 +267,11 @@ def test_a_damaged_checkpoint_is_passed_over(file: str, damage: str, store: Chec
 def test_a_file_too_many_is_damage(store: CheckpointStore, trained: Any) -> None:
     folder = store.save(*trained, {"step": 1})
     (folder / "extra").write_text("")
-    assert not is_whole(folder)
+    assert store.find_damage(folder) == "extra is not one of its files"
 
 
 def test_without_any_there_is_none(store: CheckpointStore) -> None:
-    assert store.find_newest() == (None, [])
+    assert store.find_newest() == (None, {})
     assert store.find_step(1) is None
     assert store.list_folders() == []
 
@@ -332,3 +334,185 @@ def test_the_manifest_is_written_last_and_all_is_synced(
         "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json", ".step-00000001.tmp",
         "checkpoints",
     ]  # fmt: skip
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
+
+
+def edit_manifest(folder: Path, change: Callable[[Any], Any]) -> None:
+    path = folder / "manifest.json"
+    write_json(path, change(json.loads(path.read_text())))
+
+
+def edit_state(folder: Path, state: Any) -> None:
+    """Another state.json, with a manifest that agrees."""
+    write_json(folder / "state.json", state)
+    write_json(folder / "manifest.json", module.make_manifest(folder))
+
+
+def flip_bit(folder: Path) -> None:
+    path = folder / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+
+
+def become_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def become_link(folder: Path) -> None:
+    os.rename(folder, folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "cut": (lambda f: os.truncate(f / "weights.safetensors", 40), "weights.safetensors has 40 bytes instead of 204"),
+    "empty": (lambda f: os.truncate(f / "state.json", 0), "state.json has 0 bytes instead of 48"),
+    "bit": (flip_bit, "optimizer.safetensors has other content than was written"),
+    "gone": (lambda f: (f / "weights.safetensors").unlink(), "weights.safetensors is missing"),
+    "without a manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
+    "a manifest of noise": (lambda f: (f / "manifest.json").write_bytes(b"\xff{"), "manifest.json is not JSON"),
+    "a manifest cut off": (lambda f: os.truncate(f / "manifest.json", 30), "manifest.json is not JSON"),
+    "a manifest that is a list": (lambda f: edit_manifest(f, lambda m: [m]), "manifest.json lists no files"),
+    "a manifest that is a number": (lambda f: edit_manifest(f, lambda m: 3), "manifest.json lists no files"),
+    "a manifest of a list": (lambda f: edit_manifest(f, lambda m: m | {"files": []}), "manifest.json lists no files"),
+    "a manifest of nothing": (
+        lambda f: edit_manifest(f, lambda m: m | {"files": {}}), "manifest.json doesn't list optimizer.safetensors"
+    ),
+    "a manifest of numbers": (
+        lambda f: edit_manifest(f, lambda m: m | {"files": dict.fromkeys(m["files"], 1)}),
+        "manifest.json doesn't list optimizer.safetensors",
+    ),
+    "another format": (
+        lambda f: edit_manifest(f, lambda m: m | {"format": 7}), "it has the format 7, of another version of afina"
+    ),
+    "a state without a key": (lambda f: edit_state(f, {"step": 2}), "state.json has no best_step"),
+    "a state of another step": (lambda f: edit_state(f, {"step": 9, "best_step": 1}), "state.json is of step 9"),
+    "a state of text": (lambda f: edit_state(f, {"step": "2", "best_step": 1}), "state.json is of step 2"),
+    "a state that is a list": (lambda f: edit_state(f, [2]), "state.json holds no object"),
+    "a folder too many": (lambda f: (f / "more").mkdir(), "more is not one of its files"),
+    "a folder for a file": (
+        lambda f: ((f / "state.json").unlink(), (f / "state.json").mkdir()), "state.json has 4,096 bytes instead of 48"
+    ),
+    "a file": (become_file, "it is a file, not a folder"),
+    "a link": (become_link, "it is a link, not a folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_every_damage_is_named_and_the_one_before_is_taken(name: str, tmp_path: Path, trained: Any) -> None:
+    damage, said = DAMAGES[name]
+    store = CheckpointStore(tmp_path, 3, ("step", "best_step"))
+    for step in (1, 2):
+        store.save(*trained, {"step": step, "best_step": 1, "padding": "x"})
+    newest = tmp_path / name_step(2)
+    assert store.find_damage(newest) == ""
+    damage(newest)
+    # A clock that was set back: what is older by its date may be newer.
+    for path in (*newest.parent.glob("*"), tmp_path):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    found, damaged = CheckpointStore(tmp_path, 3, ("step", "best_step")).find_newest()
+    assert found is not None
+    assert found.folder == tmp_path / name_step(1)
+    if said.endswith("bytes instead of 48"):  # a folder has as many bytes as its file system likes
+        assert damaged[newest].endswith(" bytes instead of 48")
+    else:
+        assert damaged == {newest: said}
+    # Going on from there, nothing that is whole is removed.
+    again = CheckpointStore(tmp_path, 1, ("step", "best_step"))
+    again.save(*trained, {"step": 5, "best_step": 1})
+    assert again.find_step(1) == found
+    assert again.find_step(5) is not None
+
+
+def test_a_damaged_one_pushes_no_whole_one_out(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path, 2)
+    for step in (1, 2):
+        store.save(*trained, {"step": step})
+    flip_bit(tmp_path / name_step(2))
+    fresh = CheckpointStore(tmp_path, 2)
+    fresh.save(*trained, {"step": 3})
+    assert list_names(fresh) == [name_step(1), name_step(3)]
+
+
+def test_where_the_best_one_is_damaged_the_best_before_it_is_kept(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path, 1)
+    store.save(*trained, {"step": 1, "best_step": 1})
+    store.keep = 2
+    store.save(*trained, {"step": 2, "best_step": 2})
+    flip_bit(tmp_path / name_step(2))
+    fresh = CheckpointStore(tmp_path, 1)
+    fresh.save(*trained, {"step": 3, "best_step": 2})
+    assert list_names(fresh) == [name_step(1), name_step(3)]
+
+
+def test_a_best_evaluation_that_could_not_be_saved_costs_the_best_before_it_nothing(
+    tmp_path: Path, trained: Any
+) -> None:
+    store = CheckpointStore(tmp_path, 1)
+    store.save(*trained, {"step": 1, "best_step": 1})
+    with full_disk():
+        assert store.try_save(*trained, {"step": 2, "best_step": 2}) is None
+    for step in (3, 4):
+        assert store.try_save(*trained, {"step": step, "best_step": 2}) == tmp_path / name_step(step)
+    assert list_names(store) == [name_step(1), name_step(4)]
+
+
+def test_older_ones_stay_until_the_new_one_was_read_back(
+    tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, 1)
+    store.save(*trained, {"step": 1})
+    sync = module.sync_folder
+
+    def lose_the_end(folder: Path) -> None:
+        sync(folder)
+        if folder == tmp_path:
+            os.truncate(tmp_path / name_step(2) / "weights.safetensors", 12)
+
+    monkeypatch.setattr(module, "sync_folder", lose_the_end)
+    with pytest.raises(RunFolderError) as caught:
+        store.save(*trained, {"step": 2})
+    assert caught.value.problems[0].found == (
+        "it was written, but reads back otherwise: weights.safetensors has 12 bytes instead of 204"
+    )
+    assert store.find_step(1) is not None
+
+
+def test_what_is_not_a_checkpoint_is_left_alone(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path, 1)
+    for name in ("step-backup", "step-00000001-copy", "step-99", "mine"):
+        (tmp_path / name).mkdir()
+    for step in (1, 2, 3):
+        store.save(*trained, {"step": step})
+    assert list_names(store) == ["mine", "step-00000001-copy", name_step(3), "step-99", "step-backup"]
+    found, damaged = store.find_newest()
+    assert (found and found.state["step"], damaged) == (3, {})
+
+
+def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path: Path, trained: Any) -> None:
+    said: list[str] = []
+    store = CheckpointStore(tmp_path / "checkpoints", 2, say=said.append)
+    with full_disk():
+        assert store.try_save(*trained, {"step": 1}) is None
+    assert store.try_save(*trained, {"step": 2}) is not None
+    with full_disk():
+        assert store.try_save(*trained, {"step": 3}) is None
+        assert store.try_save(*trained, {"step": 4}) is None
+    assert store.is_failing
+    assert store.try_save(*trained, {"step": 5}) is not None
+    assert not store.is_failing
+    cause = said[0].partition("; the cause: ")[2]
+    assert "File too large" in cause
+    assert said == [
+        "the checkpoint of step 1 can't be written, so the run goes on and tries again at the next one; there is no"
+        f" whole one yet; the cause: {cause}",
+        "checkpoints can be written again: step 2 is saved",
+        "the checkpoint of step 3 can't be written, so the run goes on and tries again at the next one; the newest"
+        f" whole one is of step 2; the cause: {cause}",
+        "checkpoints can be written again: step 5 is saved",
+    ]
+    assert list_names(store) == [name_step(2), name_step(5)]

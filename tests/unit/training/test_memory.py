@@ -1,9 +1,10 @@
-"""The peak of a process's memory, and where it begins."""
+"""The peak of a process's memory and where it begins, and what is free."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,20 @@ def test_a_child_does_not_inherit_its_parents_peak() -> None:
     assert int(done.stdout) < len(held)
 
 
-def test_elsewhere_getrusage_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_elsewhere_getrusage_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "read_status", lambda name: 0)
     assert memory.measure_resident_peak_bytes() > 2**20
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, used, details = (tmp_path / f"memory.{name}" for name in ("max", "current", "stat"))
+    monkeypatch.setattr(memory, "CGROUPS", ((str(limit), str(used), str(details)),))
+    free = memory.find_free_bytes("cpu")
+    assert free > 2**26
+    limit.write_text("50000000\n")
+    used.write_text("20000000\n")
+    assert memory.find_free_bytes("cpu") == 30_000_000
+    details.write_text("active_file 7000000\ninactive_file 4000000\n")  # the latter is given back when it is asked for
+    assert memory.find_free_bytes("cpu") == 34_000_000
+    limit.write_text("max\n")
+    assert memory.find_free_bytes("cpu") > 2**26

@@ -17,8 +17,8 @@ from afina.data.packing import pack_rows
 from afina.models.language_head import LanguageHead, compare_with_forward, find_language_head
 from afina.models.load import load_language_model
 from afina.testing.models import DECODERS
-from afina.training.loop import start_accelerator
 from afina.training.next_tokens import NextTokens
+from afina.training.session import start_accelerator
 
 LENGTHS = [5, 12, 3, 20, 8, 9, 2, 15]
 
@@ -100,6 +100,14 @@ def test_packed_rows_are_rows_alone(family: str, load: Callable[[str], Any]) -> 
         loss.backward()  # type: ignore[no-untyped-call]
         found[name] = (loss.detach(), take_gradient(model))
     torch.testing.assert_close(found["packed"], found["alone"], atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_weights_have_the_same_scores(load: Callable[[str], Any]) -> None:
+    model, objective, accelerator = load("llama"), make_objective(), start_accelerator("cpu", "fp32")
+    first = objective.evaluate(model, accelerator)
+    model.train()
+    objective.sum_losses(model, np.arange(3), accelerator)
+    assert objective.evaluate(model, accelerator) == first
 
 
 def test_evaluation_gives_each_row_its_own(load: Callable[[str], Any]) -> None:

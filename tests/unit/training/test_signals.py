@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from afina.training.signals import StopSignals
+from afina.training.signals import CutShort, StopSignals
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -27,6 +27,22 @@ def test_the_second_signal_stops_at_once(second: signal.Signals) -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), second)
         assert signals.received == signal.SIGINT
+
+
+def test_what_need_not_be_finished_is_left_at_once() -> None:
+    with StopSignals() as signals:
+        with pytest.raises(CutShort), signals.cutting():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.exit_code == 143
+        with pytest.raises(CutShort), signals.cutting():  # nor is it begun
+            raise AssertionError
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with StopSignals() as signals:
+        with signals.cutting():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
 
 
 def test_handlers_are_put_back_also_after_an_error() -> None:

@@ -22,8 +22,8 @@ from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import count_seen_texts
-from afina.training.loop import start_accelerator
 from afina.training.next_tokens import NextTokens
+from afina.training.session import start_accelerator
 
 
 def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
+from afina.pipeline.listeners import count_skipped
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, name_model
 from afina.runs.seen_texts import write_seen_texts
@@ -138,12 +139,14 @@ def build_report(
         "kind": "generation",
         "technique": prepared.technique.name,
         "kept_step": learned.kept_step,
+        **learned.incidents,
         "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "notes": narrator.notes,
         "primary_metric": PRIMARY_METRIC,
         **scores,
+        "metrics": {**scores["metrics"], **count_skipped(learned.incidents)},
         "mask": show_masks(prepared),
         "history": read_history(prepared.folder.history),
         "trainable_parameters": trainable,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ from afina.models.language_head import compare_with_forward, find_language_head
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prepare import PreparedLanguage
+from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
 from afina.training.allocator import keep_freed_memory
-from afina.training.callbacks.history import HistoryWriter
-from afina.training.callbacks.trimmer import MemoryTrimmer
 from afina.training.checkpoint import CheckpointStore
-from afina.training.loop import UNMOVED, Session, fit, resume_from, start_accelerator
+from afina.training.loop import UNMOVED, fit
+from afina.training.memory_guard import MemoryGuard
 from afina.training.next_tokens import NextTokens, TokenCounts
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
+from afina.training.session import Progress, Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
 
 BASE = "base.json"
@@ -79,6 +81,8 @@ class LearnedLanguage:
     parameters: str
     kept_step: int | None
     """The optimizer step whose weights were kept."""
+    incidents: dict[str, Any] = field(default_factory=dict)
+    """What went wrong in steps, as report.json holds it."""
 
 
 def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLanguage:
@@ -101,14 +105,15 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
 
     before = remember_base(prepared, measure)
     tell_scores(prepared, "untouched", before, narrator)
-    kept_step = train(prepared, model, objective, accelerator, narrator)
+    progress = train(prepared, model, objective, accelerator, narrator)
     after = measure()
     tell_scores(prepared, "tuned", after, narrator)
     with narrator.stage("evaluate"):
         validation = objective.measure(model, prepared.parts["validation"], accelerator)
     return LearnedLanguage(
-        model, objective, accelerator, samples, stops, before, after, validation, parameters, kept_step
-    )
+        model, objective, accelerator, samples, stops, before, after, validation, parameters, progress.best_step,
+        describe_incidents(progress, narrator),
+    )  # fmt: skip
 
 
 def tell_scores(prepared: PreparedLanguage, name: str, measured: Measured, narrator: Narrator) -> None:
@@ -223,13 +228,11 @@ def encode_general_text(prepared: PreparedLanguage) -> TrainedRows:
 
 def train(
     prepared: PreparedLanguage, model: nn.Module, objective: NextTokens, accelerator: Accelerator, narrator: Narrator
-) -> int | None:
-    """The training loop; gives the step whose weights were kept."""
+) -> Progress:
+    """The training loop; gives where it ended."""
     config = prepared.config
-    store = CheckpointStore(prepared.folder.checkpoints, config.training.save_total_limit)
-    checkpoint, damaged = store.find_newest()
-    for folder in damaged:
-        narrator.note(f"the checkpoint {folder.name} is damaged and was passed over")
+    store = open_store(prepared.folder, config.training, narrator)
+    checkpoint = find_checkpoint(store, narrator)
     ids, lazy = objective.train.tokens.ids, prepared.config.training.lazy_embeddings
     seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
     with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
@@ -245,7 +248,7 @@ def train(
                 getattr(callback, "close", lambda: None)()
     if session.progress.best_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the untouched model"))
-    return session.progress.best_step
+    return session.progress
 
 
 def open_session(
@@ -266,9 +269,6 @@ def open_session(
         seed=prepared.config.seed,
         store=store,
         signals=signals,
-        callbacks=(
-            HistoryWriter(prepared.folder.history, training.logging_steps),
-            MemoryTrimmer(),
-            *narrator.callbacks(),
-        ),
+        memory=MemoryGuard(prepared.device, training.check_memory),
+        callbacks=make_listeners(prepared.folder, training, narrator),
     )

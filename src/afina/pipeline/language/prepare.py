@@ -17,6 +17,7 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.data.findings import RowNumbers, count
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
+from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.language.choosing import FIRST_GUESS, resolve, settle_technique
@@ -26,7 +27,6 @@ from afina.pipeline.prepare import (
     check_vocabulary,
     describe_reference,
     find_technique,
-    keep_files,
     list_parts,
     name_scored_part,
     resolve_hardware,
@@ -126,7 +126,7 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device,
         costs,
     )  # fmt: skip
-    keep_files(folder, config, conversations.data_hash, describe_data(prepared))
+    keep_files(folder, config, setup.base, conversations.data_hash, describe_data(prepared), narrator)
     return prepared
 
 

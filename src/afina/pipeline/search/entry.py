@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from afina.advice.search.study import (
 )
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
+from afina.pipeline.changes import ORIGIN, check_origin, describe_origin
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.display import Display, make_display
 from afina.pipeline.search.loop import SearchLoop
@@ -27,6 +27,7 @@ from afina.pipeline.search.outcome import finish_search
 from afina.pipeline.search.plan import SearchPlan, settle_plan
 from afina.pipeline.search.workbench import open_workbench
 from afina.runs.folder import SEARCH
+from afina.runs.lock import hold_folder
 from afina.runs.search_folder import SearchFolder, create_search_folder, open_search
 
 
@@ -41,20 +42,22 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
     plan = replace(plan, storage=hide_password_of(storage))
     name = Path(str(plan.config.data.path)).stem if plan.config.data.path else "data"
     folder = create_search_folder(plan.config.output, name)
-    try:
-        go_through(plan, folder, source, storage, budget, make_display(narrator))
-    except BaseException as error:
-        stop = as_interrupted(error, folder)
-        is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
-        if not is_stopped and not any(folder.path.glob("trial-*/report.json")):
-            folder.discard()
-        raise stop from None
+    with hold_folder(folder.path, "afina search"):
+        folder.clear_beginning()
+        try:
+            go_through(plan, folder, source, storage, budget, make_display(narrator))
+        except BaseException as error:
+            stop = as_interrupted(error, folder)
+            is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
+            if not is_stopped and not any(folder.path.glob("trial-*/report.json")):
+                folder.discard()
+            raise stop from None
     return folder.path
 
 
 def resume_search(
     path: str | Path, source: Any, storage: str | None, budget_seconds: float | None, most_trials: int,
-    narrator: Narrator,
+    narrator: Narrator, allowed_changes: frozenset[str] = frozenset(),
 ) -> Path:  # fmt: skip
     """A search that was stopped, gone on with; a finished one is given as it is, which is said.
 
@@ -62,6 +65,7 @@ def resume_search(
         source: the rows again, for a search whose data was in memory; else None.
         budget_seconds: time from now on; None for what is left of the old one.
         most_trials: trials from now on; 0 for what is left of the old limit.
+        allowed_changes: what may have changed for a trial that was stopped.
 
     Raises:
         RunFolderError: if there is no such search, its data has changed or its storage is gone.
@@ -69,9 +73,11 @@ def resume_search(
     """
     import_optuna()
     folder = open_search(path)
+    folder.allowed_changes = allowed_changes
     stored = folder.read()
     if stored["state"] == "finished":
         if budget_seconds is None and not most_trials:
+            folder.clear_remains()
             narrator.say(f"{path} is finished: nothing is left to do, its best run is {stored['best']['run']}")
             return folder.path
         raise ConfigError(
@@ -94,11 +100,12 @@ def resume_search(
         raise ConfigError(
             f"{path} keeps its study elsewhere", found=plan.storage, remedy="--storage URL, with its password"
         )
-    shutil.rmtree(folder.work, ignore_errors=True)
-    try:
-        go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
-    except BaseException as error:
-        raise as_interrupted(error, folder) from None
+    with hold_folder(folder.path, "afina search --resume"):
+        folder.clear_remains()
+        try:
+            go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
+        except BaseException as error:
+            raise as_interrupted(error, folder) from None
     return folder.path
 
 
@@ -118,6 +125,11 @@ def go_through(
             f"the data of {folder.path} has changed since the search began", found=bench.data_hash[:16],
             expected=str(stored["data_hash"])[:16], remedy="bring the same rows back, or start a new search",
         )  # fmt: skip
+    origin = describe_origin(bench.base, bench.device)
+    if stored is None:
+        folder.write_json(ORIGIN, origin)
+    else:
+        check_origin(folder, origin, display.narrator)
     plan = settle_plan(plan, bench.kind, bench.primary_metric)
     if budget.left_seconds <= 0 and stored is None:
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import Any
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.models.features import list_poolings
+from afina.pipeline.changes import keep_files
 from afina.pipeline.finish import finish_run, write_reports
 from afina.pipeline.learn import compute_logits, learn
 from afina.pipeline.learned import Learned
@@ -17,7 +18,6 @@ from afina.pipeline.prepare import (
     describe_data,
     encode_part,
     find_technique,
-    keep_files,
     list_parts,
     resolve_hardware,
 )
@@ -35,6 +35,7 @@ class LabelledWorkbench:
         self.kind: str = prepared.task.labels.kind
         self.task = prepared.task.name
         self.primary_metric = prepared.task.primary_metric
+        self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
         self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
@@ -44,7 +45,7 @@ class LabelledWorkbench:
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
-        keep_files(folder, varied.config, self.data_hash, describe_data(varied))
+        keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
         return finish_run(varied, learn(varied, narrator), narrator)
 
     def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:

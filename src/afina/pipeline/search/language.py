@@ -7,6 +7,7 @@ from typing import Any
 
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
+from afina.pipeline.changes import keep_files
 from afina.pipeline.finish import write_reports
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.finish import finish_language
@@ -21,11 +22,11 @@ from afina.pipeline.language.learn import (
 from afina.pipeline.language.prepare import PreparedLanguage, describe_data, describe_tally, encode_part
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import find_technique, keep_files, list_parts, resolve_hardware
+from afina.pipeline.prepare import find_technique, list_parts, resolve_hardware
 from afina.pipeline.search.workbench import rewrite_config
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
-from afina.training.loop import start_accelerator
+from afina.training.session import start_accelerator
 
 
 class LanguageWorkbench:
@@ -38,6 +39,7 @@ class LanguageWorkbench:
 
     def __init__(self, prepared: PreparedLanguage) -> None:
         self.prepared = prepared
+        self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
         self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
@@ -48,7 +50,7 @@ class LanguageWorkbench:
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
-        keep_files(folder, varied.config, self.data_hash, describe_data(varied))
+        keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
         in_4_bits = varied.technique.name == "qlora"
         if in_4_bits in self._untouched:
             folder.write_json(BASE, self._untouched[in_4_bits])

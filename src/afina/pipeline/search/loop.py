@@ -21,6 +21,7 @@ from afina.pipeline.search.summary import describe_settings, rank_trials
 from afina.pipeline.search.trial import TrialListener
 from afina.pipeline.search.workbench import TrialNarrator, Workbench
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_folder
 from afina.runs.search_folder import SearchFolder
 from afina.training.memory import forget_peak_memory
 
@@ -72,6 +73,7 @@ class SearchLoop:
 
     def run(self) -> None:
         """Go on with a trial that was stopped, then take new ones while there is time."""
+        self.drop_models()  # a kill may have come before this was done
         with self.display.running():
             for entry in self.mine:
                 if entry["state"] == "running":
@@ -181,8 +183,12 @@ class SearchLoop:
         narrator = TrialNarrator(self.display.narrator, listener)
         config = self.plan.configure(entry["technique"], entry["settings"])
         try:
-            report = folder.read_json("report.json") if folder.is_finished else None
-            report = report or self.bench.run(config, folder, narrator)
+            with hold_folder(folder.path, "afina search"):
+                if folder.is_finished:
+                    folder.clear_remains()
+                    report = folder.read_json("report.json")
+                else:
+                    report = self.bench.run(config, folder, narrator)
         except list_failures() as error:
             if entry["place"] == 0:
                 raise

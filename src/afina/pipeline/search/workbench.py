@@ -26,6 +26,8 @@ class Workbench(Protocol):
     """What a technique's defaults depend on."""
     poolings: tuple[str, ...]
     """Those that the architecture offers."""
+    base: Path
+    """Folder of the model."""
     device: str
     data_hash: str
     test_rows: int

@@ -1,28 +1,42 @@
-"""metrics.jsonl: one JSON line for every few steps and for every evaluation, flushed as it is written."""
+"""metrics.jsonl: one JSON line for every few steps, every evaluation and every incident, flushed as it is written."""
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from afina.training.events import Callback, TrainingPlan
+from afina.training.events import Callback, Incident, TrainingPlan
 
 
 class HistoryWriter(Callback):
-    """Writes the lines; a resumed run first drops those of steps that will be taken again."""
+    """Writes the lines; a resumed run first drops those of steps that will be taken again.
+
+    A line holds the mean of the steps since the one before. A checkpoint may lie between two lines, so until the run
+    ends the loss of every step stands in a second file, and a resumed run writes the means that it would have written.
+    """
 
     def __init__(self, path: Path, every_steps: int) -> None:
         self.path = path
         self.every_steps = every_steps
+        self.steps = path.with_name(f".{path.name}.steps")
         self.losses: list[float] = []
+        self.waiting: dict[Path, list[str]] = {}
+        """Lines that met a full disk; they are written before the next one."""
 
     def on_train_begin(self, plan: TrainingPlan) -> None:
         kept = [line for line in read_history(self.path) if line["step"] <= plan.first_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        taken = [line for line in read_history(self.steps) if line["step"] <= plan.first_step]
+        for path, lines in ((self.path, kept), (self.steps, taken)):
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        said = max((line["step"] for line in kept if "loss" in line), default=0)
+        self.losses = [line["loss"] for line in taken if line["step"] > said]
 
     def on_step_end(self, step: int, values: dict[str, float]) -> None:
         self.losses.append(values["loss"])
+        self.append({"step": step, "loss": values["loss"]}, self.steps)
         if step % self.every_steps == 0:
             mean = sum(self.losses) / len(self.losses)
             self.losses.clear()
@@ -30,15 +44,34 @@ class HistoryWriter(Callback):
                 {"step": step, "epoch": values["epoch"], "loss": mean, "learning_rate": values["learning_rate"]}
             )
 
+    def on_incident(self, step: int, incident: Incident) -> None:
+        self.append({"step": step, "incident": incident.kind, **incident.values})
+
+    def on_train_end(self, step: int, values: dict[str, Any]) -> None:
+        self.steps.unlink(missing_ok=True)
+
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
         if step == 0:  # whatever stands there is from a start that left no checkpoint
             self.path.write_text("", encoding="utf-8")
         self.append({"step": step, **values})
 
-    def append(self, line: dict[str, Any]) -> None:
-        """Add one line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def append(self, line: dict[str, Any], path: Path | None = None) -> None:
+        """Add one line. A full disk doesn't end the run: what was begun is taken back, and written with a later line.
+
+        Args:
+            path: another file than that of the history.
+        """
+        path = path or self.path
+        waiting = self.waiting.setdefault(path, [])
+        waiting.append(json.dumps(line) + "\n")
+        length = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.writelines(waiting)
+            waiting.clear()
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, length)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,127 @@
+"""One process at a time in the folder of a run: a lock of the kernel, which lets go when the process dies.
+
+The file `.afina.lock` says who holds it. A kill leaves the file behind and no lock, so there is nothing to clean up.
+Where files can't be locked (some network file systems, Windows) the process that the file names is looked for instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from afina.errors import RunFolderError, describe_cause
+
+LOCK = ".afina.lock"
+# What `flock` says where the file system has no locks.
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path, purpose: str) -> Iterator[None]:
+    """The folder for this process alone, until the context is left.
+
+    Args:
+        purpose: what it is held for, as a person would write it: `afina resume`.
+
+    Raises:
+        RunFolderError: if another process holds it, naming that process, or if nothing can be written there.
+    """
+    path = folder / LOCK
+    handle = take_lock(path, folder)
+    owner = {"pid": os.getpid(), "host": platform.node(), "since": describe_now(), "purpose": purpose}
+    os.truncate(handle, 0)
+    os.write(handle, json.dumps(owner).encode())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # while it is held: nobody can have taken it in between
+        os.close(handle)
+
+
+def take_lock(path: Path, folder: Path) -> int:
+    """The open lock file, locked where that is possible."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"nothing can be written to {folder}", found=describe_cause(error)) from None
+        try:
+            is_locked = lock_file(handle)
+            if not is_locked and is_alive(read_owner(path)):
+                raise BlockingIOError
+            if is_same_file(handle, path):
+                return handle
+        except BlockingIOError:
+            owner = read_owner(path)
+            os.close(handle)
+            raise refuse(folder, owner) from None
+        os.close(handle)  # the holder has just let go and removed it: what is locked is no longer there
+
+
+def lock_file(handle: int) -> bool:
+    """Whether the file is locked now; False where files can't be locked.
+
+    Raises:
+        BlockingIOError: if another process has locked it.
+    """
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise BlockingIOError from None
+        return False
+    return True
+
+
+def is_same_file(handle: int, path: Path) -> bool:
+    """Whether the name still stands for the open file."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def read_owner(path: Path) -> dict[str, Any]:
+    """What the lock file says; empty where it says nothing."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def is_alive(owner: dict[str, Any]) -> bool:
+    """Whether the process that a lock file names runs on this machine; of another machine's nothing is known."""
+    import psutil
+
+    pid = owner.get("pid")
+    is_here = owner.get("host") == platform.node() and isinstance(pid, int) and pid != os.getpid()
+    return is_here and psutil.pid_exists(int(pid or 0))
+
+
+def refuse(folder: Path, owner: dict[str, Any]) -> RunFolderError:
+    """The error for a folder that another process holds."""
+    pid, host = owner.get("pid", "?"), owner.get("host", "?")
+    found = f"{owner.get('purpose', 'afina')}, process {pid} on {host}, since {owner.get('since', '?')}"
+    return RunFolderError(
+        f"another process is at work in {folder}", found=found,
+        remedy=f"wait for its end, or stop it with kill {pid} on {host}; a process that died holds nothing",
+    )  # fmt: skip
+
+
+def describe_now() -> str:
+    """Date and time, in UTC."""
+    return datetime.now(UTC).isoformat(sep=" ", timespec="seconds")

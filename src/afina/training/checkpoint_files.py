@@ -1,0 +1,137 @@
+"""The files of a checkpoint: written so that they are on the disk, listed in a manifest, and looked at before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from afina.errors import describe_cause
+
+FORMAT = 1
+MANIFEST, STATE = "manifest.json", "state.json"
+WEIGHTS, MOMENTS = "weights.safetensors", "optimizer.safetensors"
+FILES = frozenset({WEIGHTS, MOMENTS, STATE})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A synced safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write and fsync."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in the folder durable (systems that can't open a folder have no such call)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_manifest(folder: Path) -> dict[str, Any]:
+    """Size and sha256 of every file in the folder."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.iterdir()) if path.name != MANIFEST
+    }  # fmt: skip
+    return {"format": FORMAT, "files": files}
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What state.json holds."""
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    return state
+
+
+def find_damage(folder: Path, step: int, fields: Collection[str] = ()) -> str:
+    """What is wrong with the checkpoint of `step` in `folder`, in a few words; an empty string if it is whole.
+
+    Dates don't matter, so a clock that was set back doesn't either.
+
+    Args:
+        fields: what state.json must hold.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return f"it is a {'link' if folder.is_symlink() else 'file'}, not a folder"
+    try:
+        return find_damaged_file(folder) or find_wrong_state(read_state(folder), step, fields)
+    except ValueError:
+        return f"{STATE} is not JSON"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} can't be read ({describe_cause(error)})"
+
+
+def find_damaged_file(folder: Path) -> str:
+    """What is wrong with the manifest, or with the first file that isn't as the manifest says."""
+    listed = read_manifest(folder)
+    if isinstance(listed, str):
+        return listed
+    there = {path.name for path in folder.iterdir()} - {MANIFEST}
+    for name in sorted(FILES | there):
+        path, entry = folder / name, listed.get(name)
+        if name not in there:
+            return f"{name} is missing"
+        if name not in FILES or not isinstance(entry, dict):
+            return f"{name} is not one of its files" if name not in FILES else f"{MANIFEST} doesn't list {name}"
+        found, written = path.stat().st_size, entry.get("bytes")
+        if found != written:
+            return f"{name} has {found:,} bytes instead of {format(written, ',') if is_count(written) else written}"
+        if hash_file(path) != entry.get("sha256"):
+            return f"{name} has other content than was written"
+    return ""
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value of a manifest is a whole number, as a size is."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | str:
+    """The files that a manifest lists, or what is wrong with it."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return f"{MANIFEST} is missing"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{MANIFEST} is not JSON"
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        return f"{MANIFEST} lists no files"
+    if manifest.get("format") != FORMAT:
+        return f"it has the format {manifest.get('format')}, of another version of afina"
+    return dict(manifest["files"])
+
+
+def find_wrong_state(state: Any, step: int, fields: Collection[str]) -> str:
+    """What is wrong with the content of state.json."""
+    if not isinstance(state, dict):
+        return f"{STATE} holds no object"
+    missing = sorted(set(fields) - state.keys())
+    if missing:
+        return f"{STATE} has no {', '.join(missing)}"
+    return "" if state.get("step") == step else f"{STATE} is of step {state.get('step')}"

@@ -1,0 +1,136 @@
+"""All that a training needs, and where it stands: what a checkpoint keeps and a resumed run goes on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from afina.config.run import TrainingConfig
+from afina.errors import Interrupted, TrainingError
+from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
+from afina.training.events import Callback, notify
+from afina.training.memory_guard import MemoryGuard
+from afina.training.objective import Objective
+from afina.training.signals import StopSignals
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the moments it is all that a checkpoint needs."""
+
+    step: int = 0
+    """Optimizer steps done, skipped ones among them."""
+    epoch: int = 0
+    """Epochs done."""
+    window: int = 0
+    """Optimizer steps done within the epoch."""
+    best_rank: float | None = None
+    """Best main score of the validation part so far, the larger the better."""
+    best_loss: float | None = None
+    """Validation loss of that evaluation."""
+    best_step: int | None = None
+    """The step it was measured at."""
+    worse_evaluations: int = 0
+    """Evaluations since then."""
+    skipped_steps: list[dict[str, Any]] = field(default_factory=list)
+    """Steps whose loss or gradient wasn't a number: `step`, `what`, `rows`. See `training/not_finite.py`."""
+    spikes: list[dict[str, Any]] = field(default_factory=list)
+    """Sudden rises of the loss or of the gradient: `step`, `what`, `value`, `usual`. See `training/spikes.py`."""
+    recent: dict[str, list[float]] = field(default_factory=dict)
+    """The last values of what is watched for spikes."""
+    rows_per_pass: int | None = None
+    """Rows of one forward and backward pass, where memory allowed fewer than the settings ask for."""
+    smaller_passes: list[dict[str, Any]] = field(default_factory=list)
+    """When that was lowered: `step`, `rows_per_pass`, `why`. See `training/gradients.py`."""
+
+
+@dataclass
+class Session:
+    """Everything that a training needs, in one place."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    objective: Objective
+    config: TrainingConfig
+    learning_rate: float
+    epochs: int
+    seed: int
+    store: CheckpointStore
+    signals: StopSignals
+    memory: MemoryGuard
+    callbacks: Sequence[Callback] = ()
+    progress: Progress = field(default_factory=Progress)
+    saved_at: float = field(default_factory=time.monotonic)
+    """When the newest checkpoint was written, or the session began, by the clock that never jumps."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the training part."""
+        batches = -(-len(self.objective.lengths) // self.config.per_device_train_batch_size)
+        return -(-batches // self.config.gradient_accumulation_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training, if nothing stops it early."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the validation score has not improved for as long as the settings allow."""
+        patience = self.config.early_stopping_patience
+        return patience > 0 and self.progress.worse_evaluations >= patience
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether a checkpoint is wanted between two evaluations: after so many steps, or so much time."""
+        config = self.config
+        by_steps = config.save_steps > 0 and self.progress.step % config.save_steps == 0
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return by_steps or 0 < config.save_every_minutes <= minutes
+
+
+def start_accelerator(device: str, precision: str) -> Accelerator:
+    """accelerate's handle on the device; its state is one for the whole process, so an earlier run's is let go first.
+
+    Raises:
+        TrainingError: under a launcher of several processes, which this loop doesn't share its rows among.
+    """
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    if accelerator.num_processes > 1:
+        raise TrainingError("afina trains in one process", found=f"{accelerator.num_processes} processes")
+    return accelerator
+
+
+def save_checkpoint(session: Session) -> None:
+    """Write where the run stands; on a full disk the run goes on without."""
+    notify(session.callbacks, "on_checkpoint_begin", session.progress.step)
+    folder = session.store.try_save(session.model, session.optimizer, asdict(session.progress))
+    session.saved_at = time.monotonic()  # also where it failed: the next one is due as late as any other
+    if folder:
+        notify(session.callbacks, "on_checkpoint", session.progress.step, str(folder))
+
+
+def resume_from(session: Session, checkpoint: Checkpoint) -> None:
+    """Put the session where the checkpoint was taken."""
+    restore_weights(checkpoint, session.model)
+    restore_moments(checkpoint, session.model, session.optimizer)
+    session.progress = Progress(**checkpoint.state)
+
+
+def stop_if_asked(session: Session) -> None:
+    """Save and leave if a signal has come. A step that is half done is taken anew when the run goes on."""
+    if session.signals.received is None:
+        return
+    save_checkpoint(session)
+    found = f"this step couldn't be saved; {session.store.describe_newest()}" if session.store.is_failing else ""
+    raise Interrupted(session.signals.exit_code, session.store.folder.parent, found=found)
