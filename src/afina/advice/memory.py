@@ -27,7 +27,7 @@ PACKING_BYTES, UNPACKED_BYTES = 60 * MIB, 2
 # What the first training steps leave behind on a CPU beside their tensors: compiled products, scratch space, pages.
 FIRST_PASS_BYTES = 135 * MIB
 # Share of the activations that lies free between them on a CPU. Tensors begin at multiples of 64 bytes, so that glibc
-# needs more room for one than one of its size leaves; where batches differ in length, less of what was freed fits again.
+# needs more room for one than one of its size leaves; where batches differ in length, less of what was freed fits.
 SCATTERED, RAGGED = 0.3, 0.85
 # A GPU's allocator rounds each block up, and blocks of other sizes don't fit where it lies free.
 GPU_ROUNDING = 0.08

@@ -53,15 +53,14 @@ class SeenRows(nn.Module):
         self.factor = nn.Parameter(table.weight.new_ones(1, 1))
         places_V = torch.full((table.num_embeddings,), -1)
         places_V[seen_U] = torch.arange(len(seen_U))
+        self.padding = -1 if table.padding_idx is None else int(places_V[table.padding_idx])
         self.register_buffer("places_V", places_V.to(table.weight.device), persistent=False)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Token vectors, shape (B, T, D). With a gradient, every token must be one of the seen ones."""
         places_BT = self.places_V[ids_BT]
         if torch.is_grad_enabled():
-            padding = self.table.padding_idx
-            place = -1 if padding is None else int(self.places_V[padding])
-            return Lookup.apply(self.rows_UD, self.factor, places_BT, place)  # type: ignore[no-untyped-call]
+            return Lookup.apply(self.rows_UD, self.factor, places_BT, self.padding)  # type: ignore[no-untyped-call]
         is_seen_BT1 = (places_BT >= 0)[..., None]
         seen_BTD = functional.embedding(places_BT.clamp(min=0), self.rows_UD)
         return torch.where(is_seen_BT1, seen_BTD, functional.embedding(ids_BT, self.table.weight) * self.factor)
