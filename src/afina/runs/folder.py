@@ -14,11 +14,14 @@ from typing import Any
 
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
+from afina.models.trust import check_saved_model, find_links
+from afina.runs.task_file import check_task
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 REPORT = "report.json"
 SEARCH = "search.json"
+TASK = "task.json"
 
 
 class RunFolder:
@@ -85,24 +88,40 @@ class RunFolder:
             RunFolderError: if it is missing or damaged.
         """
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             remedy = f"afina resume {self.path}" if not self.is_finished else ""
             raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self.path / name} is not what a run writes", expected="a JSON object")
+        return found
+
+    def read_task(self) -> dict[str, Any]:
+        """task.json, known to have the form that a run writes.
+
+        Raises:
+            RunFolderError: if it is missing, damaged, or of another form.
+        """
+        stored = self.read_json(TASK)
+        check_task(stored, str(self.path / TASK))
+        return stored
 
     def check_model(self) -> None:
-        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are.
+        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, or whose model could
+        harm: a run may come from a stranger.
 
         Raises:
             RunFolderError: with the command that trains it again.
+            ModelError: with what may not be in the model's folder.
         """
         if not self.model.is_dir():
             raise RunFolderError(
                 f"{self.path} holds no model; a search keeps those of its best trial and of the default",
                 remedy=f"afina train --config {self.config} --set evaluation.score_test=true --output NEW",
             )
+        check_saved_model(self.model)
 
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
@@ -166,10 +185,10 @@ def choose_path(kind: str, data_name: str) -> Path:
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """An existing run.
+    """An existing run, which nothing that is written into it can leave by a symbolic link.
 
     Raises:
-        RunFolderError: if there is none.
+        RunFolderError: if there is none, or there are such links.
     """
     folder = RunFolder(Path(path))
     if not folder.config.is_file():
@@ -179,6 +198,8 @@ def open_run(path: str | Path) -> RunFolder:
             expected="the folder that afina train or afina.fit made",
             remedy="afina runs, or afina.list_runs(), gives the runs here",
         )
+    if links := list(find_links(folder.path, "the folder of the run")):
+        raise RunFolderError(f"the run in {path} can't be used", problems=links)
     return folder
 
 
