@@ -1,6 +1,7 @@
 # make demo    fine-tune a real model on real data, by all four techniques
 # make test    run the tests
 # make check   lint, format, types
+# make fuzz    read made-up files for FUZZ_SECONDS (600 by default) and count what goes wrong
 # make bench   afina beside its peers, on bundled rows
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format fuzz bench clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
@@ -23,6 +24,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -183,7 +183,7 @@ def list_problems(error: ValidationError) -> list[Problem]:
     problems: dict[str, Problem] = {}
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        if item["type"] in ("extra_forbidden", "invalid_key"):  # the latter is a key of YAML that is no text
             problems[key] = describe_unknown(key)
             continue
         while key not in keys and "." in key:
