@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json, print_table
+from afina.cli.output import JSON_OPTION, print_json, print_table, show
 
 
 def runs(
@@ -19,7 +19,7 @@ def runs(
         print_json({"runs": found})
         return
     if not found:
-        print(f"no runs under {root}/")
+        show(f"no runs under {root}/")
         return
     rows = [
         [each["run"], each["state"], each.get("technique", "-"), each.get("metric", "-"),
