@@ -83,7 +83,8 @@ def test_a_conversation_commands_nothing(place: Path, command_line: CommandLine)
     (place / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = command_line.run(
         "train", "chats.jsonl", "--model", "llama", "--technique", "lora", "--output", "chats", "--chat-template",
-        "chatml", "--set", "max_seq_length=200", "--set", "max_new_tokens=4", "--set", "on_findings=warn", *SETTINGS, cwd=place,
+        "chatml", "--set", "max_seq_length=200", "--set", "max_new_tokens=4", "--set", "on_findings=warn",
+        *SETTINGS, cwd=place,
     )  # fmt: skip
     assert_tame(done)
     shown = command_line.run(
