@@ -22,6 +22,10 @@ CONFIG = "config.yaml"
 REPORT = "report.json"
 SEARCH = "search.json"
 TASK = "task.json"
+FOR_OWNER = 0o700
+"""Mode of a run's folder: what is in it tells of the data. One that exists keeps the mode that it has."""
+LONGEST_NAME = 60
+"""Characters; a number may still come behind them."""
 
 
 class RunFolder:
@@ -78,7 +82,8 @@ class RunFolder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one file whole: under another name, then renamed."""
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_bytes(content)
+        with open(unfinished, "wb", opener=open_private) as file:
+            file.write(content)
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def make_folder(path: Path) -> RunFolder:
         )
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(FOR_OWNER, parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(
             f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"
@@ -174,10 +179,19 @@ def make_folder(path: Path) -> RunFolder:
     return RunFolder(path, made)
 
 
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open`: a new file is its owner's alone, and one that is a symbolic link isn't followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
 def choose_path(kind: str, data_name: str) -> Path:
-    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-.")[:40] or "data"
-    base = RUNS / f"{name}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`.
+
+    The name is made of letters, digits and the signs `._-`, begins with one of the former, and has at most 64.
+    """
+    ending = f"-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-._")[: LONGEST_NAME - len(ending)] or "data"
+    base = RUNS / f"{name}{ending}"
     path, number = base, 2
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
