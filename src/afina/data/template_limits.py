@@ -17,7 +17,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import nodes
 from jinja2.environment import Template
@@ -264,10 +264,10 @@ def check_bits(bits: int) -> None:
 
 
 @functools.cache
-def limit_templates() -> None:
+def limit_templates() -> Callable[[str], Template]:
     """Make transformers render templates in the limited sandbox, from now on and for all of this process.
 
-    Its function that makes a template of a text is the one place through which all of them go.
+    Its function that makes a template of a text is the one place through which all of them go. Gives that function.
     """
     from transformers.utils import chat_template_utils
 
@@ -280,3 +280,4 @@ def limit_templates() -> None:
         return LimitedEnvironment(environment_of_theirs).from_string(text)
 
     chat_template_utils._compile_jinja_template = compile_limited
+    return cast("Callable[[str], Template]", compile_theirs)

@@ -51,7 +51,7 @@ def render(text: str) -> str:
 
 def render_theirs(text: str) -> str:
     """What transformers' own sandbox makes of it."""
-    template = chat_template_utils._cached_compile_jinja_template(text)
+    template = limit_templates()(text)
     return str(template.render(messages=MESSAGES, tools=None, documents=None, add_generation_prompt=False))
 
 
@@ -117,7 +117,7 @@ def test_sizes() -> None:
 
 
 def test_the_environment_is_like_theirs() -> None:
-    theirs = chat_template_utils._cached_compile_jinja_template("").environment
+    theirs = limit_templates()("").environment
     ours = LimitedEnvironment(theirs)
     assert set(theirs.filters) - set(ours.filters) == {"urlize"}
     assert set(theirs.globals) - set(ours.globals) == {"lipsum"}
