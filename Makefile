@@ -1,6 +1,8 @@
 # make demo    fine-tune a real model on real data, by all four techniques
 # make test    run the tests
 # make check   lint, format, types
+# make fuzz    read made-up files for FUZZ_SECONDS (600 by default) and count what goes wrong
+# make test-lowest   the tests with the lowest versions that pyproject.toml allows, but for torch
 # make bench   afina beside its peers, on bundled rows
 # make chaos   kill runs at random moments, resume them, compare their ends; KILLS=12 is the short form
 PYTHON ?= python3
@@ -9,12 +11,19 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test check format bench chaos clean
+.PHONY: demo test test-lowest check format fuzz bench chaos clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# Its own environment: pip has no way to ask for the lowest versions, so they are written down.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+# A warning of the newest torch about what older versions of transformers do.
+	.venv-lowest/bin/python -m pytest -W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,6 +33,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
@@ -35,7 +48,7 @@ chaos: $(VENV)/.dev
 	$(BIN)/python benchmarks/chaos.py --kills $(KILLS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
+	rm -rf $(VENV) .venv-lowest .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
 
 # One environment; a stamp file for each set of extras that was installed into it.
 $(VENV)/bin/python:

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# The Hub's client reads this when it is first imported, and otherwise tells its server what program calls.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Other libraries read these when they are first imported, so they are set before any of them is. Whoever has set one
+# otherwise is left alone.
+_QUIET = {
+    "DO_NOT_TRACK": "1",  # what many libraries ask before they tell their makers anything
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # the Hub's client would tell its server what program calls
+    "USE_HUB_KERNELS": "NO",  # transformers would fetch compiled programs for some layers
+}
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)
 
 _HOME = {
     "AfinaError": "errors",

@@ -275,7 +275,7 @@ def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
         DataError: if rows have no label, or one that the model doesn't know.
     """
     folder = open_run(run)
-    if folder.read_json("task.json")["task"] == "text-generation":
+    if folder.read_task()["task"] == "text-generation":
         from afina.pipeline.language.evaluate import evaluate_language
 
         return evaluate_language(folder, data)

@@ -124,8 +124,10 @@ CASES = [
     Case("suffix unknown", ("train", "rows.xlsx", *LORA), ["rows.xlsx is of no format"], write("rows.xlsx", "text")),
     Case("no config in model", TRAIN, ["there is no config.json in", "--model"], remove_config),
     Case("only pickled weights", TRAIN, ["pickled objects", "pytorch_model.bin", "model.safetensors"], keep_only_bin),
-    Case("remote code", TRAIN, ["code of its own", "never run"], edit_config(
+    Case("remote code", TRAIN, ["asks for Python code", "never run", "auto_map"], edit_config(
         model_type="mystery", auto_map={"AutoModel": "modeling_mystery.Mystery"})),
+    Case("source text for a model_type", TRAIN, ["model_type that is no name", "bert"], edit_config(
+        text_config={"model_type": "bert\nimport os"})),
     Case("unknown architecture", TRAIN, ["doesn't know this architecture", "model_type: bret"], edit_config(
         model_type="bret")),
     Case("no architecture", TRAIN, ["config.json names no architecture"], edit_config(model_type=None)),

@@ -45,8 +45,13 @@ def test_importing_is_light(module: str) -> None:
     assert done.stderr == ""
 
 
-def test_the_hub_is_not_told_who_asks() -> None:
-    name = "HF_HUB_DISABLE_TELEMETRY"
-    code = f"import os; os.environ.pop({name!r}, 0); import afina; print(os.environ[{name!r}])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "1\n"
+@pytest.mark.parametrize(
+    ("name", "value"), [("DO_NOT_TRACK", "1"), ("HF_HUB_DISABLE_TELEMETRY", "1"), ("USE_HUB_KERNELS", "NO")]
+)
+def test_other_libraries_tell_nobody_and_fetch_nothing(name: str, value: str) -> None:
+    """Set before any of them is imported, unless the user has set it otherwise."""
+    for before, expected in ((None, value), ("other", "other")):
+        change = f"os.environ.pop({name!r}, 0)" if before is None else f"os.environ[{name!r}] = {before!r}"
+        code = f"import os; {change}; import afina; print(os.environ[{name!r}])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == f"{expected}\n"

@@ -28,6 +28,7 @@ from afina.cli import (
     train,
 )
 from afina.errors import AfinaError, Interrupted
+from afina.terminal import make_printable
 
 # Typer names only this one of the errors of its parser, all of which have the same base.
 UsageError = typer.BadParameter.__bases__[0]
@@ -127,4 +128,4 @@ def report_bug(error: Exception) -> NoReturn:
 
 def print_error(text: str) -> None:
     """One message on stderr."""
-    print(f"afina: {text}", file=sys.stderr)
+    print(make_printable(f"afina: {text}"), file=sys.stderr)

@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
+from afina.cli.output import show
 from afina.errors import ConfigError, DataError
+from afina.terminal import make_printable
 
 HELP = "An empty line or ^D ends it; /new begins a new conversation."
 
@@ -47,7 +49,7 @@ def chat(
         try:
             answer = speaker.stream(prompt, tell, decoding, number)
         except DataError as error:  # too long for the model, or refused by its template
-            print(f"{error}\n  do: ask something else; /new begins a new conversation", file=sys.stderr)
+            show(f"{error}\n  do: ask something else; /new begins a new conversation", on_stderr=True)
             messages.pop()
             continue
         print(flush=True)
@@ -67,4 +69,4 @@ def ask_person() -> str:
 
 def tell(text: str) -> None:
     """Print a piece of the answer at once."""
-    print(text, end="", flush=True)
+    print(make_printable(text), end="", flush=True)

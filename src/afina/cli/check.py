@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, show
+from afina.terminal import make_printable
 
 ERRORS_FOUND = 2
 """The exit code of wrong input, which such data is."""
@@ -47,7 +48,7 @@ def check(
         print_masks(report.mask)
         print_fixed(report.fixed)
         if html:
-            print(f"page    {html}")
+            show(f"page    {html}")
     if report.has_errors:
         raise typer.Exit(ERRORS_FOUND)
 
@@ -56,8 +57,8 @@ def print_fixed(fixed: Mapping[str, Any]) -> None:
     """What the cleaned copy holds."""
     if fixed:
         rules = ", ".join(f"{rule} {times:,}" for rule, times in fixed["rules"].items()) or "nothing to change"
-        print(f"copy    {fixed['path']}  ({rules})")
-        print(f"log     {fixed['log']}")
+        show(f"copy    {fixed['path']}  ({rules})")
+        show(f"log     {fixed['log']}")
 
 
 def print_masks(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -70,7 +71,7 @@ def print_masks(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(Text(f"row {row['row']}: {row['trained_tokens']:,} learned tokens", style="bold"))
         line = Text()
         for stretch in row["stretches"]:
-            text = stretch["text"]
+            text = make_printable(stretch["text"])
             plain = text if console.is_terminal or not stretch["trained"] else f"⟦{text}⟧"
             line.append(plain, style="black on green" if stretch["trained"] else "dim")
         console.print(line, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table
+from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table, show
 
 GIB = 2**30
 
@@ -27,7 +27,7 @@ def compare(
         return
     print_scores(result)
     for note in result["notes"]:
-        print(f"note: {note}")
+        show(f"note: {note}")
     for each in result["paired"]:
         print_pair(each)
     if result["differences"]:
@@ -54,15 +54,15 @@ def print_scores(result: Mapping[str, Any]) -> None:
 def print_pair(pair: Mapping[str, Any]) -> None:
     """One run against the first, in a few lines: what limits the verdict stands before it."""
     for note in pair["notes"]:
-        print(f"note on {pair['run']}: {note}")
-    print(f"{pair['run']} against {pair['against']}: {pair['verdict']}")
+        show(f"note on {pair['run']}: {note}")
+    show(f"{pair['run']} against {pair['against']}: {pair['verdict']}")
     hits = pair["mcnemar"]
     if hits:
-        print(
+        show(
             f"  rows right in one only: {hits['only_second']} here, {hits['only_first']} there;"
             f" McNemar p = {hits['p']:.3g} ({hits['method']})"
         )
-    print(f"  {describe_cost(pair['cost'])}")
+    show(f"  {describe_cost(pair['cost'])}")
 
 
 def describe_cost(cost: Mapping[str, Any]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table
+from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table, show
 
 
 def evaluate(
@@ -22,11 +20,11 @@ def evaluate(
         print_json(result)
         return
     for note in result.get("notes", []):
-        print(note, file=sys.stderr)
+        show(note, on_stderr=True)
     metrics = choose_metrics(result["metrics"], result["primary_metric"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])
-    print(describe_seen(result["rows"], result["rows_seen"]))
+    show(describe_seen(result["rows"], result["rows_seen"]))
 
 
 def describe_seen(rows: int, seen: int | None) -> str:

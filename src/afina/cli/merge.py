@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json
+from afina.cli.output import JSON_OPTION, print_json, show
 
 
 def merge(
@@ -19,4 +19,4 @@ def merge(
     if as_json:
         print_json({"model": str(path)})
     else:
-        print(f"merged model written to {path}")
+        show(f"merged model written to {path}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from afina.terminal import make_printable, make_printable_json
+
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdout, and nothing else there.")
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
 SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
@@ -27,24 +29,30 @@ def option(metavar: str, text: str) -> Any:
     return typer.Option(None, metavar=metavar, help=text)
 
 
+def show(text: str, *, on_stderr: bool = False) -> None:
+    """Print a line, or several, without the control characters that names and texts from outside may hold."""
+    print(make_printable(text), file=sys.stderr if on_stderr else sys.stdout)
+
+
 def print_json(value: Any) -> None:
     """One JSON object."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(make_printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column is text and whose others are numbers; in plain text where no terminal shows it."""
     if not sys.stdout.isatty():
-        print("\n".join([title, *align_columns(header, rows)]))
+        show("\n".join([title, *align_columns(header, rows)]))
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(make_printable(cell)) for cell in row))
     Console().print(table)
 
 
@@ -70,14 +78,14 @@ def print_run(report: Mapping[str, Any]) -> None:
     ]
     part = "" if scored == "test" else f" {scored}"
     print_table(f"held-out scores on {report['rows']['parts'][scored]:,}{part} rows", ["", *metrics, "seconds"], rows)
-    print(describe_costs(report))
-    print(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
-    print(f"report  {report['run']}/report.html")
+    show(describe_costs(report))
+    show(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
+    show(f"report  {report['run']}/report.html")
     if report["kind"] == "generation":
-        print(f"use it  afina chat {report['run']}")
-        print(f"use it  afina predict {report['run']} prompts.jsonl --output answers.jsonl")
+        show(f"use it  afina chat {report['run']}")
+        show(f"use it  afina predict {report['run']} prompts.jsonl --output answers.jsonl")
     else:
-        print(f"use it  afina predict {report['run']} FILE --output predictions.csv")
+        show(f"use it  afina predict {report['run']} FILE --output predictions.csv")
 
 
 def describe_costs(report: Mapping[str, Any]) -> str:

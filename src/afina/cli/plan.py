@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json
+from afina.cli.output import JSON_OPTION, print_json, show
 
 DEVICE_HELP = "Another machine: cpu, cuda, or a known GPU such as rtx-4090."
 
@@ -38,4 +38,4 @@ def plan(
     if as_json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(str(found))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
-from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json, show
 
 
 def predict(
@@ -30,4 +28,4 @@ def predict(
         print_json({"output": str(path), "rows": rows, "rows_without_prediction": empty})
     else:
         lacking = f"; {empty:,} of them have no text, so no prediction" if empty else ""
-        print(f"{rows:,} rows written to {path}{lacking}", file=sys.stderr)
+        show(f"{rows:,} rows written to {path}{lacking}", on_stderr=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json, print_table
+from afina.cli.output import JSON_OPTION, print_json, print_table, show
 
 
 def runs(
@@ -22,7 +22,7 @@ def runs(
         print_json({"runs": found})
         return
     if not found:
-        print(f"no runs under {root}/")
+        show(f"no runs under {root}/")
         return
     rows = [
         [each["run"], describe_state(each), each.get("technique", "-"), each.get("metric", "-"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, print_json
+from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, print_json, show
 from afina.cli.train import DATA
 
 
@@ -43,4 +43,4 @@ def search(
     if as_json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(str(found))

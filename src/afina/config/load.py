@@ -17,6 +17,8 @@ from afina.errors import ConfigError, Problem, describe_cause, find_close
 # Sections that only some techniques read: a setting in one of them under another technique would do nothing.
 READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
 
+LONGEST_FOUND = 200
+
 # What other programs call some settings.
 ALIASES = {
     "lr": "learning_rate", "epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
@@ -62,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader: data only
     except FileNotFoundError:
         raise ConfigError(f"no such config file: {path}", remedy="--config FILE with an existing YAML file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: 2024-99-99, or 5,000 digits
         raise ConfigError(f"the config file {path} can't be read", found=describe_damage(error)) from None
     if tree is None:
         return {}
@@ -92,7 +94,13 @@ def describe_damage(error: Exception) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses the same key twice in one mapping."""
+    """A SafeLoader that refuses the same key twice in one mapping, and aliases: a few lines of them are gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"an alias, *{event.anchor}", event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -117,8 +125,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if is_text(key):
         return key, None if value == "null" else value
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+        return key, yaml.load(value, Loader=_UniqueKeyLoader)
+    except (ValueError, RecursionError, yaml.YAMLError):
         return key, value
 
 
@@ -183,13 +191,15 @@ def list_problems(error: ValidationError) -> list[Problem]:
     problems: dict[str, Problem] = {}
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        if item["type"] in ("extra_forbidden", "invalid_key"):  # the latter is a key of YAML that is no text
             problems[key] = describe_unknown(key)
             continue
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
         expected = "key: value lines" if is_section(key) else describe_kind(list_fields()[key])
-        problems[key] = Problem(f"the setting {key} doesn't fit", found=repr(item["input"]), expected=expected)
+        problems[key] = Problem(
+            f"the setting {key} doesn't fit", found=repr(item["input"])[:LONGEST_FOUND], expected=expected
+        )
     return list(problems.values())
 
 

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from afina.config.reason import Reason
 from afina.data.template_arguments import set_arguments
+from afina.data.template_limits import TemplateLimitError, limit_templates
 from afina.errors import ModelError, describe_cause
 
 if TYPE_CHECKING:
@@ -142,14 +143,19 @@ def _set_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> Reason:
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, text: str | None, name: str) -> None:
-    """Raise ModelError if the template isn't Jinja. One that refuses the probe may still take other messages."""
+    """Raise ModelError if the template isn't Jinja, or costs too much. One that refuses the probe may still take other
+    messages.
+    """
     from jinja2 import TemplateSyntaxError
 
+    limit_templates()
     try:
         tokenizer.apply_chat_template(PROBE, chat_template=text, tokenize=False)
     except TemplateSyntaxError as error:
         found = f"{error.message} in line {error.lineno}"
         raise ModelError(f"{name} can't be parsed", found=found, expected="Jinja") from None
+    except TemplateLimitError as error:
+        raise describe_costs(error) from None
     except Exception:  # a template may raise anything at messages it wasn't written for
         return
 
@@ -220,11 +226,29 @@ def locate_turns(
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None, **options: Any) -> str:
-    """The text that the template writes."""
+    """The text that the template writes.
+
+    Raises:
+        ChatFaultError: if the template refuses the messages.
+        ModelError: if it costs too much; each further row could take as long.
+    """
+    limit_templates()
     try:
         return tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
+    except TemplateLimitError as error:
+        raise describe_costs(error) from None
     except Exception as error:  # a template may raise anything: its own refusals, types it can't add, names it lacks
         raise ChatFaultError(REFUSED, describe_cause(error, "the template")) from error
+
+
+def describe_costs(error: Exception) -> ModelError:
+    """The error for a template that is too costly."""
+    return ModelError(
+        "the chat template costs too much to render",
+        found=str(error),
+        expected="a text in a few milliseconds",
+        remedy=f"{REMEDY}; where one row is millions of characters long, without it",
+    )
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, specials: bool = False) -> list[list[int]]:

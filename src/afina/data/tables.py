@@ -126,12 +126,23 @@ class ArrowRows(ABC):
                 has_noted = True
                 check_header(self.name, names)
                 self._note_columns(batch.schema.names, names, classes, findings)
-            columns = [_name_classes(batch.column(name).to_pylist(), classes.get(name)) for name in names]
+            columns = [_name_classes(self._list_values(batch, name), classes.get(name)) for name in names]
             for row, values in enumerate(zip(*columns, strict=True), row + 1):  # noqa: B020 (row goes on counting)
                 yield row, {name: to_plain(value) for name, value in zip(names, values, strict=True)}
 
     def explain(self, findings: Findings) -> None:  # noqa: B027  most have nothing to explain
         """Nothing to add."""
+
+    def _list_values(self, batch: Any, name: str) -> list[Any]:
+        """A column as Python's values. DataError for what Arrow holds and Python can't, such as the year 50000."""
+        try:
+            return batch.column(name).to_pylist()
+        except (pa.ArrowException, ValueError, OverflowError, LookupError) as error:
+            raise DataError(
+                f"{self.name}: the column {name!r} holds values that can't be read",
+                found=describe_cause(error, "the reader"),
+                remedy="write the column again, as text or numbers",
+            ) from None
 
     def _note_columns(
         self, all_names: list[str], names: list[str], classes: Mapping[str, Sequence[str]], findings: Findings
@@ -165,7 +176,7 @@ class ParquetFile(ArrowRows):
         try:
             with pq.ParquetFile(self.path, memory_map=True, pre_buffer=False) as file:
                 yield from file.iter_batches(batch_size=BATCH_ROWS)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that aren't UTF-8
             raise DataError(
                 f"{self.name} can't be read as a parquet file",
                 found=describe_cause(error, "the parquet reader"),

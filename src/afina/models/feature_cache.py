@@ -70,7 +70,8 @@ class FeatureCache:
         shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
         unfinished = shard.with_suffix(".tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.parent.mkdir(0o700, parents=True, exist_ok=True)  # features tell of the texts they are made of
+            self.folder.mkdir(exist_ok=True)
             tensors = {"keys": np.frombuffer(keys_D.tobytes(), np.uint8).reshape(-1, 16).copy()}
             save_file({**tensors, **{k: np.ascontiguousarray(v) for k, v in features.items()}}, unfinished)
             os.replace(unfinished, shard)

@@ -65,7 +65,7 @@ def _load(config: Any, alone: Path) -> PreTrainedModel:
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that can't be turned off
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             alone.parent, gguf_file=alone.name, config=config, dtype=torch.float32, output_loading_info=True,
-            **options, **SAFE,
+            use_safetensors=True, **options, **SAFE,
         )  # fmt: skip
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
@@ -83,7 +83,7 @@ def make_empty(config: Any, dtype: torch.dtype | None = None) -> PreTrainedModel
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32, trust_remote_code=False)
 
 
 def _count_numbers(header: GgufHeader, empty: PreTrainedModel) -> None:

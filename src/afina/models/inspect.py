@@ -16,13 +16,13 @@ from afina.errors import ModelError, Problem, describe_cause
 from afina.models.architectures import find_architecture
 from afina.models.fingerprint import hash_model
 from afina.models.layout import (
-    check_code,
     check_folder,
     check_precision,
     check_tokenizer,
     check_type,
     read_json,
 )
+from afina.models.trust import check_trust
 from afina.models.weights import DTYPE_NAMES, BrokenWeightsError, Tensor, find_weights, read_tensors
 
 __all__ = ["ModelFacts", "hash_model", "inspect_model"]
@@ -82,8 +82,8 @@ def inspect_model(folder: Path, needs: str = "sequence-classification") -> Model
     config = read_json(folder / "config.json")
     problems = [
         *check_type(config, needs),
-        *check_code(folder, config, "config.json"),
         *check_precision(config),
+        *check_trust(folder),
     ]
     files: tuple[Path, ...] = ()
     tensors: list[Tensor] = []

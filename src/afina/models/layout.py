@@ -2,9 +2,7 @@
 
 Nothing of the folder is run. Decisions:
 
-- Code in the folder is refused where it would be needed (the type is unknown to transformers) and where it
-  lies beside a config that names it. Where transformers has the class itself and the code is not there, the
-  entry is ignored.
+- What asks for code or leads out of the folder is found by `trust.py`.
 - A folder of an adapter is refused even if it holds a whole model too: transformers would go and load the
   adapter's base from wherever the adapter says.
 """
@@ -12,17 +10,15 @@ Nothing of the folder is run. Decisions:
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from afina.errors import ModelError, Problem, describe_cause, find_close
 from afina.models.architectures import find_architecture, list_capable_types, list_model_types
+from afina.models.trust import MAX_SETTINGS_BYTES, is_model_type
 
 LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
-MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes", "tekken.json")
 TASK_OF_NEED = {
     "sequence-classification": "classifies or scores texts",
@@ -85,6 +81,8 @@ def _find_base(folder: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of JSON. Raises ModelError where there is none."""
     try:
+        if path.stat().st_size > MAX_SETTINGS_BYTES:
+            raise ValueError(f"more than {MAX_SETTINGS_BYTES // 2**20} MiB of settings")
         found: Any = json.loads(path.read_text(encoding="utf-8"))
         reason = f"{type(found).__name__} at the top"
     except (ValueError, RecursionError, OSError) as error:
@@ -102,17 +100,19 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
     """The type is one that transformers knows and that has the class which the task needs."""
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or not MODEL_TYPE.fullmatch(model_type):
+    if model_type is not None and not is_model_type(model_type):
+        return []  # said by check_trust
+    if model_type is None:
         return [
             Problem(
                 "config.json names no architecture",
-                found=f"model_type: {json.dumps(model_type)[:80]}",
+                found="model_type: null" if "model_type" in config else "no model_type",
                 expected=f"a name such as {', '.join(EXAMPLES)}",
                 remedy="copy config.json from where the model was published",
             )
         ]
     if model_type not in list_model_types():
-        return [_describe_unknown(model_type, is_remote="auto_map" in config)]
+        return [_describe_unknown(model_type)]
     if find_architecture(model_type) == "encoder-decoder":
         return [
             Problem(
@@ -136,47 +136,15 @@ def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
     ]
 
 
-def _describe_unknown(model_type: str, *, is_remote: bool) -> Problem:
+def _describe_unknown(model_type: str) -> Problem:
     near = find_close(model_type, list_model_types())
     remedy = f'"model_type": "{near}" in config.json, if that is what it is; ' if near else ""
-    if is_remote:
-        return Problem(
-            "the model needs Python code of its own, and code from a model's folder is never run",
-            found=f"model_type: {model_type}, and auto_map in config.json",
-            expected=f"an architecture that transformers {version('transformers')} has itself",
-            remedy=f"--model with a model of a known type, such as {', '.join(EXAMPLES)}",
-        )
     return Problem(
         f"transformers {version('transformers')} doesn't know this architecture",
         found=f"model_type: {model_type}",
         expected=f"a name such as {', '.join(EXAMPLES)}",
         remedy=f"{remedy}for a newer architecture: pip install -U transformers",
     )
-
-
-def check_code(folder: Path, config: dict[str, Any], file: str) -> list[Problem]:
-    """No Python file beside the config is named by its `auto_map`."""
-    named = sorted({reference.partition(".")[0] + ".py" for reference in _list_code(config.get("auto_map"))})
-    present = [name for name in named if Path(name).name == name and (folder / name).is_file()]
-    if not present:
-        return []
-    return [
-        Problem(
-            f"{file} asks for Python code of the folder, and code from a model's folder is never run",
-            found=f"auto_map, which names {', '.join(present)}",
-            expected="an architecture and a tokenizer that transformers has itself",
-            remedy=f"remove auto_map from {file} to use the classes of transformers",
-        )
-    ]
-
-
-def _list_code(entry: Any) -> Iterable[str]:
-    """Every `module.Class` in an auto_map, whatever its nesting."""
-    if isinstance(entry, str):
-        return [entry]
-    if isinstance(entry, dict):
-        entry = list(entry.values())
-    return [name for item in entry for name in _list_code(item)] if isinstance(entry, list) else []
 
 
 def check_precision(config: dict[str, Any]) -> list[Problem]:
@@ -196,7 +164,7 @@ def check_precision(config: dict[str, Any]) -> list[Problem]:
 
 
 def check_tokenizer(folder: Path) -> list[Problem]:
-    """There is a vocabulary, its JSON is whole, and no code is needed to read it."""
+    """There is a vocabulary, and its JSON is whole."""
     problems: list[Problem] = []
     files = sorted({path for pattern in VOCABULARIES for path in folder.glob(pattern) if path.is_file()})
     if not files:
@@ -211,9 +179,7 @@ def check_tokenizer(folder: Path) -> list[Problem]:
     for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
         if path.is_file():
             try:
-                settings = read_json(path)
+                read_json(path)
             except ModelError as error:
                 problems += error.problems
-            else:
-                problems += check_code(folder, settings, path.name)
     return problems

@@ -139,9 +139,6 @@ def _describe_package(reference: str, module: str, roots: list[Path]) -> ModelEr
 
 def _download(reference: str, revision: str | None) -> Path:
     """Folder of the Hub's cache that holds the model, fetched if the Hub answers, as it is there if not."""
-    # The Hub's client reads this once, when it is imported, and otherwise asks the Hub for a list of programs
-    # to name.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import HfApi, snapshot_download
 
     try:

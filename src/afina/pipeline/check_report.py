@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from afina.data.doctor.finding import SEVERITIES, Finding
 from afina.data.findings import count
 from afina.errors import DataError
+from afina.terminal import make_printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +76,7 @@ class CheckReport:
         if console.is_terminal:
             self.show(console)
         else:
-            console.print(str(self), highlight=False, markup=False, soft_wrap=True)
+            console.print(make_printable(str(self)), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, console: Console) -> None:
         """The table on a console."""
@@ -84,7 +85,7 @@ class CheckReport:
         from rich.text import Text
 
         for line in self.describe_data():
-            console.print(Text(line), soft_wrap=True)
+            console.print(Text(make_printable(line)), soft_wrap=True)
         table = Table(box=None, padding=(0, 2, 1, 0), show_header=False)
         table.add_column(width=max(map(len, SEVERITIES)), no_wrap=True)
         table.add_column(overflow="fold")
@@ -146,15 +147,15 @@ def describe_finding(finding: Finding) -> Any:
     from rich.text import Text
 
     text = Text()
-    text.append(f"{finding.title}", style="bold")
+    text.append(make_printable(finding.title), style="bold")
     text.append(f"  [{finding.code}]", style="dim")
     shown = finding.examples[: 1 if finding.severity == "hint" else 2]
     rows = finding.list_rows()
     if rows:
         text.append(f"\n{rows}")
     for example in shown:
-        text.append(f"\n  {example}", style="dim")
-    text.append(f"\ndo: {finding.remedy}")
+        text.append(make_printable(f"\n  {example}"), style="dim")
+    text.append(make_printable(f"\ndo: {finding.remedy}"))
     return text
 
 

@@ -35,7 +35,7 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     setup = open_setup(folder, "fp32")
     technique = make_technique(str(setup.config.technique))
     merged = technique.merge(folder.model, setup)
-    sample = folder.read_json("task.json").get("sample", [])
+    sample = folder.read_task().get("sample", [])
     check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from afina.config.reason import Reason
 from afina.pipeline.progress import Advance, show_bar, show_lines
+from afina.terminal import make_printable
 
 if TYPE_CHECKING:
     from afina.runs.status import StatusFile
@@ -81,7 +82,7 @@ class ConsoleNarrator(Narrator):
         self.console = Console(stderr=True)
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(make_printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:

@@ -28,7 +28,7 @@ def predict_rows(
     Raises:
         ConfigError: if decoding is given for a run that answers nothing.
     """
-    if folder.read_json("task.json")["task"] == GENERATION:
+    if folder.read_task()["task"] == GENERATION:
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding
 

@@ -24,6 +24,7 @@ from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError, Problem
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf
+from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import list_given, take_texts
@@ -48,7 +49,7 @@ class Predictor:
 
     def __init__(self, path: Path) -> None:
         self.folder = open_run(path)
-        stored = self.folder.read_json("task.json")
+        stored = self.folder.read_task()
         self.folder.check_model()
         self.config = load_config(self.folder.config)
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
@@ -159,25 +160,26 @@ class Predictor:
 
 def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
-    config = load_config(folder.config)
-    stored = folder.read_json("task.json")
+    config, stored = load_config(folder.config), folder.read_task()
     folder.check_model()
     head = None  # a language model has its own
     if "labels" in stored:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
     needs_base = config.technique in ("lora", "qlora")
-    base = find_base(config, stored["base"]) if needs_base else folder.model
+    base = find_base(config, stored["base"], is_language_model=head is None) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
     return Setup(base, stored["base"]["reference"], head, pad_id, config, precision)
 
 
-def find_base(config: RunConfig, stored: Mapping[str, Any]) -> Path:
-    """The folder of the model beside which an adapter was trained."""
+def find_base(config: RunConfig, stored: Mapping[str, Any], *, is_language_model: bool) -> Path:
+    """The folder of the model beside which an adapter was trained, looked at as any model that is named."""
     original = Path(str(config.model.reference))
     if original.suffix == ".gguf" and not Path(stored["reference"]).exists():
         # The folder that was made of the GGUF file lay in a cache, which has been emptied.
         return convert_gguf(resolve_model(str(original), allow_gguf=True), locate_cache())
-    return resolve_model(stored["reference"], stored["revision"])
+    base = resolve_model(stored["reference"], stored["revision"])
+    inspect_model(base, "causal-lm" if is_language_model else "sequence-classification")
+    return base
 
 
 @dataclass

@@ -14,7 +14,9 @@ from typing import Any
 
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
+from afina.models.trust import check_saved_model, find_links
 from afina.runs.lock import LOCK
+from afina.runs.task_file import check_task
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -23,6 +25,11 @@ SEARCH = "search.json"
 STATUS = "status.json"
 # All that a run or a search may have written before it can be resumed.
 BEGINNINGS = {".work", LOCK, "choice.json", "data.json", "origin.json", STATUS, "study.db", "study.db-journal"}
+TASK = "task.json"
+FOR_OWNER = 0o700
+"""Mode of a run's folder: what is in it tells of the data. One that exists keeps the mode that it has."""
+LONGEST_NAME = 60
+"""Characters; a number may still come behind them."""
 
 
 class RunFolder:
@@ -85,7 +92,7 @@ class RunFolder:
             is_synced: whether a power cut leaves it whole too; that takes the time of a disk.
         """
         unfinished = self.path / f".{name}.tmp"
-        with open(unfinished, "wb") as file:
+        with open(unfinished, "wb", opener=open_private) as file:
             file.write(content)
             file.flush()
             if is_synced:  # else a power cut may leave an empty file under the new name
@@ -99,24 +106,40 @@ class RunFolder:
             RunFolderError: if it is missing or damaged.
         """
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             remedy = f"afina resume {self.path}" if not self.is_finished else ""
             raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self.path / name} is not what a run writes", expected="a JSON object")
+        return found
+
+    def read_task(self) -> dict[str, Any]:
+        """task.json, known to have the form that a run writes.
+
+        Raises:
+            RunFolderError: if it is missing, damaged, or of another form.
+        """
+        stored = self.read_json(TASK)
+        check_task(stored, str(self.path / TASK))
+        return stored
 
     def check_model(self) -> None:
-        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are.
+        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, or whose model could
+        harm: a run may come from a stranger.
 
         Raises:
             RunFolderError: with the command that trains it again.
+            ModelError: with what may not be in the model's folder.
         """
         if not self.model.is_dir():
             raise RunFolderError(
                 f"{self.path} holds no model; a search keeps those of its best trial and of the default",
                 remedy=f"afina train --config {self.config} --set evaluation.score_test=true --output NEW",
             )
+        check_saved_model(self.model)
 
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
@@ -183,7 +206,7 @@ def make_folder(path: Path, is_mine: bool = False) -> RunFolder:
     check_new(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=not is_mine)
+        path.mkdir(FOR_OWNER, parents=True, exist_ok=not is_mine)
     except OSError as error:
         if is_mine and isinstance(error, FileExistsError):
             raise
@@ -226,10 +249,19 @@ def is_temporary(entry: Path) -> bool:
     return entry.name.startswith(".") and entry.name.endswith((".tmp", ".steps"))
 
 
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open`: a new file is its owner's alone, and one that is a symbolic link isn't followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
 def choose_path(kind: str, data_name: str) -> Path:
-    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-.")[:40] or "data"
-    base = RUNS / f"{name}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`.
+
+    The name is made of letters, digits and the signs `._-`, begins with one of the former, and has at most 64.
+    """
+    ending = f"-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-._")[: LONGEST_NAME - len(ending)] or "data"
+    base = RUNS / f"{name}{ending}"
     path, number = base, 2
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
@@ -237,10 +269,10 @@ def choose_path(kind: str, data_name: str) -> Path:
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """An existing run.
+    """An existing run, which nothing that is written into it can leave by a symbolic link.
 
     Raises:
-        RunFolderError: if there is none.
+        RunFolderError: if there is none, or there are such links.
     """
     folder = RunFolder(Path(path))
     if not folder.config.is_file():
@@ -249,6 +281,8 @@ def open_run(path: str | Path) -> RunFolder:
         if folder.path.is_dir() and is_beginning(folder.path):
             remedy = "start it again with afina train: it was killed before there was anything to go on with"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina train or afina.fit made", remedy=remedy)
+    if links := list(find_links(folder.path, "the folder of the run")):
+        raise RunFolderError(f"the run in {path} can't be used", problems=links)
     return folder
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.reason import Reason
-from afina.errors import ConfigError, find_close
+from afina.errors import ConfigError, ModelError, describe_cause, find_close
 from afina.kernels.lora import use_lora_products
 from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, quiet_transformers
@@ -81,11 +81,18 @@ class Lora:
         return self.attach(self.load(setup), folder)
 
     def attach(self, loaded: LoadedModel, folder: Path) -> nn.Module:
-        """The base with the adapter and the modules that are saved in `folder`."""
+        """The base with the adapter and the modules that are saved in `folder`.
+
+        Raises:
+            ModelError: if they don't fit the base.
+        """
         peft = import_peft()
-        with warnings.catch_warnings(), quiet_transformers():
-            warnings.simplefilter("ignore")
-            model = peft.PeftModel.from_pretrained(loaded.model, folder)
+        try:
+            with warnings.catch_warnings(), quiet_transformers():
+                warnings.simplefilter("ignore")
+                model = peft.PeftModel.from_pretrained(loaded.model, folder)
+        except Exception as error:  # peft raises whatever its files and their numbers lead to
+            raise ModelError(f"the adapter in {folder} can't be loaded", found=describe_cause(error, "peft")) from error
         use_lora_products(model)
         return model
 

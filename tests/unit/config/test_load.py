@@ -246,3 +246,40 @@ def test_a_dumped_description_is_read_as_it_was(
     file.write_text(dump_config(config), encoding="utf-8")
     assert load_config(file) == config
     assert dump_config(load_config(file)) == dump_config(config)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(f'*{before}' for _ in range(9))}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (BOMB, "an alias, *a (line 2, column 8)"),
+        ("seed: &a [*a]", "an alias, *a (line 1, column 11)"),
+        ("seed: " + "[" * 3000, "values nested too deeply"),
+        ("seed: 2024-99-99", "the YAML reader says: month must be in 1..12"),
+        ("seed: !!python/object/apply:os.system [x]", "could not determine a constructor for the tag "
+         "'tag:yaml.org,2002:python/object/apply:os.system' (line 1, column 7)"),
+    ],
+)  # fmt: skip
+def test_yaml_that_would_harm(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"the config file {path} can't be read\n  found: {found}"
+
+
+def test_keys_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("? \n: 1\n7: 2\n")
+    with pytest.raises(ConfigError, match="unknown setting None"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "2024-99-99", "9" * 5000, "*a", "{a: 1, a: 2}"])
+def test_an_override_that_is_no_yaml_is_text(value: str) -> None:
+    assert parse_override(f"training.learning_rate={value}") == ("training.learning_rate", value)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,11 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate_cache() == tmp_path / ".cache" / "afina"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+def test_features_are_their_owners_alone(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache", {"model": "m"})
+    cache.add(np.zeros(1, "V16"), {"mean": np.zeros((1, 2), np.float32)})
+    assert list(cache.folder.iterdir())
+    assert stat.S_IMODE(cache.folder.parent.stat().st_mode) == 0o700

@@ -151,7 +151,11 @@ def test_bad_rows_are_told_before_anything_is_answered(
 
 def test_settings_of_answers_are_refused_for_labels(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    (tmp_path / "task.json").write_text('{"task": "text-classification"}')
+    task = {
+        "task": "text-classification", "labels": {"kind": "multiclass", "names": ["a", "b"]}, "fit": {},
+        "columns": {"text": "text", "text_pair": None, "label": "label"}, "base": {"reference": "b", "revision": None},
+    }  # fmt: skip
+    (tmp_path / "task.json").write_text(json.dumps(task))
     with pytest.raises(ConfigError, match="gives labels, no answers"):
         afina.predict(tmp_path, ROWS, temperature=1.0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,14 @@ import pytest
 from afina.config.load import build_config
 from afina.errors import RunFolderError
 from afina.runs import folder as module
-from afina.runs.folder import RunFolder, check_free_space, choose_path, create_run_folder, open_run
+from afina.runs.folder import (
+    RunFolder,
+    check_free_space,
+    choose_path,
+    create_run_folder,
+    make_folder,
+    open_run,
+)
 from afina.runs.lock import LOCK
 
 
@@ -74,7 +83,7 @@ def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: 
     (base / "x").touch()
     assert choose_path("lora", "My data/v1.2").name.startswith(base.name + "-")
     assert choose_path("lora", "---").name == "data-lora-20260102-030405"
-    assert len(choose_path("lora", "d" * 300).name) < 80
+    assert len(choose_path("lora", "d" * 300).name) <= 64
 
 
 def test_of_two_runs_of_one_moment_each_gets_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,3 +206,42 @@ def test_work_is_cleared(tmp_path: Path) -> None:
     (run.work / "rows").mkdir(parents=True)
     run.clear_work()
     assert not run.work.exists()
+
+
+@pytest.mark.parametrize(
+    "data", ["reviews", "_.hidden", "../../etc/passwd", "a b\n\x1b[2J;rm -rf", "ä" * 9, "x" * 300, ""]
+)
+@pytest.mark.parametrize("kind", ["feature-extraction", "search"])
+def test_names_of_runs_are_plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        path = choose_path(kind, data)
+        assert path.parent == Path("runs")
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", path.name)
+        path.mkdir(parents=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+def test_a_run_is_its_owners_alone(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "runs" / "one")
+    folder.write_json("data.json", {})
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder.path / "data.json").stat().st_mode) == 0o600
+    (tmp_path / "mine").mkdir(mode=0o750)
+    assert stat.S_IMODE(make_folder(tmp_path / "mine").path.stat().st_mode) == 0o750
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run")
+    (tmp_path / "kept").write_text("kept")
+    (folder.path / "report.json").symlink_to(tmp_path / "kept")
+    folder.write_json("report.json", {"a": 1})  # renamed over the link
+    assert folder.read_json("report.json") == {"a": 1}
+    (folder.path / ".report.json.tmp").symlink_to(tmp_path / "kept")
+    with pytest.raises(OSError, match="symbolic links"):
+        folder.write_json("report.json", {})
+    assert (tmp_path / "kept").read_text() == "kept"
+    folder.write_text("config.yaml", "")
+    with pytest.raises(RunFolderError, match=r"\.report\.json\.tmp is a symbolic link that leads out of the folder"):
+        open_run(folder.path)

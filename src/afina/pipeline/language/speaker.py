@@ -54,7 +54,7 @@ class Speaker:
             ConfigError: if the run didn't train a language model.
         """
         folder = open_run(path)
-        stored = folder.read_json("task.json")
+        stored = folder.read_task()
         if stored["task"] != GENERATION:
             raise ConfigError(
                 f"{path} gives labels, no answers", found=stored["task"], expected=GENERATION, remedy="afina predict"

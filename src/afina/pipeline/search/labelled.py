@@ -59,7 +59,7 @@ class LabelledWorkbench:
         model = varied.technique.restore(folder.model, varied.setup).to(varied.device)
         held_out = [part for name, part in varied.parts.items() if name != "train"]
         logits = {part.name: compute_logits(varied, model, part) for part in held_out}
-        fit = Fit.from_dict(folder.read_json("task.json")["fit"])
+        fit = Fit.from_dict(folder.read_task()["fit"])
         learned = Learned(model, fit, logits, "", kept_step=stored["kept_step"])
         scores = score_run(varied, learned, narrator)
         write_rows(varied, learned)

@@ -1,0 +1,83 @@
+"""task.json: all that using a finished run needs beside the model's folder.
+
+It is read as what anybody may have written: runs are handed on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, TypeAdapter, ValidationError
+
+from afina.errors import RunFolderError
+
+
+class _Stored(BaseModel):
+    """Types are as written: no text becomes a number. Keys that a later version adds don't disturb."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Base(_Stored):
+    reference: str
+    revision: str | None
+
+
+class _Labels(_Stored):
+    kind: Literal["multiclass", "multilabel", "regression"]
+    names: list[str]
+    separator: str | None = None
+
+
+class _Fit(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    class_weights: list[float] = []
+    target_mean: float = 0.0
+    target_scale: float = 1.0
+    thresholds: list[float] = []
+
+
+class _Columns(_Stored):
+    text: str
+    text_pair: str | None
+    label: str | None
+
+
+class _Labelled(_Stored):
+    task: Literal["text-classification", "text-regression"]
+    labels: _Labels
+    fit: _Fit
+    columns: _Columns
+    base: _Base
+
+
+class _Generation(_Stored):
+    task: Literal["text-generation"]
+    form: Literal["messages", "completion", "instruction", "text"]
+    columns: dict[str, str]
+    has_template: bool
+    stop_tokens: list[int]
+    sample: list[list[int]] = []
+    base: _Base
+
+
+_TASK: TypeAdapter[_Labelled | _Generation] = TypeAdapter(Annotated[_Labelled | _Generation, Discriminator("task")])
+
+
+def check_task(stored: dict[str, Any], name: str) -> None:
+    """Refuse what no run has written.
+
+    Raises:
+        RunFolderError: with the first place that doesn't fit.
+    """
+    try:
+        _TASK.validate_python(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RunFolderError(
+            f"{name} is not what a run writes",
+            found=f"{place}: {first['msg']}"[:200],
+            remedy="copy the folder of the run again",
+        ) from None
