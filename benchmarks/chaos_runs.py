@@ -19,7 +19,10 @@ SHARED = {
 }  # fmt: skip
 LANGUAGE_SHARED = SHARED | {"generation_samples": 2, "max_new_tokens": 8, "general_text": "false"}
 # These hold seconds, dates or bytes of memory; what of a report must be equal is compared by itself.
-UNEQUAL = {"README.md", "environment.json", "origin.json", "reasons.json", "report.html", "report.json", "search.json"}
+UNEQUAL = {
+    "README.md", "environment.json", "origin.json", "reasons.json", "report.html", "report.json", "search.json",
+    "status.json",
+}  # fmt: skip
 STUDIES = {"study.db", "study.db-journal"}
 OF_REPORT = ("metrics", "intervals", "kept_step", "history", "rows", "technique", "trainable_parameters")
 OF_TRIAL = ("place", "technique", "settings", "state", "score")

@@ -101,13 +101,7 @@ def search(
         check_resumed(resume, {**kept, "config": config, **settings}, trials)
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
-    if allow_changes:
-        raise ConfigError(
-            "allow_changes is for a search that goes on",
-            found=f"allow_changes = {allow_changes!r} beside a new search",
-            remedy="leave it out, or afina search --resume FOLDER",
-        )  # fmt: skip
-    check_given(data, model, budget, trials)
+    check_given(data, model, budget, trials, allow_changes)
     overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
     overrides.update(collect_keywords(settings, search))
     path = Path(config) if config else None
@@ -119,8 +113,8 @@ def search(
     return Search(start_search(plan, data if in_memory else description.data.path, storage, narrator))
 
 
-def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -> None:
-    """Refuse a search without data, model or budget, or of less than one trial, all at once."""
+def check_given(data: Any, model: Any, budget: str | None, trials: int | None, allow_changes: Any = ()) -> None:
+    """Refuse a new search without data, model or budget, of less than one trial, or with changes, all at once."""
     needed = {
         "no data was given": (
             data,
@@ -139,6 +133,10 @@ def check_given(data: Any, model: Any, budget: str | None, trials: int | None) -
         for what, (value, expected, remedy) in needed.items() if value is None
     ]  # fmt: skip
     problems += list_too_few(trials)
+    if allow_changes:
+        found = f"allow_changes = {allow_changes!r} beside a new search"
+        remedy = "leave it out, or afina search --resume FOLDER"
+        problems.append(Problem("allow_changes is for a search that goes on", found=found, remedy=remedy))
     if problems:
         raise ConfigError(problems=problems)
 

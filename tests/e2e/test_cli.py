@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandLine, Done
 
 ListFiles = Callable[[Path], dict[str, bytes]]
-VERBS = ("train", "search", "resume", "evaluate", "predict", "compare", "runs", "merge", "check", "chat", "plan")
+VERBS = (
+    "train", "search", "resume", "reproduce", "evaluate", "predict", "compare", "runs", "merge", "check", "chat",
+    "plan",
+)  # fmt: skip
 RUN_FILES = {
     "README.md", "config.yaml", "data.json", "environment.json", "metrics.jsonl", "model", "origin.json",
     "predictions.jsonl", "reasons.json", "report.html", "report.json", "row_scores.jsonl", "seen_texts.npy",
