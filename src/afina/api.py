@@ -12,7 +12,8 @@ from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.changes import parse_allowed
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
-from afina.runs.folder import CONFIG, create_run_folder, open_run
+from afina.runs.creation import create_run_folder
+from afina.runs.folder import CONFIG, open_run
 
 if TYPE_CHECKING:
     from afina.advice.plan import Plan

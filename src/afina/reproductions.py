@@ -14,7 +14,8 @@ from afina.config.run import RunConfig
 from afina.errors import RunFolderError
 from afina.pipeline.changes import CHANGED, LAST_BITS, ORIGIN
 from afina.pipeline.launch import resume_run
-from afina.runs.folder import RunFolder, make_folder, open_run
+from afina.runs.creation import make_folder
+from afina.runs.folder import RunFolder, open_run
 from afina.runs.weights import TensorDifference, compare_weights
 
 SHOWN = 5

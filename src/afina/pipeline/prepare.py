@@ -18,7 +18,8 @@ from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
-from afina.runs.folder import RunFolder, check_free_space, measure_folder
+from afina.runs.creation import check_free_space, measure_folder
+from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
 
 if TYPE_CHECKING:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
 from afina.runs.lock import LOCK
@@ -26,10 +23,6 @@ STATUS = "status.json"
 # All that a run or a search may have written before it can be resumed.
 BEGINNINGS = {".work", LOCK, "choice.json", "data.json", "origin.json", STATUS, "study.db", "study.db-journal"}
 TASK = "task.json"
-FOR_OWNER = 0o700
-"""Mode of a run's folder: what is in it tells of the data. One that exists keeps the mode that it has."""
-LONGEST_NAME = 60
-"""Characters; a number may still come behind them."""
 
 
 class RunFolder:
@@ -175,47 +168,6 @@ def remove(entry: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:
-    """A new folder for a run, at `config.output` or under runs/.
-
-    Raises:
-        RunFolderError: if the folder holds something already, or can't be made.
-    """
-    if config.output:
-        return make_folder(Path(config.output))
-    return make_named_folder(str(config.technique), data_name)
-
-
-def make_named_folder(kind: str, data_name: str) -> RunFolder:
-    """A new folder under runs/; of two runs that begin at the same moment each gets its own."""
-    while True:
-        with contextlib.suppress(FileExistsError):
-            return make_folder(choose_path(kind, data_name), is_mine=True)
-
-
-def make_folder(path: Path, is_mine: bool = False) -> RunFolder:
-    """A new folder at `path`.
-
-    Args:
-        is_mine: whether a folder that is there already, be it empty, is somebody else's.
-
-    Raises:
-        RunFolderError: if it holds something already, or can't be made.
-        FileExistsError: if it is there and `is_mine` was asked for.
-    """
-    check_new(path)
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(FOR_OWNER, parents=True, exist_ok=not is_mine)
-    except OSError as error:
-        if is_mine and isinstance(error, FileExistsError):
-            raise
-        raise RunFolderError(
-            f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"
-        ) from None
-    return RunFolder(path, made)
-
-
 def check_new(path: Path) -> None:
     """Refuse a folder that holds something already.
 
@@ -254,20 +206,6 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
-def choose_path(kind: str, data_name: str) -> Path:
-    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`.
-
-    The name is made of letters, digits and the signs `._-`, begins with one of the former, and has at most 64.
-    """
-    ending = f"-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", data_name).strip("-._")[: LONGEST_NAME - len(ending)] or "data"
-    base = RUNS / f"{name}{ending}"
-    path, number = base, 2
-    while path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
-
-
 def open_run(path: str | Path) -> RunFolder:
     """An existing run, which nothing that is written into it can leave by a symbolic link.
 
@@ -284,24 +222,3 @@ def open_run(path: str | Path) -> RunFolder:
     if links := list(find_links(folder.path, "the folder of the run")):
         raise RunFolderError(f"the run in {path} can't be used", problems=links)
     return folder
-
-
-def measure_folder(path: Path) -> int:
-    """Bytes of all files below a folder; 0 if there is none."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def check_free_space(path: Path, needed_bytes: int) -> None:
-    """Refuse a run whose files won't fit.
-
-    Raises:
-        RunFolderError: with the free and the needed space.
-    """
-    free_bytes = shutil.disk_usage(path).free
-    if free_bytes < needed_bytes:
-        raise RunFolderError(
-            f"the disk of {path} is too full for this run",
-            found=f"{free_bytes / 1e9:.2f} GB free",
-            expected=f"about {needed_bytes / 1e9:.2f} GB for checkpoints and the model",
-            remedy="--output on another disk, or --set training.save_total_limit=1",
-        )

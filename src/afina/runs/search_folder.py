@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.runs.folder import SEARCH, RunFolder, make_folder, make_named_folder
+from afina.runs.creation import make_folder, make_named_folder
+from afina.runs.folder import SEARCH, RunFolder
 
 STUDY = "study.db"
 

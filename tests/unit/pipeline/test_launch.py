@@ -12,7 +12,8 @@ from afina.config.load import build_config
 from afina.errors import Interrupted, ModelError, ResourceError, TrainingError
 from afina.pipeline import launch
 from afina.pipeline.narrator import Narrator
-from afina.runs.folder import RunFolder, create_run_folder
+from afina.runs.creation import create_run_folder
+from afina.runs.folder import RunFolder
 
 
 class Listener(Narrator):

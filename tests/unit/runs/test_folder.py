@@ -13,15 +13,9 @@ import pytest
 
 from afina.config.load import build_config
 from afina.errors import RunFolderError
-from afina.runs import folder as module
-from afina.runs.folder import (
-    RunFolder,
-    check_free_space,
-    choose_path,
-    create_run_folder,
-    make_folder,
-    open_run,
-)
+from afina.runs import creation as module
+from afina.runs.creation import check_free_space, choose_path, create_run_folder, make_folder
+from afina.runs.folder import RunFolder, open_run
 from afina.runs.lock import LOCK
 
 
