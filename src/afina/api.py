@@ -13,7 +13,7 @@ from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.changes import parse_allowed
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.creation import create_run_folder
-from afina.runs.folder import CONFIG, open_run
+from afina.runs.folder import open_run
 
 if TYPE_CHECKING:
     from afina.advice.plan import Plan
@@ -298,17 +298,19 @@ def merge(run: str | Path, output: str | Path) -> Path:
     return merge_run(open_run(run), Path(output))
 
 
-def open_chat(reference: str) -> Speaker:
+def open_chat(reference: str, **template: Any) -> Speaker:
     """A language model to talk to: of a finished run, or as it was published.
+
+    Args:
+        template: settings of the model's chat template, for one as it was published: `chat_template` and
+            `chat_template_kwargs`.
 
     Raises:
         UserError: if it is neither.
     """
     from afina.pipeline.language.speaker import Speaker
 
-    if (Path(reference) / CONFIG).is_file():
-        return Speaker.of_run(Path(reference))
-    return Speaker.of_model(reference)
+    return Speaker.of(reference, template)
 
 
 def check(

@@ -284,6 +284,30 @@ def test_chat_without_a_template_offers_one(place: Path, command_line: CommandLi
     assert "--chat-template chatml" in done.err
 
 
+def talk(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "afina", "chat", *arguments, "--max-new-tokens", "4"],
+        input="a question\n\n", env=os.environ, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_a_published_model_talks_in_the_template_that_is_named(
+    runs: dict[str, Path], place: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if not quiet %}{{ nowhere() }}{% endif %}"
+    )
+    refused = talk(str(place / "llama"), "--chat-template", str(template))
+    assert "nowhere" in refused.stderr
+    told = talk(str(place / "llama"), "--chat-template", str(template), "--chat-template-kwargs", "{quiet: true}")
+    assert (told.returncode, "nowhere" in told.stderr) == (0, False), told.stderr
+    kept = talk(str(runs["lora"]), "--chat-template", "chatml")
+    assert kept.returncode == 2
+    assert "a tuned model keeps the chat template that it was tuned with" in kept.stderr
+    assert not kept.stdout
+
+
 def test_a_template_that_raises_is_a_clear_error(place: Path, command_line: CommandLine, tmp_path: Path) -> None:
     alternating = CHAT_FAMILIES["mistral"].template
     (tmp_path / "own.jinja").write_text(alternating, encoding="utf-8")

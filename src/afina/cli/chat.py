@@ -20,6 +20,12 @@ def chat(
     model: str = typer.Argument(
         ..., metavar="RUN|REF", help="Folder of a finished run, or a model: folder, Hub id, .gguf, package:..."
     ),
+    chat_template: str | None = typer.Option(
+        None, metavar="NAME", help="Of a published model: auto, chatml, none, or path of a Jinja file."
+    ),
+    chat_template_kwargs: str | None = typer.Option(
+        None, metavar="MAPPING", help="Its arguments: a mapping such as {key: value}."
+    ),
     system: str | None = typer.Option(None, metavar="TEXT", help="What the system message says."),
     max_new_tokens: int | None = MAX_NEW_TOKENS,
     temperature: float | None = TEMPERATURE,
@@ -28,10 +34,12 @@ def chat(
 ) -> None:
     """Talk to a language model; its words appear as they come."""
     from afina.api import open_chat
+    from afina.config.load import parse_override
     from afina.pipeline.language.decoding import Decoding
 
     decoding = Decoding(**collect_decoding(max_new_tokens, temperature, top_p, seed))
-    speaker = open_chat(model)
+    given = {"chat_template": chat_template, "chat_template_kwargs": chat_template_kwargs}
+    speaker = open_chat(model, **dict(parse_override(f"{name}={value}") for name, value in given.items() if value))
     if system and not speaker.has_template:
         raise ConfigError("the model has no chat template, so nothing can be a system message", remedy="no --system")
     print(HELP, file=sys.stderr)

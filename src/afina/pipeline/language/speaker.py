@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from afina.config.load import load_config
-from afina.data.chat_template import ChatFaultError, describe_turn_ends
+from afina.config.run import ModelConfig
+from afina.data.chat_template import ChatFaultError, choose_template, describe_turn_ends
 from afina.data.conversation_columns import Form
 from afina.data.conversation_rows import RowFaultError
 from afina.errors import ConfigError, DataError, Problem
@@ -24,10 +25,11 @@ from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import EMPTY_PROMPT, Prompt, PromptReader, encode_prompt
 from afina.pipeline.predictor import open_setup
 from afina.pipeline.source import GENERATION
-from afina.runs.folder import open_run
+from afina.runs.folder import CONFIG, open_run
 from afina.techniques.registry import make_technique
 from afina.training.precision import choose_device, choose_precision
 
+TEMPLATE_SETTINGS = {"chat_template", "chat_template_kwargs"}
 TOO_LONG = "a prompt that leaves no room for an answer"
 
 
@@ -45,6 +47,30 @@ class Speaker:
     ) -> None:
         self.model, self.tokenizer, self.stops, self.reader = model, tokenizer, stops, reader
         self.device, self.precision = device, precision
+
+    @classmethod
+    def of(cls, reference: str, template: Mapping[str, Any]) -> Speaker:
+        """The model of a finished run, or one as it was published.
+
+        Args:
+            template: the settings `chat_template` and `chat_template_kwargs`.
+
+        Raises:
+            ConfigError: for other settings, or another template than a run was tuned with.
+        """
+        if not template.keys() <= TEMPLATE_SETTINGS:
+            raise ConfigError(
+                "a chat takes no such setting", found=", ".join(template.keys() - TEMPLATE_SETTINGS),
+                expected=", ".join(sorted(TEMPLATE_SETTINGS)),
+            )  # fmt: skip
+        if not (Path(reference) / CONFIG).is_file():
+            return cls.of_model(reference, load_config(None, template).model)
+        if template:
+            raise ConfigError(
+                "a tuned model keeps the chat template that it was tuned with", found=", ".join(template),
+                remedy=f"afina chat {reference}, or the model's own folder, {Path(reference) / 'model'}",
+            )  # fmt: skip
+        return cls.of_run(Path(reference))
 
     @classmethod
     def of_run(cls, path: Path) -> Speaker:
@@ -69,8 +95,12 @@ class Speaker:
         return cls(model, tokenizer, stored["stop_tokens"], reader, device=device, precision=precision)
 
     @classmethod
-    def of_model(cls, reference: str) -> Speaker:
-        """A model as it was published: a folder, a Hub id, a GGUF file, or package:NAME/PATH."""
+    def of_model(cls, reference: str, settings: ModelConfig) -> Speaker:
+        """A model as it was published: a folder, a Hub id, a GGUF file, or package:NAME/PATH.
+
+        Args:
+            settings: of them those of the chat template are read.
+        """
         base = resolve_model(reference, allow_gguf=True)
         base = convert_gguf(base, locate_cache()) if is_gguf(base) else base
         inspect_model(base, "causal-lm")
@@ -78,6 +108,7 @@ class Speaker:
         precision = choose_precision("auto", device).value
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         model, tokenizer = load_language_model(base, dtype=dtype).model.to(device).eval(), load_tokenizer(base)
+        set_template(tokenizer, settings)
         named = model.generation_config.eos_token_id
         stops = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
         if tokenizer.chat_template:
@@ -166,3 +197,16 @@ class Speaker:
             self.model, self.tokenizer, {number: ids}, self.stops, decoding, device=self.device,
             precision=self.precision, streamer=teller,
         )[number]  # fmt: skip
+
+
+def set_template(tokenizer: Any, settings: ModelConfig) -> None:
+    """Set the chat template that the settings ask for; a model that brings none talks without, unless they name one.
+
+    Raises:
+        ModelError: if it can't be used.
+    """
+    wanted, arguments = settings.chat_template, settings.chat_template_kwargs
+    if wanted == "none":
+        tokenizer.chat_template = None
+    elif wanted != "auto" or arguments:
+        choose_template(tokenizer, wanted, **arguments)
