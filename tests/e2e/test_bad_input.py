@@ -248,37 +248,6 @@ def test_full_disk(template: Path, tmp_path: Path, list_files: ListFiles, monkey
     assert list_files(folder) == before
 
 
-def test_disk_that_fills_up(
-    template: Path, tmp_path: Path, list_files: ListFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No room for the next checkpoint: the older ones stay, and the run can be resumed."""
-    import errno
-
-    from afina.training import checkpoint
-
-    folder = tmp_path / "user"
-    shutil.copytree(template, folder)
-    written = []
-
-    def write_some(path: Path, content: bytes) -> None:
-        if path.name == "state.json":
-            written.append(path)
-            if len(written) == 3:
-                raise OSError(errno.ENOSPC, "No space left on device")
-        path.write_bytes(content)
-
-    monkeypatch.setattr(checkpoint, "write_synced", write_some)
-    settings = {"num_train_epochs": 4, "baselines": False, "bootstrap_resamples": 0, "early_stopping_patience": 0}
-    run = folder / "out"
-    with pytest.raises(afina.RunFolderError) as caught:
-        afina.fit(folder / "bert", folder / "rows.csv", "full", output=run, verbose=False, **settings)
-    assert "No space left on device" in str(caught.value)
-    assert f"do: free some space, then afina resume {run}" in str(caught.value)
-    assert len(list((run / "checkpoints").iterdir())) == 2
-    assert afina.resume(run, verbose=False).metrics
-    assert not (run / "checkpoints").exists()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_reading_and_importing(
     number: signal.Signals, template: Path, tmp_path: Path, command_line: CommandLine, list_files: ListFiles

@@ -108,6 +108,7 @@ def outline_gguf(path: Path, cache: Path, folder: Path) -> Path:
         config = load_config(header, vocabulary, alone)
         config.architectures = [type(model := make_empty(config)).__name__]
         config.save_pretrained(folder)
+    shutil.rmtree(alone.parent)  # its link to the file leads out of the folder
     write_hole(model, folder)
     return folder
 
