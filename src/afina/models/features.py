@@ -16,6 +16,7 @@ import torch
 
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.heads import POOLINGS, find_head
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def extract_features(
     model.eval().to(device)
     found: dict[str, Floats] = {}
     batches = order_evaluation_batches(tokens.lengths[rows], tokens_per_batch)
-    with torch.inference_mode(), autocast(device, precision), capture_hidden(model) as captured:
+    with torch.inference_mode(), autocast(device, precision), keep_freed_memory(), capture_hidden(model) as captured:
         for places in batches:
             batch = {k: v.to(device) for k, v in collate_rows(tokens, rows[places], pad_id).items()}
             model(**batch)

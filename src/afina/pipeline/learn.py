@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from afina.data.encoded import EncodedPart
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.heads import find_head, scale_head
 from afina.models.load import LoadedModel
 from afina.pipeline.learned import Learned
@@ -18,7 +19,6 @@ from afina.pipeline.solving import install_probe, probe_features, start_head
 from afina.tasks.base import Fit, Floats
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
-from afina.training.allocator import keep_freed_memory
 from afina.training.checkpoint import CheckpointStore
 from afina.training.inference import predict_logits
 from afina.training.loop import UNMOVED, fit

@@ -22,12 +22,12 @@ from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
 from afina.data.encoded import EncodedPart
 from afina.data.labels import LabelSpace
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import extract_features
 from afina.tasks.base import Fit
 from afina.tasks.registry import make_task
 from afina.techniques.base import Setup
 from afina.techniques.registry import make_technique
-from afina.training.allocator import keep_freed_memory
 from afina.training.checkpoint import CheckpointStore
 from afina.training.loop import train_step
 from afina.training.memory import measure_peak_memory_bytes, reset_peak_memory

@@ -10,6 +10,7 @@ import torch
 
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import autocast
 from afina.training.memory_guard import compute_in_pieces
 
@@ -34,7 +35,7 @@ def predict_logits(
         logits_BC: Floats = model(**batch).logits.float().cpu().numpy()
         return logits_BC
 
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(device, precision), keep_freed_memory():
         for rows in order_evaluation_batches(tokens.lengths, tokens_per_batch):
             for part, logits_BC in compute_in_pieces(compute, rows, device):
                 if logits_NC is None:

@@ -16,7 +16,7 @@ import torch
 
 from afina.data.batches import Indices
 from afina.errors import ResourceError
-from afina.training.allocator import trim_freed_memory
+from afina.kernels.allocator import trim_freed_memory
 from afina.training.memory import find_free_bytes, measure_resident_bytes
 
 # Of what the process has and could still take: beyond it, a batch of longer rows may be the last one.

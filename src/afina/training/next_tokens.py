@@ -18,6 +18,7 @@ import torch
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import TokenBatch, collate_packed, collate_padded
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.language_head import LanguageHead, find_language_head
 from afina.tasks.text_generation import bootstrap_ratio
 from afina.training.memory_guard import compute_in_pieces
@@ -120,7 +121,7 @@ class NextTokens:
             parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
             return [head.count_correct(*part) for part in zip(*parts, strict=True)]
 
-        with torch.inference_mode(), accelerator.autocast():
+        with torch.inference_mode(), accelerator.autocast(), keep_freed_memory():
             for rows in order_evaluation_batches(data.tokens.lengths, self.eval_tokens_per_batch):
                 for part, found in compute_in_pieces(compute, rows, accelerator.device.type):
                     losses_N[part], correct_N[part] = zip(*found, strict=True)

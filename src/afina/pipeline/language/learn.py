@@ -16,6 +16,7 @@ from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import collate_packed, collate_padded, pack_rows
 from afina.evaluation.general_text import read_paragraphs
+from afina.kernels.allocator import keep_freed_memory
 from afina.models.language_head import compare_with_forward, find_language_head
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
@@ -24,7 +25,6 @@ from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
-from afina.training.allocator import keep_freed_memory
 from afina.training.checkpoint import CheckpointStore
 from afina.training.loop import UNMOVED, fit
 from afina.training.memory_guard import MemoryGuard

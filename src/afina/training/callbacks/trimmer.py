@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afina.training.allocator import trim_freed_memory
+from afina.kernels.allocator import trim_freed_memory
 from afina.training.events import Callback
 
 # Batches of many lengths leave pieces that fit no later one: without this, LoRA on a language model of 135M parameters

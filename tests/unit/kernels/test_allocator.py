@@ -6,8 +6,8 @@ import numpy as np
 import psutil
 import pytest
 
-from afina.training import allocator
-from afina.training.allocator import keep_freed_memory, load_glibc
+from afina.kernels import allocator
+from afina.kernels.allocator import keep_freed_memory, load_glibc
 from afina.training.callbacks.trimmer import STEPS_BETWEEN, MemoryTrimmer
 
 BYTES = 200_000_000
@@ -33,6 +33,15 @@ def test_freed_memory_stays_inside_and_goes_back_after() -> None:
     assert outside < BYTES // 10
     assert inside > BYTES // 2
     assert left < BYTES // 10
+
+
+@pytest.mark.skipif(load_glibc() is None, reason="not glibc")
+def test_an_evaluation_inside_a_training_gives_nothing_back() -> None:
+    with keep_freed_memory():
+        with keep_freed_memory() as works:
+            assert works
+        inside = measure_after_free()
+    assert inside > BYTES // 2
 
 
 def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
