@@ -42,6 +42,9 @@ bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/classification.py --repeats 1 --max-steps 5
 	$(BIN)/python benchmarks/sft.py --repeats 1
+	$(BIN)/python benchmarks/predict.py --repeats 1
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/check.py
 
 KILLS ?= 200
 chaos: $(VENV)/.dev

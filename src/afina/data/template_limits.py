@@ -8,7 +8,7 @@ interpreter that nothing can interrupt. So costs are counted before they arise:
 - Whatever makes text or lists (operators, literals, filters, methods, output) first says how large the result can be.
 
 That makes the limits the same on every machine, in every thread, without signals, processes or threads of ours. See
-docs/decisions/0020-costs-of-a-template-are-counted.md.
+docs/decisions/0017-costs-of-a-template-are-counted.md.
 """
 
 from __future__ import annotations
