@@ -17,15 +17,15 @@ from afina.techniques.base import Technique
 
 MIB = 2**20
 # Resident on a CPU before any weight is there: the interpreter, torch, transformers, scikit-learn.
-LIBRARIES_BYTES = 475 * MIB
+LIBRARIES_BYTES = 445 * MIB
 # A tokenizer's tables for each of its tokens.
 TOKEN_BYTES = 1200
 # peft and bitsandbytes.
-ADAPTER_LIBRARIES_BYTES = 60 * MIB
+ADAPTER_LIBRARIES_BYTES = 130 * MIB
 # What bitsandbytes leaves behind on a CPU: itself, and for each number that it packs and unpacks its bf16 form.
 PACKING_BYTES, UNPACKED_BYTES = 60 * MIB, 2
 # What the first training steps leave behind on a CPU beside their tensors: compiled products, scratch space, pages.
-FIRST_PASS_BYTES = 135 * MIB
+FIRST_PASS_BYTES = 100 * MIB
 # Share of the activations that lies free between them on a CPU. Tensors begin at multiples of 64 bytes, so that glibc
 # needs more room for one than one of its size leaves; where batches differ in length, less of what was freed fits.
 SCATTERED, RAGGED = 0.3, 0.85
