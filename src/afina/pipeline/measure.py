@@ -32,6 +32,7 @@ def measure_plan(
     """The plan with the figures of every technique that fits corrected; the others stay as predicted."""
     common = {
         "base": str(facts.folder), "head": head, "pad_token_id": tokenizer.pad_token_id, "vocab_size": facts.vocab_size,
+        "distinct_tokens": plan.subject.workload.distinct_tokens,
         "has_types": "token_type_ids" in tokenizer.model_input_names,
         "labels": labels.as_dict() if labels else None, "device": plan.subject.machine.device,
         "precision": plan.subject.precision, "learned_fraction": plan.subject.workload.learned_fraction,

@@ -24,9 +24,10 @@ from afina.data.encoded import EncodedPart
 from afina.data.labels import LabelSpace
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import extract_features
+from afina.models.load import load_tokenizer
 from afina.tasks.base import Fit
 from afina.tasks.registry import make_task
-from afina.techniques.base import Setup
+from afina.techniques.base import Setup, Technique
 from afina.techniques.registry import make_technique
 from afina.training.checkpoint import CheckpointStore
 from afina.training.loop import train_step
@@ -35,6 +36,7 @@ from afina.training.memory_guard import MemoryGuard
 from afina.training.next_tokens import NextTokens
 from afina.training.objective import LabelledRows, Objective
 from afina.training.optim import make_optimizer
+from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, start_accelerator
 from afina.training.signals import StopSignals
 
@@ -52,6 +54,7 @@ def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
     """`peak_bytes` and `step_seconds` for each of the job's shapes, in their order."""
     import sklearn.linear_model  # noqa: F401  # a run holds it, so its memory counts
 
+    tokenizer = load_tokenizer(Path(job["base"]))  # so does its tables'
     config = RunConfig.model_validate(job["config"])
     setup = Setup(Path(job["base"]), job["base"], job["head"], job["pad_token_id"], config, job["precision"])
     technique = make_technique(job["technique"])
@@ -63,11 +66,21 @@ def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
             reset_peaks(job["device"])
             if technique.moves == "head":
                 seconds = time_features(loaded.model, job, rows, tokens)
-                technique.load(setup)  # as a run does at its end, for its proof; there it is the peak
             else:
                 seconds = time_steps(model, setup, job, rows, tokens)
+            read_again(technique, setup, job, tokens)
             found.append({"peak_bytes": measure_peak_memory_bytes(job["device"]), "step_seconds": min(seconds[1:])})
+    del tokenizer  # held until here
     return found
+
+
+def read_again(technique: Technique, setup: Setup, job: dict[str, Any], tokens: int) -> None:
+    """A second copy of the model beside the first, and a row through it, as a run does at its end for its proof: for
+    some techniques that is the peak."""
+    model: Any = technique.load(setup).model.to(job["device"])
+    ids = torch.from_numpy(make_tokens(1, tokens, job).ids.astype(np.int64))[None].to(job["device"])
+    with torch.inference_mode():
+        model.base_model(input_ids=ids)
 
 
 def reset_peaks(device: str) -> None:
@@ -93,6 +106,13 @@ def time_features(model: Any, job: dict[str, Any], rows: int, tokens: int) -> li
 
 def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
     """Seconds of each optimizer step of one batch, so small that nothing is learned."""
+    ids = np.arange(count_tokens(job), dtype=np.int32)
+    with train_seen_rows(model, ids, job["pad_token_id"], wanted=setup.config.training.lazy_embeddings):
+        return time_steps_of(model, setup, job, rows, tokens)
+
+
+def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+    """The same, of a model whose table of token vectors is as a run trains it."""
     training = setup.config.training
     session = Session(
         model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),
@@ -125,6 +145,11 @@ def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
     return LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
 
 
+def count_tokens(job: dict[str, Any]) -> int:
+    """How many different tokens the run's rows name; those are the first ones here."""
+    return int(min(job["distinct_tokens"] or job["vocab_size"], job["vocab_size"]))
+
+
 def make_labels(space: LabelSpace, rows: int) -> Any:
     """Labels of the right kind, all alike."""
     if space.kind == "regression":
@@ -135,9 +160,9 @@ def make_labels(space: LabelSpace, rows: int) -> Any:
 
 
 def make_tokens(rows: int, tokens: int, job: dict[str, Any]) -> TokenArrays:
-    """Rows of random tokens; which ones they are changes neither memory nor time."""
-    ids = np.random.default_rng(0).integers(0, job["vocab_size"], rows * tokens).astype(np.int32)
-    ids[ids == job["pad_token_id"]] = (job["pad_token_id"] + 1) % job["vocab_size"]
+    """Rows of random tokens, of as many as the run's rows name; which ones they are changes neither memory nor time."""
+    ids = np.random.default_rng(0).integers(0, count_tokens(job), rows * tokens).astype(np.int32)
+    ids[ids == job["pad_token_id"]] = (job["pad_token_id"] + 1) % count_tokens(job)
     offsets: Indices = np.arange(0, rows * tokens + 1, tokens, dtype=np.int64)
     types = np.zeros(rows * tokens, np.uint8) if job["has_types"] else None
     return TokenArrays(ids, offsets, types, 0, 0)
