@@ -63,7 +63,7 @@ def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
     found = []
     with keep_freed_memory():
         for rows, tokens in job["shapes"]:
-            reset_peaks(job["device"])
+            reset_peak_memory(job["device"])
             if technique.moves == "head":
                 seconds = time_features(loaded.model, job, rows, tokens)
             else:
@@ -81,13 +81,6 @@ def read_again(technique: Technique, setup: Setup, job: dict[str, Any], tokens: 
     ids = torch.from_numpy(make_tokens(1, tokens, job).ids.astype(np.int64))[None].to(job["device"])
     with torch.inference_mode():
         model.base_model(input_ids=ids)
-
-
-def reset_peaks(device: str) -> None:
-    """Begin a new peak."""
-    reset_peak_memory()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
 
 
 def time_features(model: Any, job: dict[str, Any], rows: int, tokens: int) -> list[float]:

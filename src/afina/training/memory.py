@@ -31,7 +31,7 @@ def measure_peak_memory_bytes(device: str = "cpu") -> int:
     return measure_resident_peak_bytes()
 
 
-def forget_peak_memory(device: str = "cpu") -> None:
+def reset_peak_memory(device: str = "cpu") -> None:
     """Measure from here on, so that a run doesn't show the peak of the one before it in the same process.
 
     On a CPU only Linux can: https://docs.kernel.org/filesystems/proc.html, clear_refs.
@@ -41,8 +41,8 @@ def forget_peak_memory(device: str = "cpu") -> None:
 
         torch.cuda.reset_peak_memory_stats()
         return
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
+    with contextlib.suppress(OSError):
+        CLEAR.write_text(CLEAR_PEAK, encoding="ascii")
 
 
 def measure_resident_peak_bytes() -> int:
@@ -69,12 +69,6 @@ def measure_resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-def reset_peak_memory() -> None:
-    """Let the peak begin with what is resident now, where the system can: a second run is not the first one's heir."""
-    with contextlib.suppress(OSError):
-        CLEAR.write_text(CLEAR_PEAK, encoding="ascii")
 
 
 def read_status(name: str) -> int:

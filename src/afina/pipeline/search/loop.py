@@ -23,7 +23,7 @@ from afina.pipeline.search.workbench import TrialNarrator, Workbench
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
 from afina.runs.search_folder import SearchFolder
-from afina.training.memory import forget_peak_memory
+from afina.training.memory import reset_peak_memory
 
 if TYPE_CHECKING:
     import optuna
@@ -162,7 +162,7 @@ class SearchLoop:
             must_fit=entry["place"] == 0,
         )  # fmt: skip
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
-        forget_peak_memory(self.bench.device)
+        reset_peak_memory(self.bench.device)
         began = time.monotonic()
         entry |= self.attempt(entry, listener)
         entry["seconds"] = time.monotonic() - began
