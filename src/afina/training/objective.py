@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -66,9 +67,9 @@ class LabelledRows:
     pad_id: int
     eval_tokens_per_batch: int
 
-    @property
+    @cached_property
     def lengths(self) -> Indices:
-        return self.train.tokens.lengths
+        return self.train.tokens.lengths  # made anew each time, and each step asks
 
     def weigh(self, rows: Indices) -> float:
         return float(self.task.row_weights(self.train.labels[rows], self.fit).sum())
