@@ -15,7 +15,7 @@ LABELLED, LANGUAGE = "rows.csv", "talks.jsonl"
 SHARED = {
     "precision": "fp32", "device": "cpu", "dropout": 0.1, "save_steps": 2, "logging_steps": 1, "baselines": "false",
     "bootstrap_resamples": 0, "lr_scheduler_type": "cosine", "per_device_train_batch_size": 4, "num_train_epochs": 3,
-    "early_stopping_patience": 0, "learning_rate": 1e-3,
+    "early_stopping_patience": 0, "learning_rate": 1e-3, "objective": "cross-entropy",
 }  # fmt: skip
 LANGUAGE_SHARED = SHARED | {"generation_samples": 2, "max_new_tokens": 8, "general_text": "false"}
 # These hold seconds, dates or bytes of memory; what of a report must be equal is compared by itself.
@@ -69,6 +69,8 @@ CASES = (
     Case("full", "bert", technique="full", settings={"gradient_accumulation_steps": 2}),
     Case("full, early stopping", "bert", technique="full",
          settings={"early_stopping_patience": 1, "num_train_epochs": 12, "learning_rate": 0.02, "save_total_limit": 1}),
+    Case("full, by pairs", "bert", technique="full",
+         settings={"objective": "contrastive", "pooling": "mean", "gradient_accumulation_steps": 2}),
     Case("lora", "bert", technique="lora", settings={"lora_dropout": 0.2}),
     Case("qlora", "bert", technique="qlora", settings={"gradient_accumulation_steps": 3}),
     Case("feature-extraction", "bert", technique="feature-extraction"),

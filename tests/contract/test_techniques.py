@@ -76,6 +76,29 @@ def test_technique_takes_family(
     assert run.intervals == {}
 
 
+@pytest.mark.parametrize("objective", ["cross-entropy", "contrastive"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_full_moves_a_backbone_under_another_pooling(
+    family: str, objective: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "pooling": "mean", "objective": objective, "learning_rate": 1e-3, "bootstrap_resamples": 0}
+    run = afina.fit(
+        tiny_models(family), make_rows("multiclass", ROWS), "full", output=tmp_path / "run", verbose=False,
+        head_init="random", **settings,
+    )  # fmt: skip
+    assert run.report["load"]["layout"] == "sentence-transformers"
+    assert run.report["settings"]["training"]["objective"] == objective
+    assert run.report["proof"]["largest_difference"] <= run.report["proof"]["tolerance"]
+    before, after = (read_tensors(folder) for folder in (tiny_models(family), run.path / "model"))
+    prefixes = ("", "bert.", "model.")
+    moved = [
+        name for name, tensor in after.items()
+        if any(p + name in before and not before[p + name].equal(tensor) for p in prefixes)
+    ]  # fmt: skip
+    assert any("attention" in name or "attn" in name for name in moved)
+    assert len(run.predict(["some words", "and others"])) == 2
+
+
 @pytest.mark.parametrize(("technique", "kind"), KIND_CELLS)
 def test_technique_computes_in_bf16(
     technique: str, kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path
@@ -86,6 +109,13 @@ def test_technique_computes_in_bf16(
     run = afina.fit(tiny_models("llama"), rows, technique, verbose=False, **settings)
     check_run(run, rows, kind, tolerance=0.03)
     assert run.report["settings"]["training"]["precision"] == "bf16"
+
+
+def read_tensors(folder: Path) -> dict[str, Any]:
+    """The tensors of a folder by name."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
 
 
 def check_run(run: afina.Run, rows: list[dict[str, Any]], kind: Kind, tolerance: float = 1e-4) -> None:

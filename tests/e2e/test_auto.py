@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import afina
@@ -19,6 +20,7 @@ from afina.testing.data import make_conversations, make_rows
 
 SETTINGS: dict[str, Any] = {
     "num_train_epochs": 1, "bootstrap_resamples": 0, "baselines": False, "precision": "fp32", "verbose": False,
+    "objective": "cross-entropy",
 }  # fmt: skip
 
 
@@ -59,6 +61,27 @@ def test_few_rows_keep_the_head(fit: Callable[..., afina.Run]) -> None:
     assert run.report["choice"]["evidence"]["rows"] == 42
     assert json.loads((run.path / "reasons.json").read_text())[0]["setting"]
     assert afina.load(run.path).predict(["some words"])
+
+
+def test_few_rows_move_a_backbone_by_pairs(fit: Callable[..., afina.Run]) -> None:
+    run = fit(objective="auto", num_train_epochs=3)
+    technique, result = find_reason(run, "technique"), find_reason(run, "result")
+    assert technique["value"] == result["value"] == run.technique == "full"
+    assert "few rows make many pairs" in technique["reason"]
+    assert "don't clearly say otherwise" in result["reason"]
+    assert run.report["settings"]["training"]["objective"] == "contrastive"
+    pooling = find_reason(run, "features.pooling")["value"]
+    assert run.report["settings"]["features"]["pooling"] == pooling
+    assert run.report["load"]["layout"] == ("transformers" if pooling == "own" else "sentence-transformers")
+    assert len(run.predict(["some words", "and others"])) == 2
+
+
+def test_a_head_that_is_clearly_better_gives_no_way_to_pairs() -> None:
+    head, moved = np.array([True] * 8 + [False] * 2), np.array([True] * 4 + [False] * 6)
+    assert choosing.is_clearly_better(head, moved)
+    assert not choosing.is_clearly_better(moved, head)
+    assert not choosing.is_clearly_better(head, head)
+    assert not choosing.is_clearly_better(np.array([True, False]), np.array([False, False]))
 
 
 def test_a_moved_backbone_that_is_better_is_the_result(

@@ -21,8 +21,12 @@ SMALL_ERROR = 0.01
 SEPARATED = 0.99
 # ... unless words are ahead of it by more than this many standard errors: then the features leave out what is needed.
 CLEAR_LEAD = 2.0
+# Moved by pairs of rows, a backbone learns from fewer; but a class of one row has no pair to draw together.
+FEWEST_ROWS_PER_CLASS_OF_PAIRS = 2
 # Above so many parameters, the same rate of learning costs less memory and less forgetting beside frozen weights.
 LARGE_PARAMETERS = 1_000_000_000
+
+BY_PAIRS = ", since few rows make many pairs to learn from"
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,26 @@ class Choice:
         return {**asdict(self), "otherwise": list(self.otherwise)}
 
 
-def choose_technique(evidence: Evidence, parameters: int, fits: Mapping[str, bool]) -> Choice:
+def choose_technique(
+    evidence: Evidence, parameters: int, fits: Mapping[str, bool], *, by_pairs: bool = False
+) -> Choice:
     """The technique for rows with labels.
 
     Args:
         parameters: of the model.
         fits: whether each technique fits into the memory of the machine.
+        by_pairs: whether a backbone would be moved by pairs of rows (`training/contrastive.py`), as few rows allow.
     """
     moving = choose_moving(parameters, fits)
     if moving is None:
         return Choice("feature-extraction", "nothing else fits into the memory of this machine")
     shown = f"a head on frozen features has {evidence.skill} {evidence.probe:.3f} on new rows{tell_words(evidence)}"
-    halt = find_halt(evidence)
+    halt = find_halt_of_pairs(evidence) if by_pairs else find_halt(evidence)
     if halt is not None:
         why, remedy = halt
         return Choice("feature-extraction", f"{shown}; {why}", (f"{remedy}: {moving.technique}",))
     return Choice(
-        moving.technique, f"{shown}, so more may pay; {moving.reason}",
+        moving.technique, f"{shown}, so more may pay{BY_PAIRS if by_pairs else ''}; {moving.reason}",
         (*moving.otherwise, "no gain on the validation rows: the head stays the result"),
     )  # fmt: skip
 
@@ -79,6 +86,17 @@ def find_halt(evidence: Evidence) -> tuple[str, str] | None:
     if evidence.learned >= SEPARATED and evidence.lead_of_words <= CLEAR_LEAD:
         known = f"it knows {evidence.learned:.1%} of its own rows, so it lacks rows rather than a backbone that moves"
         return known, f"less than {SEPARATED:.0%} of its own rows known, or words clearly ahead"
+    return None
+
+
+def find_halt_of_pairs(evidence: Evidence) -> tuple[str, str] | None:
+    """The same where the backbone would move by pairs of rows: few rows don't speak against it, nor does a head that
+    knows them all."""
+    if evidence.rows_per_class < FEWEST_ROWS_PER_CLASS_OF_PAIRS:
+        few = f"{evidence.rows_per_class:.1f} rows a class make no pairs"
+        return few, f"{FEWEST_ROWS_PER_CLASS_OF_PAIRS} rows a class or more"
+    if 1 - evidence.probe < SMALL_ERROR:
+        return "nothing is left that more would be worth", f"{evidence.skill} below {1 - SMALL_ERROR:.2f}"
     return None
 
 
@@ -123,19 +141,28 @@ def choose_language_technique(
 
 
 def guess_technique(
-    rows: int, learned_tokens: int, adapter_parameters: int, parameters: int, fits: Mapping[str, bool]
+    rows: int,
+    learned_tokens: int,
+    adapter_parameters: int,
+    parameters: int,
+    fits: Mapping[str, bool],
+    *,
+    by_pairs: bool = False,
 ) -> Choice | None:
     """The prior, before anything is computed: what to begin with; None if nothing fits.
 
     Args:
         rows: training rows.
         learned_tokens: in the training rows of a language model; 0 for rows with labels.
+        by_pairs: as in `choose_technique`.
     """
     if learned_tokens:
         return choose_language_technique(learned_tokens, adapter_parameters, parameters, fits)
     moving = choose_moving(parameters, fits)
-    if rows < FEWEST_ROWS or moving is None:
-        why = f"{rows} rows are few" if rows < FEWEST_ROWS else "nothing else fits into memory"
+    is_few = rows < FEWEST_ROWS and not by_pairs
+    if is_few or moving is None:
+        why = f"{rows} rows are few" if is_few else "nothing else fits into memory"
         return Choice("feature-extraction", why) if fits.get("feature-extraction") else None
     look = "afina train without --technique solves a head first, and moves the backbone only where that may pay"
-    return Choice(moving.technique, f"{rows:,} rows, and {moving.reason}; {look}", moving.otherwise)
+    pairs = BY_PAIRS if by_pairs else ""
+    return Choice(moving.technique, f"{rows:,} rows{pairs}, and {moving.reason}; {look}", moving.otherwise)

@@ -162,6 +162,11 @@ class _Prediction:
         return outline(subject.blueprint, self.technique, self.config, subject.precision, distinct)
 
     @property
+    def by_pairs(self) -> bool:
+        """Whether the backbone moves by pairs of rows."""
+        return self.config.training.objective == "contrastive" and self.technique.moves != "head"
+
+    @property
     def is_language_model(self) -> bool:
         return self.subject.blueprint.is_language_model
 
@@ -175,6 +180,9 @@ class _Prediction:
             sequences = max(1, -(-int(lengths.sum()) // length))
             return [(min(size, sequences), length)] * -(-sequences // size)
         batches = order_training_batches(lengths, size, self.config.seed, 0)
+        if self.by_pairs:  # each row comes with another one, whose length may be any
+            partners = np.random.Generator(np.random.PCG64(self.config.seed)).permutation(lengths)
+            return [(2 * len(rows), int(max(lengths[rows].max(), partners[rows].max()))) for rows in batches]
         return [(len(rows), int(lengths[rows].max())) for rows in batches]
 
     @cached_property
@@ -289,10 +297,12 @@ class _Prediction:
         checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped
         steps = estimate_seconds(self.epoch_work, rates) * self.repeats
         epoch = steps + validation + checkpoint
+        if self.by_pairs:  # the head is solved anew on all of them
+            epoch += estimate_seconds(self.count_reading(workload.train_rows), rates)
         total = start + epoch * int(self.config.training.num_train_epochs) + held_out
         if self.is_language_model:
             return Durations(epoch, total + held_out + self.estimate_answers())
-        if self.config.training.head_init == "probe":
+        if self.config.training.head_init == "probe":  # pairs: the first evaluation
             total += estimate_seconds(self.count_reading(workload.train_rows), rates)
         return Durations(epoch, total)
 

@@ -45,6 +45,8 @@ class Plan:
     rows: Sequence[PlanRow]
     model: str
     notes: Sequence[str]
+    by_pairs: bool = False
+    """Whether a backbone would be moved by pairs of rows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain types."""
@@ -86,7 +88,7 @@ class Plan:
         learned = int(workload.lengths.mean() * workload.train_rows * workload.learned_fraction)
         return guess_technique(
             workload.train_rows, learned, by_name["lora"].costs.trainable, self.rows[0].costs.parameters,
-            {name: row.fits for name, row in by_name.items()},
+            {name: row.fits for name, row in by_name.items()}, by_pairs=self.by_pairs,
         )  # fmt: skip
 
     def describe_guess(self) -> list[str]:

@@ -8,12 +8,18 @@ from typing import Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.errors import ConfigError
 
 LONGEST_BY_DEFAULT = 512
 # Fewer optimizer steps than this leave a head and its backbone half adapted, however many epochs they are.
 FEWEST_STEPS = 600
 MOST_EPOCHS = 20
 USUAL_EPOCHS = 3
+# Pairs are many more than rows, so a contrastive objective needs fewer steps, and each epoch of few rows has few.
+FEWEST_CONTRASTIVE_STEPS = 100
+MOST_CONTRASTIVE_EPOCHS = 50
+# Rows a class up to which moving the backbone by pairs of rows beats moving it by the head's loss.
+FEW_ROWS_PER_CLASS = 256
 
 # Peak rate of full fine-tuning for a model as wide as BERT-base; narrower models take (and need) larger steps.
 FULL_RATE = 5e-5
@@ -30,11 +36,15 @@ class Facts:
     hidden_size: int
     max_positions: int | None
     """Tokens the model can take; None if it has no limit."""
+    classes: int = 0
+    """Classes of which each row has one; 0 where rows have several labels, a number or none."""
 
 
 def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Reason]]:
     """The description without any `auto` that depends on data and model, and a reason for each value chosen."""
     length = choose_max_seq_length(config, facts)
+    objective = choose_objective(config, facts)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"objective": objective.value})})
     rate = choose_learning_rate(config, facts)
     epochs = choose_epochs(config, facts)
     values: dict[str, dict[str, Any]] = {
@@ -44,7 +54,8 @@ def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Rea
     }
     update = {section: getattr(config, section).model_copy(update=chosen) for section, chosen in values.items()}
     learned_by_steps = config.technique != "feature-extraction"
-    return config.model_copy(update=update), [length, *([rate, epochs] if learned_by_steps else [])]
+    told = [objective] if objective.value != "cross-entropy" else []
+    return config.model_copy(update=update), [length, *([*told, rate, epochs] if learned_by_steps else [])]
 
 
 def choose_lora_dropout(config: RunConfig) -> float:
@@ -71,6 +82,26 @@ def choose_max_seq_length(config: RunConfig, facts: Facts) -> Reason:
     return Reason(name, LONGEST_BY_DEFAULT, "the usual limit; the time of attention grows with its square")
 
 
+def choose_objective(config: RunConfig, facts: Facts) -> Reason:
+    """What is minimised: pairs of rows where a class has few of them, else the head's cross-entropy.
+
+    Raises:
+        ConfigError: for a contrastive objective where rows don't have one class each.
+    """
+    name, wanted = "training.objective", config.training.objective
+    if wanted == "contrastive" and not facts.classes:
+        raise ConfigError(
+            "a contrastive objective needs rows with one class each: it draws together those of one class",
+            found=f"{name}: contrastive", expected="cross-entropy or auto", remedy=f"--set {name}=auto",
+        )  # fmt: skip
+    if wanted != "auto":
+        return Reason(name, wanted, "as given")
+    rows = facts.train_rows / facts.classes if facts.classes else 0.0
+    if not facts.classes or rows > FEW_ROWS_PER_CLASS:
+        return Reason(name, "cross-entropy", "the usual one")
+    return Reason(name, "contrastive", f"{rows:.0f} rows a class are few, and pairs of them are many")
+
+
 def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
     """Peak learning rate by technique and width."""
     name, wanted = "training.learning_rate", config.training.learning_rate
@@ -93,13 +124,16 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
         return Reason(name, wanted, "as given")
     if config.task == "text-generation":
         return Reason(name, USUAL_EPOCHS, "the usual number; more of them make a language model repeat its examples")
+    fewest, most = FEWEST_STEPS, MOST_EPOCHS
+    if config.training.objective == "contrastive":
+        fewest, most = FEWEST_CONTRASTIVE_STEPS, MOST_CONTRASTIVE_EPOCHS
     rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
     steps = max(1, math.ceil(facts.train_rows / rows_a_step))
-    epochs = min(MOST_EPOCHS, max(USUAL_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
+    epochs = min(most, max(USUAL_EPOCHS, math.ceil(fewest / steps)))
     if epochs == USUAL_EPOCHS:
         return Reason(name, epochs, f"the usual number; {steps} steps each")
     return Reason(
         name,
         epochs,
-        f"{steps} steps an epoch are few, so enough epochs for {FEWEST_STEPS} steps, at most {MOST_EPOCHS}",
+        f"{steps} steps an epoch are few, so enough epochs for {fewest} steps, at most {most}",
     )

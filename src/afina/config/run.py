@@ -92,6 +92,10 @@ class TrainingConfig(Section):
     """Steps that may be skipped since their loss or gradient is no finite number; one more stops the run."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["model"] = 0.0
     """Share of activations set to 0 inside the model while training. "model" keeps what its config.json says."""
+    objective: Literal["auto", "cross-entropy", "contrastive"] = "auto"
+    """What is minimised where each row has one class: `cross-entropy` of the head's probabilities; `contrastive`: texts
+    of one class are drawn together and those of two classes apart, then the head is solved. auto: contrastive for few
+    rows a class."""
     head_init: Literal["probe", "random"] = "probe"
     """`probe` starts the new head from the solution on frozen features, `random` from random numbers."""
     class_weight: Literal["none", "balanced"] = "none"
@@ -139,7 +143,8 @@ class QuantizationConfig(Section):
 
 class FeatureConfig(Section):
     pooling: Literal["auto", "own", "mean", "first", "last"] = "auto"
-    """How token vectors become one. auto: by cross-validation; own: what the architecture's own head reads."""
+    """How token vectors become one. auto: by cross-validation, for full the own one; own: what the architecture's own
+    head reads. Read by feature-extraction and full."""
     folds: Annotated[int, Field(ge=2, le=20)] = 4
     """Parts of the cross-validation that chooses the pooling and the strength of the head."""
     cache: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.heads import POOLINGS, find_head
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,7 +32,7 @@ def list_poolings(architecture: str) -> tuple[str, ...]:
 
 
 def extract_features(
-    model: PreTrainedModel,
+    model: Any,
     tokens: TokenArrays,
     rows: Indices,
     poolings: tuple[str, ...],
@@ -71,34 +68,48 @@ def pool(captured: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], pool
     """One pooling of a batch that has just passed, shape (B, H)."""
     if pooling != "own":
         return POOLINGS[pooling](captured["hidden"], batch["attention_mask"])
-    own = captured["own"]
+    return pool_own(captured["own"], batch["input_ids"], pad_id)
+
+
+def pool_own(own: torch.Tensor, ids_BT: torch.Tensor, pad_id: int) -> torch.Tensor:
+    """What the head reads of each row, shape (B, H), from its input of shape (B, H) or (B, T, H)."""
     if own.dim() == 2:
         return own
     # Decoders apply their head to every token and take the logits of the last one that isn't padding. They look at the
     # ids, not at the mask, so where rows end in the very token that pads, it is the one before it.
     places_T = torch.arange(own.shape[1], device=own.device)
-    last_B = (places_T * (batch["input_ids"] != pad_id)).argmax(dim=1)
+    last_B = (places_T * (ids_BT != pad_id)).argmax(dim=1)
     return own[torch.arange(len(own), device=own.device), last_B]
 
 
 @contextlib.contextmanager
-def capture_hidden(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
+def capture_hidden(model: Any) -> Iterator[dict[str, torch.Tensor]]:
     """A mapping that holds, after each forward, the backbone's `hidden` states and the head's `own` input."""
-    captured: dict[str, torch.Tensor] = {}
 
     def keep_hidden(module: Any, args: Any, output: Any) -> None:
         captured["hidden"] = output[0]
 
+    with capture_own(model) as captured:
+        hook = model.base_model.register_forward_hook(keep_hidden)
+        try:
+            yield captured
+        finally:
+            hook.remove()
+
+
+@contextlib.contextmanager
+def capture_own(model: Any) -> Iterator[dict[str, torch.Tensor]]:
+    """A mapping that holds, after each forward, the head's input as `own`."""
+    captured: dict[str, torch.Tensor] = {}
+
     def keep_own(module: Any, args: Any) -> None:
         captured["own"] = args[0]
 
-    _, head = find_head(model)
-    hooks = [model.base_model.register_forward_hook(keep_hidden), head.register_forward_pre_hook(keep_own)]
+    hook = find_head(model)[1].register_forward_pre_hook(keep_own)
     try:
         yield captured
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
 
 
 def autocast(device: str, precision: str) -> Any:

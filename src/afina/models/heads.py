@@ -114,6 +114,8 @@ class PooledClassifier(nn.Module):
     Its forward looks like a transformers classifier's: an object with `logits` of shape (B, C).
     """
 
+    base_model_prefix = "backbone"
+
     def __init__(self, backbone: PreTrainedModel, pooling: str, head: nn.Linear) -> None:
         super().__init__()
         self.backbone = backbone
@@ -124,6 +126,25 @@ class PooledClassifier(nn.Module):
     def config(self) -> Any:
         """The backbone's config, where the class names are."""
         return self.backbone.config
+
+    @property
+    def base_model(self) -> PreTrainedModel:
+        """The backbone, under the name that transformers gives it."""
+        return self.backbone
+
+    def get_input_embeddings(self) -> Any:
+        """The table of token vectors, under the name that transformers gives its method."""
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, table: nn.Module) -> None:
+        """Put another table in its place."""
+        self.backbone.set_input_embeddings(table)
+
+    def freeze_unread(self) -> None:
+        """Leave out of training the layer that some backbones put over their first token, which nothing reads here."""
+        pooler = getattr(self.backbone, "pooler", None)
+        if isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)
 
     def forward(self, **batch: torch.Tensor) -> Any:
         from transformers.modeling_outputs import SequenceClassifierOutput
@@ -139,6 +160,15 @@ def make_linear(head: LinearHead) -> nn.Linear:
     linear = Fp32Linear(width, outputs)
     set_head(linear, head)
     return linear
+
+
+def pool_otherwise(model: PreTrainedModel, pooling: str) -> PooledClassifier:
+    """The backbone of a classifier under another pooling and a new head.
+
+    A layer between the architecture's own pooling and its head is not looked through any more.
+    """
+    width, outputs = find_head(model)[1].in_features, model.config.num_labels
+    return PooledClassifier(model.base_model, pooling, Fp32Linear(width, outputs))
 
 
 def describe_layout(folder: Path) -> str:

@@ -6,20 +6,32 @@ validation rows. What was seen and chosen is kept in choice.json, so a resumed r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from afina.advice.choose import Choice, choose_technique
 from afina.advice.evidence import gather_evidence
 from afina.config.load import READ_BY, dump_config
 from afina.config.reason import Reason
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import AUTO, FIRST_LOOK, Prepared, change_technique, describe_workload, keep
+from afina.pipeline.prepare import (
+    AUTO,
+    FIRST_LOOK,
+    Prepared,
+    change_technique,
+    describe_workload,
+    keep,
+    list_facts,
+)
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
 from afina.techniques.feature_extraction import FeatureExtraction
@@ -29,6 +41,8 @@ CHOICE = "choice.json"
 # Standard error of a share near 0.8, times the root of the rows.
 SHARE_ERROR = 0.4
 MOVING = ("full", "lora", "qlora")
+
+Marks = npt.NDArray[np.bool_]
 
 
 def is_open(config: RunConfig, folder: RunFolder) -> bool:
@@ -41,7 +55,9 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     first = prepared if prepared.technique.name == FIRST_LOOK else change_technique(prepared, FIRST_LOOK, narrator)
     found = look(first, narrator)
     chosen = recall_choice(first, found, narrator)
-    settled = first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], narrator)
+    settled = (
+        first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], found, narrator)
+    )
     tell_unread(settled, narrator)
     keep(settled, narrator)
     narrator.say(f"run: {first.folder.path}")
@@ -61,9 +77,14 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     return first, replace(take_probe(first, found, narrator), choice=chosen)
 
 
-def settle(prepared: Prepared, first: Prepared, technique: str, narrator: Narrator) -> Prepared:
+def settle(prepared: Prepared, first: Prepared, technique: str, found: Probe, narrator: Narrator) -> Prepared:
     """The run by the chosen technique; a resumed one is prepared for it already."""
-    return prepared if prepared.technique.name == technique else change_technique(first, technique, narrator)
+    if prepared.technique.name == technique:
+        return prepared
+    if technique == "full":  # which can read the features that the head is best on
+        pooled = first.given.features.model_copy(update={"pooling": found.solution.pooling})
+        first = replace(first, given=first.given.model_copy(update={"features": pooled}))
+    return change_technique(first, technique, narrator)
 
 
 def tell_unread(settled: Prepared, narrator: Narrator) -> None:
@@ -108,7 +129,10 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
             found.features["train"], first.examples.parts["train"].joined_texts(),
             pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
         )  # fmt: skip
-        choice = choose_technique(evidence, first.facts.parameters, list_fitting(first))
+        configs = resolve_moving(first)
+        by_pairs = configs["full"].training.objective == "contrastive"
+        fitting = list_fitting(first, configs)
+        choice = choose_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
     chosen = {**choice.as_dict(), "evidence": evidence.as_dict(), "kept": settle_at_once(choice)}
     folder.write_json(CHOICE, chosen)
@@ -130,16 +154,31 @@ def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]
     }
     best = max(scores, key=lambda name: task.rank(scores[name]))
     shown = ", ".join(f"{name} {each[task.primary_metric]:.4f}" for name, each in scores.items())
+    if second.config.training.objective == "contrastive":
+        right = found.solution.head.logits(found.features["validation"]).argmax(axis=1) == labels
+        moved_right = trained.logits["validation"].argmax(axis=1) == labels
+        if not is_clearly_better(right, moved_right):
+            why = f"few rows teach more by pairs than by a head alone, and {len(labels):,} validation rows"
+            return second.technique.name, f"{why} don't clearly say otherwise ({shown})"
     why = f"the best {task.primary_metric} on {len(labels):,} validation rows ({shown})"
     if task.labels.kind != "regression":
         why += f"; on so many rows chance moves such a share by about {SHARE_ERROR / len(labels) ** 0.5:.2f}"
     return best, why
 
 
-def list_fitting(first: Prepared) -> dict[str, bool]:
+def is_clearly_better(right_N: Marks, other_right_N: Marks) -> bool:
+    """Whether the first is right in more rows than the other by more than one standard error of that difference."""
+    ahead, behind = int((right_N & ~other_right_N).sum()), int((other_right_N & ~right_N).sum())
+    return ahead - behind > float(np.sqrt(ahead + behind))
+
+
+def resolve_moving(first: Prepared) -> dict[str, RunConfig]:
+    """The description of the run by each technique that moves a backbone."""
+    sizes = list_facts(len(first.parts["train"]), first.facts, first.examples.labels)
+    return {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in MOVING}
+
+
+def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:
     """Whether each technique that moves a backbone fits into the memory of this machine."""
-    facts = first.facts
-    sizes = Facts(len(first.parts["train"]), facts.hidden_size, facts.max_positions)
-    configs = {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in MOVING}
-    found = find_fitting(configs, first.setup, facts, describe_workload(first.parts), first.device)
+    found = find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device)
     return {name: each.fits for name, each in found.items()}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from afina.config.reason import Reason
 from afina.data.encoded import EncodedPart
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.heads import find_head, scale_head
@@ -15,21 +16,24 @@ from afina.pipeline.listeners import describe_incidents, make_listeners
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.resuming import find_checkpoint, open_store
-from afina.pipeline.solving import install_probe, probe_features, start_head
+from afina.pipeline.solving import WHY_BOTH, install_probe, may_learn_from_validation, probe_features, start_head
 from afina.tasks.base import Fit, Floats
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.checkpoint import CheckpointStore
+from afina.training.contrastive import ContrastiveRows
 from afina.training.inference import predict_logits
 from afina.training.loop import UNMOVED, fit
 from afina.training.memory_guard import MemoryGuard
-from afina.training.objective import LabelledRows
+from afina.training.objective import LabelledRows, Objective
 from afina.training.optim import make_optimizer
 from afina.training.proofs import check_evaluation_keeps_gradient
 from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
+
+BOTH = ("train", "validation")
 
 
 def learn(prepared: Prepared, narrator: Narrator) -> Learned:
@@ -50,7 +54,8 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     checkpoint = find_checkpoint(store, narrator)
     has_bias = find_head(loaded.model)[1].bias is not None
     task_fit = prepared.task.learn_from(prepared.parts["train"].labels, config.training.class_weight, has_bias)
-    if config.training.head_init == "probe" and checkpoint is None:
+    is_solved_later = config.training.objective == "contrastive"
+    if config.training.head_init == "probe" and checkpoint is None and not is_solved_later:
         start_head(prepared, loaded, task_fit, narrator)
     seed_torch(config.seed, "adapter")
     model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
@@ -73,13 +78,25 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     with narrator.stage("evaluate"):
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)
         task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)
-        held_out = [part for name, part in prepared.parts.items() if name != "train"]
-        logits = {part.name: compute_logits(prepared, model, part) for part in held_out}
+        logits = {"validation": compute_logits(prepared, model, prepared.parts["validation"])}
+        parts = solve_again(prepared, session, narrator)
+        if "test" in prepared.parts:
+            logits["test"] = compute_logits(prepared, model, prepared.parts["test"])
     kept_step = session.progress.best_step
     if kept_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the solved head on the untouched backbone"))
     incidents = describe_incidents(session.progress, narrator)
-    return Learned(model, task_fit, logits, parameters, kept_step=kept_step, incidents=incidents)
+    return Learned(model, task_fit, logits, parameters, parts, kept_step=kept_step, incidents=incidents)
+
+
+def solve_again(prepared: Prepared, session: Session, narrator: Narrator) -> tuple[str, ...]:
+    """The parts that were learned from: with the validation rows, if the head is solved and may be solved with them."""
+    objective = session.objective
+    if not isinstance(objective, ContrastiveRows) or not may_learn_from_validation(prepared):
+        return ("train",)
+    objective.solve_head(session.model, session.accelerator, *(prepared.parts[name] for name in BOTH))
+    narrator.explain(Reason("training.rows_of_head", " + ".join(BOTH), WHY_BOTH))
+    return BOTH
 
 
 def open_session(
@@ -97,14 +114,7 @@ def open_session(
         model=model,
         optimizer=make_optimizer(model, learning_rate, config.training.weight_decay),
         accelerator=start_accelerator(prepared.device, prepared.setup.precision),
-        objective=LabelledRows(
-            prepared.task,
-            task_fit,
-            prepared.parts["train"],
-            prepared.parts["validation"],
-            prepared.pad_id,
-            int(config.evaluation.eval_tokens_per_batch),
-        ),
+        objective=make_objective(prepared, task_fit),
         config=config.training,
         learning_rate=learning_rate,
         epochs=int(config.training.num_train_epochs),
@@ -114,6 +124,15 @@ def open_session(
         memory=MemoryGuard(prepared.device, config.training.check_memory),
         callbacks=make_listeners(prepared.folder, config.training, narrator),
     )
+
+
+def make_objective(prepared: Prepared, task_fit: Fit) -> Objective:
+    """What the loop minimises."""
+    parts, tokens_at_once = prepared.parts, int(prepared.config.evaluation.eval_tokens_per_batch)
+    labelled = LabelledRows(
+        prepared.task, task_fit, parts["train"], parts["validation"], prepared.pad_id, tokens_at_once
+    )
+    return ContrastiveRows(labelled) if prepared.config.training.objective == "contrastive" else labelled
 
 
 def compute_logits(prepared: Prepared, model: nn.Module, part: EncodedPart) -> Floats:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.data.conversations import Conversations
 from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import TOKENS_AT_ONCE, resolve_hardware
+from afina.pipeline.prepare import TOKENS_AT_ONCE, list_facts, resolve_hardware
 from afina.pipeline.sampling import read_rows, sample_lengths
 from afina.pipeline.source import Opened, name_model, open_source
 from afina.runs.folder import RunFolder
@@ -84,7 +84,8 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     """The plan for data and model that are open."""
     rows, task = read_rows(config, opened)
     config, precision = choose_hardware(config, described)
-    sizes = Facts(len(rows.parts["train"]), opened.facts.hidden_size, opened.facts.max_positions)
+    labels = None if isinstance(rows, Conversations) else rows.labels
+    sizes = list_facts(len(rows.parts["train"]), opened.facts, labels)
     config = config.model_copy(update={"task": task})
     resolved, _ = resolve_config(config, sizes)
 
@@ -96,14 +97,14 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     tokenizer = load_tokenizer(opened.base)
     device = described.device if described else str(config.training.device)
     workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
-    labels = None if isinstance(rows, Conversations) else rows.labels
     head = None if labels is None else make_task(task, labels).head_shape().as_config()
     machine = complete_machine(described, device, precision)
     subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
     techniques = list_techniques(task) if config.technique == "auto" else choose_technique(config.technique, task)
     configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]
     planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
-    plan = Plan(subject, planned, name_model(str(config.model.reference)), [])
+    by_pairs = any(each.training.objective == "contrastive" for each in configs)
+    plan = Plan(subject, planned, name_model(str(config.model.reference)), [], by_pairs)
     if not measure:
         return plan
     from afina.pipeline.measure import measure_plan

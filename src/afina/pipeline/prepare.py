@@ -11,6 +11,7 @@ from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part, load_examples
+from afina.data.labels import LabelSpace
 from afina.errors import ModelError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.changes import keep_files
@@ -85,7 +86,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     given = config.model_copy(update={"task": examples.columns.task})
     is_open = given.technique == AUTO
     config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
-    sizes = Facts(len(examples.parts["train"]), opened.facts.hidden_size, opened.facts.max_positions)
+    sizes = list_facts(len(examples.parts["train"]), opened.facts, examples.labels)
     config, reasons = resolve_config(config, sizes)
     config, device, precision = resolve_hardware(config, narrator)
     for reason in reasons:
@@ -96,6 +97,8 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 
     task = make_task(config.task, examples.labels)
     technique = find_technique(config, task.name, opened.facts, folder)
+    if technique.moves == "adapter" and config.features.pooling not in ("auto", "own"):
+        narrator.note(f"features.pooling: {technique.name} doesn't read it; its head reads the architecture's own")
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)
@@ -125,7 +128,7 @@ def find_technique(config: RunConfig, task: str, facts: ModelFacts, folder: RunF
 def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepared:
     """The same rows for another technique; what depends on it is resolved anew."""
     facts = prepared.facts
-    sizes = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+    sizes = list_facts(len(prepared.parts["train"]), facts, prepared.examples.labels)
     config, reasons = resolve_config(prepared.given.model_copy(update={"technique": name}), sizes)
     # What the hardware decided stays.
     chosen = {key: getattr(prepared.config.training, key) for key in ("device", "precision")}
@@ -139,6 +142,12 @@ def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepa
     setup, workload = replace(prepared.setup, config=config), describe_workload(prepared.parts)
     costs = expect_costs(technique, setup, facts, workload, prepared.device, narrator)
     return replace(prepared, config=config, technique=technique, setup=setup, costs=costs)
+
+
+def list_facts(train_rows: int, model: ModelFacts, labels: LabelSpace | None) -> Facts:
+    """What the choice of settings looks at; a language model has no labels."""
+    classes = len(labels.names) if labels is not None and labels.kind == "multiclass" else 0
+    return Facts(train_rows, model.hidden_size, model.max_positions, classes)
 
 
 def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:

@@ -10,7 +10,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.data.encoded import EncodedPart
 from afina.models.features import list_poolings
-from afina.models.heads import find_head, set_head
+from afina.models.heads import PooledClassifier, find_head, set_head
 from afina.models.load import LoadedModel
 from afina.pipeline.features import compute_features
 from afina.pipeline.learned import Learned
@@ -65,8 +65,7 @@ def install_probe(
     solution, head = found.solution, found.solution.head
     logits = {"validation": head.logits(found.features["validation"])}
     parts: tuple[str, ...] = ("train",)
-    is_cut = prepared.examples.parts["validation"].table is prepared.examples.parts["train"].table
-    if is_cut and prepared.scored == "test":  # else the validation rows are what the result is judged by
+    if may_learn_from_validation(prepared):
         parts = ("train", "validation")
         problem = pose_problem(prepared, parts, found.fit)
         with narrator.stage("solve"):
@@ -80,6 +79,13 @@ def install_probe(
     narrator.say(parameters)
     task_fit = replace(found.fit, target_mean=0.0, target_scale=1.0)  # solved in the units of the data
     return Learned(model, task_fit, logits, parameters, parts)
+
+
+def may_learn_from_validation(prepared: Prepared) -> bool:
+    """Whether a head may be solved with the validation rows once they have nothing left to choose: where they were cut
+    from the training part, and aren't what the result is judged by."""
+    parts = prepared.examples.parts
+    return parts["validation"].table is parts["train"].table and prepared.scored == "test"
 
 
 def choose_poolings(
@@ -124,14 +130,17 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator:
     The other poolings cost next to nothing in the same pass, and in the cache they serve feature extraction.
     """
     train = prepared.parts["train"]
-    poolings = list_poolings(prepared.facts.architecture) if len(train) <= ROWS_OF_ALL_POOLINGS else ("own",)
-    own_NH = compute_features(prepared, loaded, [train], poolings, narrator)["train"]["own"]
+    pooling = loaded.model.pooling if isinstance(loaded.model, PooledClassifier) else "own"
+    is_cheap = pooling == "own" and len(train) <= ROWS_OF_ALL_POOLINGS
+    poolings = list_poolings(prepared.facts.architecture) if is_cheap else (pooling,)
+    pooled_NH = compute_features(prepared, loaded, [train], poolings, narrator)["train"][pooling]
     problem = pose_problem(prepared, ("train",), task_fit)
     if problem.kind == "regression":
         problem = replace(problem, labels=(problem.labels - task_fit.target_mean) / task_fit.target_scale)
     with narrator.stage("solve"):
-        solution = probe.solve({"own": own_NH}, problem, find_biasless(loaded))
+        solution = probe.solve({pooling: pooled_NH}, problem, find_biasless(loaded))
     set_head(find_head(loaded.model)[1], solution.head)
     strength = solution.reasons[-1]
-    because = f"a head solved on the architecture's own pooling, strength {strength.value}: {strength.reason}"
+    read = "the architecture's own pooling" if pooling == "own" else f"{pooling} pooling"
+    because = f"a head solved on {read}, strength {strength.value}: {strength.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))

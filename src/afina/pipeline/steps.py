@@ -30,6 +30,7 @@ from afina.tasks.registry import make_task
 from afina.techniques.base import Setup, Technique
 from afina.techniques.registry import make_technique
 from afina.training.checkpoint import CheckpointStore
+from afina.training.contrastive import ContrastiveRows
 from afina.training.loop import train_step
 from afina.training.memory import measure_peak_memory_bytes, reset_peak_memory
 from afina.training.memory_guard import MemoryGuard
@@ -135,7 +136,8 @@ def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
     space = LabelSpace.from_dict(job["labels"])
     made = EncodedPart("made up", arrays, make_labels(space, rows), numbers)
     task = make_task(job["task"], space)
-    return LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
+    labelled = LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
+    return ContrastiveRows(labelled) if job["config"]["training"]["objective"] == "contrastive" else labelled
 
 
 def count_tokens(job: dict[str, Any]) -> int:

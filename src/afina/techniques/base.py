@@ -94,6 +94,28 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
     return load_classifier(folder or setup.base, setup.head, setup.pad_token_id, attention=attention, **storage)
 
 
+def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write one whole model and its tokenizer: an ordinary transformers folder if the model is one of transformers'."""
+    from afina.models.heads import PooledClassifier
+    from afina.models.sentence_layout import save_sentence_model
+
+    if isinstance(model, PooledClassifier):
+        save_sentence_model(model, tokenizer, folder)
+        return
+    model.save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)
+
+
+def restore_model(folder: Path, setup: Setup) -> nn.Module:
+    """What `save_model` wrote, loaded afresh."""
+    from afina.models.heads import describe_layout
+    from afina.models.sentence_layout import load_sentence_model
+
+    if describe_layout(folder) == "sentence-transformers":
+        return load_sentence_model(folder, setup.config.model.attn_implementation)
+    return load_model(setup, folder).model
+
+
 def check_pair(technique: Technique, task: str) -> None:
     """Refuse a technique that can't learn a task.
 

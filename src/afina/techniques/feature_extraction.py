@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afina.errors import ConfigError
-from afina.models.heads import LinearHead, PooledClassifier, describe_layout, find_head, make_linear, set_head
+from afina.models.heads import LinearHead, PooledClassifier, find_head, make_linear, set_head
 from afina.models.load import LoadedModel
-from afina.models.sentence_layout import load_sentence_model, save_sentence_model
-from afina.techniques.base import load_model
+from afina.techniques.base import load_model, restore_model, save_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,16 +49,10 @@ class FeatureExtraction:
         return classifier.eval()
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        if isinstance(model, PooledClassifier):
-            save_sentence_model(model, tokenizer, folder)
-            return
-        model.save_pretrained(folder)  # type: ignore[operator]
-        tokenizer.save_pretrained(folder)
+        save_model(model, tokenizer, folder)
 
     def restore(self, folder: Path, setup: Setup) -> nn.Module:
-        if describe_layout(folder) == "sentence-transformers":
-            return load_sentence_model(folder, setup.config.model.attn_implementation)
-        return load_model(setup, folder).model
+        return restore_model(folder, setup)
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         raise ConfigError(

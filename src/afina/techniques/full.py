@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afina.errors import ConfigError
+from afina.models.heads import PooledClassifier, pool_otherwise
 from afina.models.load import LoadedModel
-from afina.techniques.base import checkpoint_activations, load_model
+from afina.techniques.base import checkpoint_activations, load_model, restore_model, save_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Full:
-    """See `Technique`. The result is an ordinary transformers folder."""
+    """See `Technique`. The result is an ordinary transformers folder, or the sentence-transformers layout where the
+    token vectors are pooled as the architecture's own head can't.
+    """
 
     name = "full"
     learns_by: Literal["gradient", "solver"] = "gradient"
@@ -26,19 +29,25 @@ class Full:
     tasks = frozenset({"text-classification", "text-regression", "text-generation"})
 
     def load(self, setup: Setup) -> LoadedModel:
-        return load_model(setup, dropout=setup.config.training.dropout)
+        loaded = load_model(setup, dropout=setup.config.training.dropout)
+        pooling = setup.config.features.pooling
+        if setup.head is None or pooling in ("auto", "own"):
+            return loaded
+        return LoadedModel(pool_otherwise(loaded.model, pooling), ("head",))
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
         if setup.config.training.gradient_checkpointing:
-            checkpoint_activations(loaded.model)
-        return loaded.model.requires_grad_(True)
+            checkpoint_activations(loaded.model.base_model)
+        model = loaded.model.requires_grad_(True)
+        if isinstance(model, PooledClassifier):
+            model.freeze_unread()
+        return model
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        model.save_pretrained(folder)  # type: ignore[operator]
-        tokenizer.save_pretrained(folder)
+        save_model(model, tokenizer, folder)
 
     def restore(self, folder: Path, setup: Setup) -> nn.Module:
-        return load_model(setup, folder).model
+        return restore_model(folder, setup)
 
     def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
         raise ConfigError(

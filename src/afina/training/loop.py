@@ -75,7 +75,8 @@ def evaluate_and_save(session: Session, epochs: int) -> None:
     progress = session.progress
     scores = eval_step(session)
     progress.epoch, progress.window = epochs, 0
-    remember_best(progress, session.objective.rank(scores), scores["loss"])
+    objective = session.objective
+    remember_best(progress, objective.rank(scores), scores["loss"], is_chosen=objective.chooses_best)
     values = {f"validation/{name}": value for name, value in scores.items()}
     notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": float(epochs)})
     save_checkpoint(session)
@@ -116,12 +117,13 @@ def eval_step(session: Session) -> dict[str, float]:
         raise
 
 
-def remember_best(progress: Progress, rank: float, loss: float) -> None:
+def remember_best(progress: Progress, rank: float, loss: float, *, is_chosen: bool = True) -> None:
     """Note whether this evaluation is the best one so far; of two with equal scores the one with less loss is.
 
-    The loss alone would not do: it rises when a model that is right more often is also surer of its errors.
+    The loss alone would not do: it rises when a model that is right more often is also surer of its errors. Where the
+    scores choose nothing, the newest evaluation stands for the best.
     """
-    known = progress.best_rank is not None and progress.best_loss is not None
+    known = is_chosen and progress.best_rank is not None and progress.best_loss is not None
     if not known or (rank, -loss) > (progress.best_rank, -(progress.best_loss or 0.0)):
         progress.best_rank, progress.best_loss = rank, loss
         progress.best_step, progress.worse_evaluations = progress.step, 0

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class NextTokens:
     """Rows of each packed sequence; None where each row is a sequence of its own."""
     is_whole: bool = False
     """Whether the model is asked for its logits, since its halves don't make up the whole."""
+    chooses_best: ClassVar[bool] = True
 
     @cached_property
     def lengths(self) -> Indices:

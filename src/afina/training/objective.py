@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 class Objective(Protocol):
     """What the loop sees of a task and its rows."""
+
+    chooses_best: ClassVar[bool]
+    """Whether the scores of the validation part choose among the evaluations; else the last one is the result."""
 
     @property
     def lengths(self) -> Indices:
@@ -66,6 +69,7 @@ class LabelledRows:
     validation: EncodedPart
     pad_id: int
     eval_tokens_per_batch: int
+    chooses_best: ClassVar[bool] = True
 
     @cached_property
     def lengths(self) -> Indices:

@@ -61,6 +61,23 @@ def test_what_would_have_changed_it_is_true() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "technique", "because"),
+    [
+        ({}, "full", "few rows make many pairs"),
+        ({"rows": 20, "rows_per_class": 4.0, "learned": 1.0}, "full", "few rows make many pairs"),
+        ({"rows": 20, "rows_per_class": 1.5}, "feature-extraction", "1.5 rows a class make no pairs"),
+        ({"probe": 0.995}, "feature-extraction", "nothing is left"),
+    ],
+)
+def test_few_rows_speak_against_nothing_where_pairs_are_learned(
+    changes: dict[str, Any], technique: str, because: str
+) -> None:
+    choice = choose_technique(make_evidence(**changes), 10**8, ALL_FIT, by_pairs=True)
+    assert choice.technique == technique
+    assert because in choice.reason
+
+
+@pytest.mark.parametrize(
     ("tokens", "parameters", "fits", "technique"),
     [
         (10**5, 10**8, ALL_FIT, "lora"),

@@ -8,7 +8,8 @@ import pytest
 
 from afina.config.load import build_config
 from afina.config.reason import Reason
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import FEW_ROWS_PER_CLASS, Facts, resolve_config
+from afina.errors import ConfigError
 
 BERT = Facts(train_rows=16_000, hidden_size=768, max_positions=512)
 
@@ -96,3 +97,33 @@ def test_resolving_twice_is_resolving_once() -> None:
 
 def test_a_reason_reads_as_a_sentence() -> None:
     assert str(Reason("seed", 4, "as given")) == "seed = 4: as given"
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "objective"),
+    [
+        (100, 4, "contrastive"),
+        (FEW_ROWS_PER_CLASS * 4, 4, "contrastive"),
+        (FEW_ROWS_PER_CLASS * 4 + 4, 4, "cross-entropy"),
+        (100, 0, "cross-entropy"),
+    ],
+)
+def test_few_rows_a_class_are_learned_by_pairs(rows: int, classes: int, objective: str) -> None:
+    config, _ = resolve(Facts(rows, 768, 512, classes))
+    assert config.training.objective == objective
+    assert resolve(Facts(rows, 768, 512, classes), training={"objective": "cross-entropy"})[0].training.objective == (
+        "cross-entropy"
+    )
+
+
+def test_pairs_need_fewer_steps() -> None:
+    config, reasons = resolve(Facts(160, 768, 512, 8))
+    assert config.training.num_train_epochs == 10
+    assert reasons["training.num_train_epochs"].reason == (
+        "10 steps an epoch are few, so enough epochs for 100 steps, at most 50"
+    )
+
+
+def test_pairs_of_rows_without_one_class_each_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a contrastive objective needs rows with one class each"):
+        resolve(Facts(100, 768, 512, 0), training={"objective": "contrastive"})

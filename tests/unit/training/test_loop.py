@@ -346,6 +346,14 @@ def test_the_score_chooses_before_the_loss_does() -> None:
     assert (progress.best_step, progress.worse_evaluations) == (2, 1)
 
 
+def test_where_the_score_chooses_nothing_the_newest_counts() -> None:
+    progress = Progress(step=1)
+    loop.remember_best(progress, 0.8, 0.5, is_chosen=False)
+    progress.step = 2
+    loop.remember_best(progress, 0.7, 0.9, is_chosen=False)
+    assert (progress.best_step, progress.best_loss, progress.worse_evaluations) == (2, 0.9, 0)
+
+
 def test_a_solved_head_is_kept_when_training_makes_it_worse(
     open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
@@ -18,6 +18,7 @@ from afina.pipeline.prepare import (
     describe_data,
     encode_part,
     find_technique,
+    list_facts,
     list_parts,
     resolve_hardware,
 )
@@ -38,7 +39,7 @@ class LabelledWorkbench:
         self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
-        self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+        self.facts = list_facts(len(prepared.parts["train"]), facts, prepared.task.labels)
         self.poolings = list_poolings(facts.architecture)
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
