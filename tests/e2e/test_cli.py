@@ -269,7 +269,7 @@ def test_plan_prints_a_table_or_one_object(
     lines = shown.out.splitlines()
     assert lines[2].split()[:3] == ["technique", "memory", "weights"]
     assert [line.split()[0] for line in lines[3:7]] == ["full", "feature-extraction", "lora", "qlora"]
-    assert lines[7].startswith("first guess: feature-extraction: ")
+    assert lines[7].startswith("first guess: full: 28 rows, since few rows make many pairs to learn from, and all ")
     found = command_line.run("plan", data, "--model", tiny_models("bert"), "--json", cwd=tmp_path).read_object()
     assert [row["technique"] for row in found["techniques"]] == ["full", "feature-extraction", "lora", "qlora"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]

@@ -61,7 +61,7 @@ def test_of_labelled_rows(
 ) -> None:
     data = {"train": make_rows("multiclass", 40), "validation": make_rows("multiclass", 12, 1)}
     data["test"] = make_rows("multiclass", 12, 2)
-    settings = SETTINGS | {"verbose": True}
+    settings = SETTINGS | {"verbose": True, "objective": "cross-entropy"}
     check(afina.fit(tiny_models("bert"), as_dataset(data), technique, output=tmp_path / "run", **settings), capsys)
 
 

@@ -28,8 +28,8 @@ QUICK: dict[str, Any] = {
 def test_labelled_rows_are_planned_for_four_techniques(tiny_models: Callable[[str], Path]) -> None:
     found = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), precision="fp32")
     plan = found.to_dict()
-    assert plan["first_guess"]["technique"] == "feature-extraction"
-    assert "first guess: feature-extraction" in str(found)
+    assert plan["first_guess"]["technique"] == "full"
+    assert "first guess: full: 28 rows, since few rows make many pairs" in str(found)
     assert json.loads(json.dumps(plan)) == plan
     assert [row["technique"] for row in plan["techniques"]] == ["full", "feature-extraction", "lora", "qlora"]
     for row in plan["techniques"]:

@@ -100,7 +100,7 @@ def test_techniques_share_the_features_of_a_row(fit: Callable[..., afina.Run], m
 
     monkeypatch.setattr(features, "extract_features", count_rows)
     parts = {"train": ROWS[:40], "validation": ROWS[40:50], "test": ROWS[50:]}
-    fit("lora", parts, technique="lora", num_train_epochs=1)
+    fit("lora", parts, technique="lora", num_train_epochs=1, objective="cross-entropy")
     assert encoded == [40]
     fit("features", parts)
     assert encoded == [40, 10, 10]

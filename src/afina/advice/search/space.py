@@ -67,7 +67,8 @@ class Space:
 
     def suggest(self, trial: optuna.trial.Trial) -> Proposal:
         """A point of the space; asked again for the same trial, the same point."""
-        technique = trial.suggest_categorical(TECHNIQUE, tuple(self.dimensions))
+        # In one order, however they were given: a storage that machines share takes no other.
+        technique = trial.suggest_categorical(TECHNIQUE, sorted(self.dimensions))
         found = [(each, each.suggest(trial, f"{technique}/{each.setting}")) for each in self.dimensions[technique]]
         settings = {each.setting: value for each, value in found if value != each.default}
         if self.ties_alpha and "lora.r" in settings:
