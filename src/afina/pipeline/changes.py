@@ -22,7 +22,7 @@ from afina.runs.folder import RunFolder
 ORIGIN = "origin.json"
 ALLOWED = ("device", "model", "versions")
 """What `--allow-changes` takes."""
-MACHINE = ("cpu", "gpu", "system", "python", "threads")
+MACHINE = ("cpu", "gpu", "kernel", "system", "python", "threads")
 HASH_SHOWN = 16
 CHANGED = "changed since the run began: "
 LAST_BITS = "; from here on the weights may differ in their last bits from those of a run that nobody stopped"

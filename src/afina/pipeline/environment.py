@@ -24,6 +24,8 @@ def describe_environment(device: str) -> dict[str, Any]:
     """Machine, processor, memory, device and versions. No user name, no host name, no path."""
     import psutil
 
+    from afina.kernels.native import load_library
+
     described: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -31,6 +33,7 @@ def describe_environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "device": device,
+        "kernel": "compiled" if load_library() else "none",
     }
     if device == "cuda":
         import torch

@@ -32,6 +32,7 @@ from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
+from afina.training.weight_copies import suits_copies, train_weight_copies
 
 BOTH = ("train", "validation")
 
@@ -63,7 +64,10 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     narrator.say(parameters)
     ids, lazy = prepared.parts["train"].tokens.ids, config.training.lazy_embeddings
     seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
-    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
+    copies = train_weight_copies(model, wanted=suits_copies(
+        config.training, device=prepared.device, precision=prepared.setup.precision, moves=prepared.technique.moves
+    ))  # fmt: skip
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen, copies:
         session = open_session(prepared, model, task_fit, store, signals, narrator)
         check_evaluation_keeps_gradient(session)
         if checkpoint:

@@ -40,6 +40,7 @@ from afina.training.optim import make_optimizer
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, start_accelerator
 from afina.training.signals import StopSignals
+from afina.training.weight_copies import suits_copies, train_weight_copies
 
 STEPS = 3
 RATE = 1e-9
@@ -101,12 +102,17 @@ def time_features(model: Any, job: dict[str, Any], rows: int, tokens: int) -> li
 def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
     """Seconds of each optimizer step of one batch, so small that nothing is learned."""
     ids = np.arange(count_tokens(job), dtype=np.int32)
-    with train_seen_rows(model, ids, job["pad_token_id"], wanted=setup.config.training.lazy_embeddings):
+    training = setup.config.training
+    suits = suits_copies(
+        training, device=job["device"], precision=setup.precision, moves=make_technique(job["technique"]).moves
+    )
+    seen = train_seen_rows(model, ids, job["pad_token_id"], wanted=training.lazy_embeddings)
+    with seen, train_weight_copies(model, wanted=suits):
         return time_steps_of(model, setup, job, rows, tokens)
 
 
 def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
-    """The same, of a model whose table of token vectors is as a run trains it."""
+    """The same, of a model whose table of token vectors and linear layers are as a run trains them."""
     training = setup.config.training
     session = Session(
         model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),

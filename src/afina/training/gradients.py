@@ -57,19 +57,21 @@ def sum_passes(session: Session, window: Sequence[Indices]) -> Gradient:
     session.model.train()
     total_weight = sum(objective.weigh(rows) for rows in window)
     window_loss = torch.zeros((), device=accelerator.device)
-    for rows in cut_passes(session, window):
+    passes = cut_passes(session, window)
+    for rows in passes:
         stop_if_asked(session)
         session.memory.check()
         loss = objective.sum_losses(session.model, rows, accelerator) / total_weight
         accelerator.backward(loss)
+        if len(passes) > 1:
+            session.optimizer.end_pass()
         window_loss += loss.detach()
     return read_gradient(session, window_loss)
 
 
 def read_gradient(session: Session, loss: torch.Tensor) -> Gradient:
     """The loss beside the norm of the gradient that the parameters hold: the one place that waits for the device."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in list_moved(session) if p.grad is not None])
-    return Gradient(*torch.stack([loss.detach(), norm.to(loss)]).tolist())
+    return Gradient(*torch.stack([loss.detach(), session.optimizer.measure_norm().to(loss)]).tolist())
 
 
 def cut_passes(session: Session, window: Sequence[Indices]) -> list[Indices]:
@@ -78,16 +80,11 @@ def cut_passes(session: Session, window: Sequence[Indices]) -> list[Indices]:
     return [rows[start : start + size] for rows in window for start in range(0, len(rows), size)]
 
 
-def list_moved(session: Session) -> list[torch.nn.Parameter]:
-    """The parameters that the optimizer moves and that have a gradient."""
-    return [p for group in session.optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
 def clip_gradient(session: Session, gradient: Gradient) -> None:
     """Scale down a gradient that is longer than the settings allow; others are left alone, not multiplied by 1."""
     limit = session.config.max_grad_norm
     if limit and gradient.norm > limit:
-        torch.nn.utils.clip_grads_with_norm_(list_moved(session), limit, torch.tensor(gradient.norm))
+        session.optimizer.clip(gradient.norm, limit)
 
 
 def take_smaller_passes(session: Session, shortage: str) -> None:

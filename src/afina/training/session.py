@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -17,6 +16,7 @@ from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_momen
 from afina.training.events import Callback, notify
 from afina.training.memory_guard import MemoryGuard
 from afina.training.objective import Objective
+from afina.training.optim import AdamW
 from afina.training.signals import StopSignals
 
 
@@ -55,7 +55,7 @@ class Session:
     """Everything that a training needs, in one place."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     accelerator: Accelerator
     objective: Objective
     config: TrainingConfig

@@ -10,7 +10,7 @@ import pytest
 from afina.techniques.registry import make_technique
 
 SIZES: dict[str, Any] = {
-    "parameters": 1100, "trainable": 1100, "stepped": 1100, "largest_stepped": 100, "weight_bytes": 4400,
+    "parameters": 1100, "trainable": 1100, "stepped": 1100, "copied": 0, "largest_stepped": 100, "weight_bytes": 4400,
     "quantised": 0, "mapped_bytes": 0, "reread_bytes": 0, "multiplied": 1000, "adapter": 0, "head": 0,
     "head_trains": True, "vocabulary": 10, "hidden_size": 10, "layers": 2, "attention_width": 10,
 }  # fmt: skip

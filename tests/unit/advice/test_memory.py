@@ -91,3 +91,26 @@ def test_pages_of_the_models_file_are_resident_but_not_needed(
     assert in_fp32.mapped > 0
     assert in_fp32.needed == in_fp32.total - in_fp32.mapped
     assert in_bf16.mapped == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_copies_of_weights_take_room_and_their_gradients_half_of_it(
+    steps: int, make_subject: Callable[..., Any], describe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from afina.training import weight_copies
+
+    monkeypatch.setattr(weight_copies, "load_library", object)
+    subject = make_subject(precision="bf16")
+    config = {"gradient_accumulation_steps": steps, "per_device_train_batch_size": 64}
+    plain, copied = (
+        predict(subject, "full", describe("full", fused_step=wanted, **config)).memory for wanted in (False, True)
+    )
+    numbers = (copied.weights - plain.weights) // 2
+    assert numbers > 0
+    # Several passes are summed in fp32, one after another; of a single one half is spared beside activations.
+    change = 2 * numbers if steps > 1 else -numbers
+    assert copied.gradients - plain.gradients == change
+    assert copied.optimizer == plain.optimizer
+    assert copied.activations < plain.activations
+    lora = predict(subject, "lora", describe("lora", fused_step=True)).memory
+    assert lora == predict(subject, "lora", describe("lora", fused_step=False)).memory

@@ -165,3 +165,25 @@ def test_a_model_that_needs_numbers_is_estimated(
     assert kept.is_estimated
     # Korthikanti et al. 2022: 34 s b h + 5 a s^2 b bytes a block in half precision; fp32 takes twice that.
     assert kept.block == 2 * (34 * 2 * 10 * 32 + 5 * 4 * 100 * 2)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
+def test_copies_of_weights_are_held_and_none_are_kept(
+    family: str, tiny_models: Callable[[str], Path], draw: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    from afina.advice.outline import count_kept, outline
+    from afina.techniques.registry import make_technique
+    from afina.training.weight_copies import find_copies, train_weight_copies
+
+    config, blueprint, technique = describe("full", dropout=0.0), draw(family), make_technique("full")
+    model = load(tiny_models(family), "full", config, False, "bf16")
+    plain = count_kept_by(model, False, "bf16")
+    with train_weight_copies(model):
+        held = sum(copy.numel() for copy in find_copies(model).values())
+        kept = count_kept_by(model, False, "bf16") - 2 * held  # those that count_kept_by doesn't know as weights
+    assert held > 0
+    found = outline(blueprint, technique, config, "bf16", copies=True)
+    assert (found.copied, found.weight_bytes) == (held, outline(blueprint, technique, config, "bf16").weight_bytes)
+    predicted = count_kept(blueprint, technique, config, "bf16", ROWS, TOKENS, copies=True).total
+    assert predicted == pytest.approx(kept, rel=0.1)
+    assert kept < plain

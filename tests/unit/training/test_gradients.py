@@ -19,6 +19,7 @@ from afina.training.events import Callback, Incident
 from afina.training.gradients import compute_gradient, cut_passes
 from afina.training.loop import eval_step, fit, train_step
 from afina.training.memory_guard import MemoryNearlyFull
+from afina.training.optim import make_optimizer
 from afina.training.session import Progress, Session, resume_from
 
 SHORTAGES = {
@@ -175,7 +176,7 @@ def test_language_models_take_smaller_passes_too(
         if is_packed:
             objective = replace(objective, packs=pack_rows(objective.train.tokens.lengths, 30))
         session.model = load_language_model(tiny_models("llama")).model
-        session.optimizer = torch.optim.AdamW(session.model.parameters())
+        session.optimizer = make_optimizer(session.model, 1e-3, 0.01)
         session.objective = objective
         window = [np.arange(len(objective.lengths))]
         limit_rows(session, most, SHORTAGES["memory ran out"])

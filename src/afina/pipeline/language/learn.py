@@ -35,6 +35,7 @@ from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Progress, Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
+from afina.training.weight_copies import suits_copies, train_weight_copies
 
 BASE = "base.json"
 ROWS_TO_COMPARE = 4
@@ -235,7 +236,10 @@ def train(
     checkpoint = find_checkpoint(store, narrator)
     ids, lazy = objective.train.tokens.ids, prepared.config.training.lazy_embeddings
     seen = train_seen_rows(model, ids, prepared.pad_id, wanted=lazy)
-    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen:
+    copies = train_weight_copies(model, wanted=suits_copies(
+        config.training, device=prepared.device, precision=prepared.setup.precision, moves=prepared.technique.moves
+    ))  # fmt: skip
+    with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen, copies:
         session = open_session(prepared, model, objective, accelerator, store, signals, narrator)
         check_evaluation_keeps_gradient(session)
         if checkpoint:

@@ -1,0 +1,82 @@
+"""Compiles the kernel in src/afina/kernels/adamw.c when the package is installed, where that is possible.
+
+Without a C compiler, or on another system than Linux, the package is installed without it, and training takes torch's
+own operations: the same up to rounding, and slower. `CC` names the compiler, as for other builds; CC=false leaves the
+kernel out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("src/afina/kernels/adamw.c")
+LIBRARY = SOURCE.with_name("libadamw.so")
+# Each operation rounded by itself, and a root that needs to set no errno; nothing that changes a number.
+FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+# Not every compiler and C library can hold code for several processors in one function.
+TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DONE_TARGET",))
+LONGEST_SECONDS = 120
+
+
+class KernelBuildHook(BuildHookInterface[Any]):
+    """What hatchling calls before it builds a wheel, an editable one too."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        root = Path(self.root)
+        failure = compile_kernel(root)
+        if failure:
+            self.app.display_warning(f"afina is installed without its compiled kernel: {failure}")
+            return
+        if version == "standard":  # an editable installation finds it beside the source
+            build_data["artifacts"].append(LIBRARY.as_posix())
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+def compile_kernel(root: Path) -> str:
+    """Put the library beside its source; gives why that is impossible, or an empty string."""
+    try:
+        (root / LIBRARY).unlink(missing_ok=True)  # a process that has it open keeps it
+        if sys.platform != "linux":
+            return f"it is for Linux, and this is {sys.platform}"
+        compiler = find_compiler()
+        return run_compiler(compiler, root) if compiler else "no C compiler was found"
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return str(error)
+
+
+def find_compiler() -> list[str]:
+    """The command of the compiler: what `CC` says, else the first of the usual ones."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), [])
+
+
+def run_compiler(compiler: list[str], root: Path) -> str:
+    """What it says that goes wrong, with each set of targets; an empty string where one of them does."""
+    source = root / SOURCE
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    failure = ""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, LIBRARY.name)
+        for target in TARGETS:
+            command = [*compiler, *FLAGS, *target, f'-DSOURCE_HASH="{digest}"', "-o", str(made), str(source), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+            if done.returncode == 0:
+                shutil.copyfile(made, root / LIBRARY)
+                return ""
+            failure = f"{compiler[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
+    return failure
