@@ -26,6 +26,7 @@ def main() -> None:
         "task": "text-classification",
         "seed": job.seed,
         "data.on_bad_rows": "drop",
+        "training.objective": "cross-entropy",  # what the peers minimise, also where rows are few
         "training.learning_rate": job.learning_rate,
         "training.num_train_epochs": job.epochs,
         "training.per_device_train_batch_size": job.batch_size,

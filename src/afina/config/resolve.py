@@ -18,8 +18,10 @@ USUAL_EPOCHS = 3
 # Pairs are many more than rows, so a contrastive objective needs fewer steps, and each epoch of few rows has few.
 FEWEST_CONTRASTIVE_STEPS = 100
 MOST_CONTRASTIVE_EPOCHS = 50
-# Rows a class up to which moving the backbone by pairs of rows beats moving it by the head's loss.
-FEW_ROWS_PER_CLASS = 256
+# Up to so many rows in all, or so many a class, a backbone is moved by pairs of rows rather than by the head's loss.
+# With more rows the gain is small, and the steps read twice as many of them.
+FEW_ROWS = 1000
+FEW_ROWS_PER_CLASS = 32
 
 # Peak rate of full fine-tuning for a model as wide as BERT-base; narrower models take (and need) larger steps.
 FULL_RATE = 5e-5
@@ -96,10 +98,10 @@ def choose_objective(config: RunConfig, facts: Facts) -> Reason:
         )  # fmt: skip
     if wanted != "auto":
         return Reason(name, wanted, "as given")
-    rows = facts.train_rows / facts.classes if facts.classes else 0.0
-    if not facts.classes or rows > FEW_ROWS_PER_CLASS:
+    rows, per_class = facts.train_rows, facts.train_rows / facts.classes if facts.classes else math.inf
+    if not facts.classes or (rows > FEW_ROWS and per_class > FEW_ROWS_PER_CLASS):
         return Reason(name, "cross-entropy", "the usual one")
-    return Reason(name, "contrastive", f"{rows:.0f} rows a class are few, and pairs of them are many")
+    return Reason(name, "contrastive", f"{rows:,} rows, {per_class:.0f} a class, are few, and pairs of them are many")
 
 
 def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:

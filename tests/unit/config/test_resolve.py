@@ -8,7 +8,7 @@ import pytest
 
 from afina.config.load import build_config
 from afina.config.reason import Reason
-from afina.config.resolve import FEW_ROWS_PER_CLASS, Facts, resolve_config
+from afina.config.resolve import FEW_ROWS, FEW_ROWS_PER_CLASS, Facts, resolve_config
 from afina.errors import ConfigError
 
 BERT = Facts(train_rows=16_000, hidden_size=768, max_positions=512)
@@ -103,8 +103,10 @@ def test_a_reason_reads_as_a_sentence() -> None:
     ("rows", "classes", "objective"),
     [
         (100, 4, "contrastive"),
-        (FEW_ROWS_PER_CLASS * 4, 4, "contrastive"),
-        (FEW_ROWS_PER_CLASS * 4 + 4, 4, "cross-entropy"),
+        (FEW_ROWS, 2, "contrastive"),
+        (FEW_ROWS + 1, 2, "cross-entropy"),
+        (FEW_ROWS_PER_CLASS * 100, 100, "contrastive"),
+        (FEW_ROWS_PER_CLASS * 100 + 1, 100, "cross-entropy"),
         (100, 0, "cross-entropy"),
     ],
 )
