@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,11 +82,12 @@ def print_run(report: Mapping[str, Any]) -> None:
     show(describe_costs(report))
     show(f"model   {report['run']}/model  ({report['load']['layout']}: {report['load']['why']})")
     show(f"report  {report['run']}/report.html")
+    run = shlex.quote(report["run"])
     if report["kind"] == "generation":
-        show(f"use it  afina chat {report['run']}")
-        show(f"use it  afina predict {report['run']} prompts.jsonl --output answers.jsonl")
+        show(f"use it  afina chat {run}")
+        show(f"use it  afina predict {run} prompts.jsonl --output answers.jsonl")
     else:
-        show(f"use it  afina predict {report['run']} FILE --output predictions.csv")
+        show(f"use it  afina predict {run} FILE --output predictions.csv")
 
 
 def describe_costs(report: Mapping[str, Any]) -> str:

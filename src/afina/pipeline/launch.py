@@ -5,6 +5,7 @@ Torch is imported once the input was found right, so what is heavy is imported i
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -63,7 +64,9 @@ def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> N
     kept = folder.path if folder.config.exists() else None
     if narrator.status and kept:
         state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
-        narrator.status.tell(state, resume=f"afina resume {folder.path}", error=str(error), seconds_left=None)
+        narrator.status.tell(
+            state, resume=f"afina resume {shlex.quote(str(folder.path))}", error=str(error), seconds_left=None
+        )
     if isinstance(error, RuntimeError | MemoryError):
         raise_shortage(error)
     if isinstance(error, Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ class RunFolder:
         try:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            remedy = f"afina resume {self.path}" if not self.is_finished else ""
+            remedy = f"afina resume {shlex.quote(str(self.path))}" if not self.is_finished else ""
             raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ def refuse(target: Path, cause: str) -> RunFolderError:
     """The error for a checkpoint that isn't on the disk as it should be."""
     return RunFolderError(
         f"the checkpoint {target} can't be written", found=cause,
-        remedy=f"free some space, then afina resume {target.parent.parent}",
+        remedy=f"free some space, then afina resume {shlex.quote(str(target.parent.parent))}",
     )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a job that a script runs in the background
+                    continue
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 
