@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode import Texts, encode_texts
@@ -51,7 +50,7 @@ class Predictor:
         self.folder = open_run(path)
         stored = self.folder.read_task()
         self.folder.check_model()
-        self.config = load_config(self.folder.config)
+        self.config = self.folder.read_config()
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
         self.fit = Fit.from_dict(stored["fit"])
         self.columns: dict[str, str | None] = stored["columns"]
@@ -160,7 +159,7 @@ class Predictor:
 
 def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
-    config, stored = load_config(folder.config), folder.read_task()
+    config, stored = folder.read_config(), folder.read_task()
     folder.check_model()
     head = None  # a language model has its own
     if "labels" in stored:

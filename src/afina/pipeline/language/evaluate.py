@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from afina.config.load import load_config
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
@@ -33,7 +32,7 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     Raises:
         DataError: with every row that can't be used.
     """
-    config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
+    config, speaker = folder.read_config(), Speaker.of_run(folder.path)
     encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
         columns = ConversationColumns(speaker.reader.form, dict(speaker.reader.columns))

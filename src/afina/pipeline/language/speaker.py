@@ -85,10 +85,10 @@ class Speaker:
             raise ConfigError(
                 f"{path} gives labels, no answers", found=stored["task"], expected=GENERATION, remedy="afina predict"
             )
-        wanted = "fp32" if load_config(folder.config).training.precision == "fp32" else "auto"
+        wanted = "fp32" if folder.read_config().training.precision == "fp32" else "auto"
         device = choose_device("auto").value
         precision = choose_precision(wanted, device).value
-        technique = make_technique(str(load_config(folder.config).technique))
+        technique = make_technique(str(folder.read_config().technique))
         model = technique.restore(folder.model, open_setup(folder, precision)).to(device)
         reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
         tokenizer = load_tokenizer(folder.model)
