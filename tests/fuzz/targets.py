@@ -275,7 +275,7 @@ def read_task(data: bytes, folder: Path) -> None:
 
     (folder / "task.json").write_bytes(data)
     stored = RunFolder(folder).read_task()
-    if "labels" in stored:
+    if stored["task"] != "text-generation":
         make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape()
         Fit.from_dict(stored["fit"])
 

@@ -18,7 +18,7 @@ from afina.errors import DataError
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
-from afina.pipeline.predictor import open_rows, refuse_problems
+from afina.pipeline.source_rows import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import count_seen_texts
 from afina.training.next_tokens import NextTokens
