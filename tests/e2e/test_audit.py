@@ -24,8 +24,8 @@ PROGRAM = Path(__file__).with_name("audited.py")
 # Who makes code of text: named tuples, data classes and annotations of Python itself, Jinja (a template, for its
 # sandbox), and libraries that write functions of their own when they are imported.
 MAKERS = frozenset({
-    "ast.py", "collections", "dataclasses.py", "jinja2", "mpmath", "numpy", "pydantic", "scipy", "six.py", "sklearn",
-    "sympy", "torch", "typing.py", "typing_inspection",
+    "ast.py", "attr", "collections", "dataclasses.py", "jinja2", "mpmath", "numpy", "pandas", "pyarrow", "pydantic",
+    "scipy", "six.py", "sklearn", "sympy", "torch", "typing.py", "typing_inspection",
 })  # fmt: skip
 
 

@@ -19,7 +19,8 @@ import atheris  # type: ignore[import-not-found]
 
 READERS = ("config", "data", "models", "runs", "tasks")
 with atheris.instrument_imports(include=["afina"]):
-    from targets import TARGETS, is_refusal
+    from target import is_refusal
+    from targets import TARGETS
 
     import afina
 

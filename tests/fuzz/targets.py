@@ -5,30 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from afina.errors import AfinaError
+from checkpoint_targets import CHECKPOINT_TARGETS
+from run_targets import RUN_TARGETS
+from target import Target
 
 TEMPLATES = Path(__file__).parents[1] / "unit" / "data" / "templates.json"
-
-
-@dataclass(frozen=True)
-class Target:
-    """One reader."""
-
-    name: str
-    make_seeds: Callable[[Path], Sequence[bytes]]
-    """Good inputs, made in an empty folder."""
-    read: Callable[[bytes, Path], None]
-    """Reads one input in a folder of its own."""
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether an input was refused as it should be, with words on what is wrong with it."""
-    return isinstance(error, AfinaError) and bool(str(error).strip())
 
 
 def name_labels(rows: int = 24) -> list[dict[str, Any]]:
@@ -290,7 +275,7 @@ def read_task(data: bytes, folder: Path) -> None:
 
     (folder / "task.json").write_bytes(data)
     stored = RunFolder(folder).read_task()
-    if "labels" in stored:
+    if stored["task"] != "text-generation":
         make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape()
         Fit.from_dict(stored["fit"])
 
@@ -313,5 +298,7 @@ TARGETS = {
         Target("safetensors", make_model_file("model.safetensors"), read_model("model.safetensors")),
         Target("modules.json", make_modules, read_model("modules.json")),
         Target("task.json", make_tasks, read_task),
+        *RUN_TARGETS,
+        *CHECKPOINT_TARGETS,
     )
 }

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import MUTATIONS, make_input  # type: ignore[import-not-found]
-from targets import TARGETS, Target, is_refusal  # type: ignore[import-not-found]
+from target import Target, is_refusal  # type: ignore[import-not-found]
+from targets import TARGETS  # type: ignore[import-not-found]
 
 CORPUS = Path(__file__).with_name("corpus")
 KEPT = sorted(path for path in CORPUS.glob("*/*") if path.is_file())

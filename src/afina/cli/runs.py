@@ -34,4 +34,5 @@ def runs(
 
 def describe_state(run: Mapping[str, Any]) -> str:
     """`finished`, or `running 41/123` where steps are known."""
-    return f"{run['state']} {run['step']}/{run['total_steps']}" if "total_steps" in run else str(run["state"])
+    has_steps = {"step", "total_steps"} <= run.keys()
+    return f"{run['state']} {run['step']}/{run['total_steps']}" if has_steps else str(run["state"])

@@ -6,6 +6,7 @@ they are drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -106,7 +107,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, str]:
     """The charts that the report has numbers for."""
     history, primary = report.get("history") or [], report["primary_metric"]
     training, validation, rates, scores = (
-        [(line["step"], line[key]) for line in history if key in line]
+        [(line["step"], line[key]) for line in history if math.isfinite(line.get(key, math.nan))]
         for key in ("loss", "validation/loss", "learning_rate", f"validation/{primary}")
     )
     rows = tabulate_scores(report)["rows"]

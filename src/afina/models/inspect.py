@@ -120,7 +120,7 @@ def _read_sizes(folder: Path, config: dict[str, Any]) -> tuple[dict[str, int], i
     sizes = {name: _read_number(text.get, aliases) for name, aliases in SIZES.items()}
     positions = _read_number(text.get, POSITIONS)
     if positions is None or None in sizes.values():
-        whole = _load_config(folder)
+        whole = load_text_config(folder)
         sizes = {name: _read_number(lambda key: getattr(whole, key, None), aliases) for name, aliases in SIZES.items()}
         positions = _read_number(lambda key: getattr(whole, key, None), POSITIONS)
     known = {name: size for name, size in sizes.items() if size is not None}
@@ -148,8 +148,12 @@ def _read_number(get: Callable[[str], Any], aliases: tuple[str, ...]) -> int | N
     return None
 
 
-def _load_config(folder: Path) -> Any:
-    """The config with the defaults of its class."""
+def load_text_config(folder: Path) -> Any:
+    """The config of the text part, with the defaults of its class.
+
+    Raises:
+        ModelError: if transformers doesn't accept it.
+    """
     from transformers import AutoConfig
 
     try:

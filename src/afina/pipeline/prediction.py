@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from afina.data.columns import check_columns
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION
+from afina.pipeline.source_rows import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
 from afina.runs.table_file import check_output, write_rows
@@ -19,7 +21,7 @@ def predict_rows(
     folder: RunFolder, source: Any, decoding: Mapping[str, Any], narrator: Narrator,
     journal: AnswerJournal | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Each row with its prediction.
+    """Each row with its prediction. Rows that can't be used are refused before the model is loaded.
 
     Args:
         decoding: what decides a language model's answers, see `Decoding`.
@@ -28,7 +30,8 @@ def predict_rows(
     Raises:
         ConfigError: if decoding is given for a run that answers nothing.
     """
-    if folder.read_task()["task"] == GENERATION:
+    stored = folder.read_task()
+    if stored["task"] == GENERATION:
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding
 
@@ -37,9 +40,22 @@ def predict_rows(
         raise ConfigError(
             f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
         )
-    from afina.pipeline.predictor import Predictor
+    columns = [stored["columns"][role] for role in ("text", "text_pair")]
+    return predict_labels(folder, source, [name for name in columns if name])
 
-    return Predictor(folder.path).predict_source(source)
+
+def predict_labels(folder: RunFolder, source: Any, text_names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Every row with its columns, `prediction` and `confidence`; a row without text gets None.
+
+    Raises:
+        DataError: before the first row, if a row can't be read or a text column is missing.
+    """
+    with open_rows(source) as rows:
+        check_columns(rows.table, text_names)
+        refuse_problems(rows.table.problems)
+        from afina.pipeline.predictor import Predictor
+
+        yield from Predictor(folder.path).predict_table(rows.table)
 
 
 def predict_to_file(

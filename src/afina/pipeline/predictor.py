@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
-from afina.data.findings import OR_DROP
 from afina.data.labels import LabelSpace
-from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
-from afina.errors import DataError, Problem
+from afina.errors import ConfigError, DataError, Problem
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import list_given, take_texts
+from afina.pipeline.source import GENERATION
+from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks, open_rows, refuse_problems
 from afina.runs.folder import RunFolder, open_run
 from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
@@ -36,8 +34,6 @@ from afina.techniques.base import Setup
 from afina.techniques.registry import make_technique
 from afina.training.inference import predict_logits
 from afina.training.precision import choose_device, choose_precision
-
-ROWS_AT_ONCE = 4096
 
 
 class Predictor:
@@ -50,8 +46,12 @@ class Predictor:
     def __init__(self, path: Path) -> None:
         self.folder = open_run(path)
         stored = self.folder.read_task()
+        if stored["task"] == GENERATION:
+            raise ConfigError(
+                f"{path} answers prompts and gives no labels", remedy="afina chat, or run.generate(prompts)"
+            )
         self.folder.check_model()
-        self.config = load_config(self.folder.config)
+        self.config = self.folder.read_config()
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
         self.fit = Fit.from_dict(stored["fit"])
         self.columns: dict[str, str | None] = stored["columns"]
@@ -101,17 +101,10 @@ class Predictor:
             found = repr(texts[wrong[0] - 1])[:80]
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
 
-    def predict_source(self, source: Any) -> Iterator[dict[str, Any]]:
-        """Every row of a file with its columns, `prediction` and `confidence`; a row without text gets None.
-
-        Raises:
-            DataError: before the first row, if a row can't be read or a text column is missing.
-        """
-        with open_rows(source) as rows:
-            check_columns(rows.table, self.text_names)
-            refuse_problems(rows.table.problems)
-            for columns in iterate_chunks(rows.table):
-                yield from self._predict_chunk(columns)
+    def predict_table(self, table: RowTable) -> Iterator[dict[str, Any]]:
+        """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None."""
+        for columns in iterate_chunks(table):
+            yield from self._predict_chunk(columns)
 
     def _predict_chunk(self, columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
         texts = list(zip(*(columns[name] for name in self.text_names), strict=True))
@@ -160,10 +153,10 @@ class Predictor:
 
 def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
-    config, stored = load_config(folder.config), folder.read_task()
+    config, stored = folder.read_config(), folder.read_task()
     folder.check_model()
     head = None  # a language model has its own
-    if "labels" in stored:
+    if stored["task"] != GENERATION:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
     needs_base = config.technique in ("lora", "qlora")
     base = find_base(config, stored["base"], is_language_model=head is None) if needs_base else folder.model
@@ -180,40 +173,6 @@ def find_base(config: RunConfig, stored: Mapping[str, Any], *, is_language_model
     base = resolve_model(stored["reference"], stored["revision"])
     inspect_model(base, "causal-lm" if is_language_model else "sequence-classification")
     return base
-
-
-@dataclass
-class open_rows:  # noqa: N801  a context manager, used like a function
-    """The rows of a source on disk while they are in use; a folder means its test part."""
-
-    source: Any
-
-    def __enter__(self) -> open_rows:
-        self.work = tempfile.TemporaryDirectory(prefix="afina-")
-        try:
-            parts = read_parts(self.source, Path(self.work.name))
-            self.table = parts[choose_part(parts)]
-        except BaseException:
-            self.work.cleanup()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.work.cleanup()
-
-
-def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
-    """All columns of the table, `ROWS_AT_ONCE` rows at a time."""
-    names = list(table.names)
-    for start in range(0, table.row_count, ROWS_AT_ONCE):
-        yield table.take(np.arange(start, min(start + ROWS_AT_ONCE, table.row_count)), names)
-
-
-def refuse_problems(problems: Iterable[Problem]) -> None:
-    """Raise them all at once, if there are any. Rows that are predicted or scored can't be dropped: all come out."""
-    found = [replace(problem, remedy=problem.remedy.removesuffix(OR_DROP)) for problem in problems]
-    if found:
-        raise DataError(problems=found)
 
 
 def is_pair(value: Any) -> bool:

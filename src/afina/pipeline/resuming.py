@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from afina.config.run import TrainingConfig
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 from afina.training.checkpoint import Checkpoint, CheckpointStore
-from afina.training.session import Progress
+from afina.training.session import find_wrong_progress
 
 
 def open_store(folder: RunFolder, training: TrainingConfig, narrator: Narrator) -> CheckpointStore:
     """The checkpoints of a run."""
-    needed = [field.name for field in fields(Progress)]
-    return CheckpointStore(folder.checkpoints, training.save_total_limit, needed, narrator.note)
+    return CheckpointStore(folder.checkpoints, training.save_total_limit, find_wrong_progress, narrator.note)
 
 
 def find_checkpoint(store: CheckpointStore, narrator: Narrator) -> Checkpoint | None:

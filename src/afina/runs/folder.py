@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from afina.config.load import load_config
+from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
+from afina.runs.forms import parse_file
 from afina.runs.lock import LOCK
 from afina.runs.task_file import check_task
 
@@ -94,21 +97,18 @@ class RunFolder:
         os.replace(unfinished, self.path / name)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.
+        """A JSON file of the run, known to have the form that a run writes where `runs.forms` knows one.
 
         Raises:
-            RunFolderError: if it is missing or damaged.
+            RunFolderError: if it is missing, damaged, or of another form.
         """
         try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+            return parse_file(name, (self.path / name).read_text(encoding="utf-8"), str(self.path / name))
         except FileNotFoundError:
             remedy = f"afina resume {shlex.quote(str(self.path))}" if not self.is_finished else ""
             raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
-        if not isinstance(found, dict):
-            raise RunFolderError(f"{self.path / name} is not what a run writes", expected="a JSON object")
-        return found
 
     def read_task(self) -> dict[str, Any]:
         """task.json, known to have the form that a run writes.
@@ -119,6 +119,28 @@ class RunFolder:
         stored = self.read_json(TASK)
         check_task(stored, str(self.path / TASK))
         return stored
+
+    def read_config(self) -> RunConfig:
+        """The description of a finished run, in which everything is settled.
+
+        Raises:
+            ConfigError: if it can't be read.
+            RunFolderError: if something that a finished run has chosen is still to be chosen.
+        """
+        config = load_config(self.config)
+        chosen = {
+            "technique": config.technique,
+            "model.max_seq_length": config.model.max_seq_length,
+            "evaluation.eval_tokens_per_batch": config.evaluation.eval_tokens_per_batch,
+        }
+        if "auto" in chosen.values():
+            raise RunFolderError(
+                f"{self.config} is not that of a finished run",
+                found=", ".join(f"{name}: {value}" for name, value in chosen.items()),
+                expected="what the run has chosen instead of auto",
+                remedy="copy the folder of the run again",
+            )
+        return config
 
     def check_model(self) -> None:
         """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, or whose model could

@@ -10,7 +10,7 @@ import numpy as np
 
 from afina.metrics.paired import ScoredRows
 from afina.runs.folder import RunFolder
-from afina.runs.row_scores import read_row_scores
+from afina.runs.row_scores import check_lines, read_row_scores
 
 Lines = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -41,6 +41,8 @@ def match_rows(folders: Sequence[RunFolder], part: str, kind: str) -> Matched | 
     Equal rows are matched in their order, so a row that stands twice in one run and once in another counts once.
     """
     lines = [read_row_scores(folder, part) for folder in folders]
+    for folder, each in zip(folders, lines, strict=True):
+        check_lines(folder, each.values(), kind)
     shared = sorted(set.intersection(*(set(each) for each in lines)))
     if not shared:
         return None

@@ -18,6 +18,15 @@ from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder
 
 NAME = "row_scores.jsonl"
+NUMBER = (int, float)
+# What a line holds beside its part and its key, by the kind of what was learned.
+FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "multiclass": {"label": (str,), "prediction": (str,), "loss": NUMBER},
+    "multilabel": {"label": (list,), "prediction": (list,), "loss": NUMBER},
+    "regression": {"label": NUMBER, "prediction": NUMBER},
+    "generation": {"loss": NUMBER, "tokens": (int,), "correct": (int,)},
+}
+LARGEST = 1e100
 
 
 def hash_content(content: Any) -> str:
@@ -50,10 +59,36 @@ def read_row_scores(folder: RunFolder, part: str) -> dict[tuple[str, int], dict[
         with open(path, encoding="utf-8") as file:
             for line in map(json.loads, file):
                 if line["part"] == part:
-                    found[line["key"], seen[line["key"]]] = line
-                    seen[line["key"]] += 1
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunFolderError(
-            f"{path} is damaged", expected="one JSON object a line", remedy=f"train again from {folder.config}"
-        ) from None
+                    key = line["key"]
+                    found[str(key), seen[key]] = line
+                    seen[key] += 1
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise refuse(folder, "one JSON object a line") from None
     return found
+
+
+def check_lines(folder: RunFolder, lines: Iterable[Mapping[str, Any]], kind: str) -> None:
+    """Refuse lines that no run of this kind has written.
+
+    Raises:
+        RunFolderError: naming what such a line holds.
+    """
+    for line in lines:
+        if not all(is_written(line.get(name), types) for name, types in FIELDS[kind].items()):
+            raise refuse(folder, f"lines with {', '.join(FIELDS[kind])}")
+
+
+def is_written(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether a value is of one of the types as a run writes it: names in lists, numbers that can be computed with."""
+    if isinstance(value, list):
+        return list in types and all(isinstance(name, str) for name in value)
+    if isinstance(value, bool) or not isinstance(value, types):
+        return False
+    return abs(value) < LARGEST if isinstance(value, int | float) else True
+
+
+def refuse(folder: RunFolder, expected: str) -> RunFolderError:
+    """The error for a file that isn't as it was written."""
+    return RunFolderError(
+        f"{folder.path / NAME} is damaged", expected=expected, remedy=f"train again from {folder.config}"
+    )

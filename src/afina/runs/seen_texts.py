@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +16,20 @@ from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder
 
 SEEN_TEXTS = "seen_texts.npy"
+HEADER_BYTES = 128
+"""Of a file with one dimension, as numpy writes it."""
 
 
 def write_seen_texts(folder: RunFolder, hashes: Sequence[NDArray[np.int64]]) -> None:
     """Keep the hashes (N,) of the parts that were learned from."""
+    folder.write_bytes(SEEN_TEXTS, encode_hashes(np.unique(np.concatenate(hashes)).astype("<i8")))
+
+
+def encode_hashes(hashes_N: NDArray[np.int64]) -> bytes:
+    """The content of a file with these hashes."""
     content = io.BytesIO()
-    np.save(content, np.unique(np.concatenate(hashes)).astype("<i8"), allow_pickle=False)
-    folder.write_bytes(SEEN_TEXTS, content.getvalue())
+    np.save(content, hashes_N, allow_pickle=False)
+    return content.getvalue()
 
 
 def count_seen_texts(folder: RunFolder, hashes_N: NDArray[np.int64]) -> int | None:
@@ -34,10 +40,15 @@ def count_seen_texts(folder: RunFolder, hashes_N: NDArray[np.int64]) -> int | No
     """
     path = folder.path / SEEN_TEXTS
     try:
-        seen: NDArray[Any] = np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        # numpy would read headers that it never writes, in ways that end in errors of many kinds.
+        seen = np.frombuffer(content[HEADER_BYTES:], "<i8")
+        is_whole = content == encode_hashes(seen)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
+        is_whole = False
+    if not is_whole:
         raise RunFolderError(
             f"{path} is damaged", expected="the file as afina train wrote it", remedy=f"remove {path}"
         ) from None

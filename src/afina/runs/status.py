@@ -76,7 +76,7 @@ def read_state(folder: RunFolder) -> dict[str, Any]:
         if state not in ENDS:
             state = "running" if is_alive(status) else "dead"
         return {"state": state} | {name: status[name] for name in ("step", "total_steps") if name in status}
-    except (RunFolderError, KeyError, TypeError, ValueError):
+    except (RunFolderError, OverflowError, ValueError):  # no status, or one that no run has written
         return {"state": "unfinished"}
 
 

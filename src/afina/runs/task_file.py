@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter
 
-from afina.errors import RunFolderError
+from afina.runs.forms import Form, check_form
 
 
-class _Stored(BaseModel):
-    """Types are as written: no text becomes a number. Keys that a later version adds don't disturb."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+class _Stored(Form):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class _Base(_Stored):
@@ -58,7 +56,7 @@ class _Generation(_Stored):
     columns: dict[str, str]
     has_template: bool
     stop_tokens: list[int]
-    sample: list[list[int]] = []
+    sample: list[list[int]] = Field(default_factory=list)
     base: _Base
 
 
@@ -71,13 +69,4 @@ def check_task(stored: dict[str, Any], name: str) -> None:
     Raises:
         RunFolderError: with the first place that doesn't fit.
     """
-    try:
-        _TASK.validate_python(stored)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RunFolderError(
-            f"{name} is not what a run writes",
-            found=f"{place}: {first['msg']}"[:200],
-            remedy="copy the folder of the run again",
-        ) from None
+    check_form(_TASK, stored, name)

@@ -116,7 +116,11 @@ def save_tiny_model(family: str, folder: Path, *, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         model = checkpoint_class(config)
         _spread_weights(model)
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
+    if bars:
+        transformers.utils.logging.enable_progress_bar()
     build_tokenizer(shape.specials, model_max_length=MAX_POSITIONS).save_pretrained(folder)
     return folder
 

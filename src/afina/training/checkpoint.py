@@ -18,7 +18,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,15 @@ class CheckpointStore:
     Args:
         folder: where the `step-...` folders are.
         keep: how many of the newest to keep; the best one is kept beside them.
-        fields: what the state of a checkpoint must hold to be of use.
+        find_fault: what is wrong with the state of a checkpoint, which is of no use then.
         say: takes what the person who waits should know.
     """
 
     def __init__(
-        self, folder: Path, keep: int, fields: Collection[str] = (), say: Callable[[str], None] = lambda text: None
-    ) -> None:
-        self.folder, self.keep, self.fields, self.say = folder, keep, fields, say
+        self, folder: Path, keep: int, find_fault: files.FindFault = files.find_nothing,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
+        self.folder, self.keep, self.find_fault, self.say = folder, keep, find_fault, say
         self.is_failing = False
         """Whether the latest checkpoint couldn't be written."""
         self.verified: set[Path] = set()
@@ -102,7 +103,7 @@ class CheckpointStore:
         except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise refuse(target, describe_cause(error, "safetensors")) from error
-        damage = find_damage(target, state["step"], self.fields)
+        damage = find_damage(target, state["step"], self.find_fault)
         if damage:
             raise refuse(target, f"it was written, but reads back otherwise: {damage}")
         self.verified.add(target)
@@ -142,7 +143,7 @@ class CheckpointStore:
 
     def find_damage(self, folder: Path) -> str:
         """What is wrong with a checkpoint; an empty string if it is whole."""
-        return find_damage(folder, read_step(folder), self.fields)
+        return find_damage(folder, read_step(folder), self.find_fault)
 
     def is_whole(self, folder: Path) -> bool:
         """Whether a checkpoint verifies now, or did before in this process."""
@@ -205,17 +206,11 @@ def name_step(step: int) -> str:
 
 def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put the checkpoint's weights into the model's trainable parameters, of which none may be missing."""
-    from safetensors.torch import load_file
-
-    stored = load_file(checkpoint.folder / files.WEIGHTS)
+    stored = files.read_tensors(checkpoint.folder / files.WEIGHTS)
     wanted = dict(iterate_trainable(model))
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     if shapes != {name: tuple(parameter.shape) for name, parameter in wanted.items()}:
-        raise RunFolderError(
-            f"the checkpoint {checkpoint.folder} is of another model",
-            found=f"{len(stored)} tensors",
-            expected=f"{len(wanted)} tensors of the same names and shapes",
-        )
+        raise files.refuse(checkpoint.folder, f"{len(stored)} tensors instead of {len(wanted)}, or of other shapes")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(stored[name])
@@ -223,15 +218,18 @@ def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def restore_moments(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put the checkpoint's moments into the optimizer."""
-    from safetensors.torch import load_file
-
-    stored = load_file(checkpoint.folder / files.MOMENTS)
+    stored = files.read_tensors(checkpoint.folder / files.MOMENTS)
     for name, parameter in iterate_trainable(model):
-        if f"{name}.step" in stored:
-            moments = {moment: stored[f"{name}.{moment}"] for moment in OF_ADAMW}
-            optimizer.state[parameter] = {
-                k: v.to(parameter.device) if k != "step" or parameter.is_cuda else v for k, v in moments.items()
-            }
+        if f"{name}.step" not in stored:
+            continue
+        names = [f"{name}.{moment}" for moment in OF_ADAMW]
+        shapes = [stored[each].shape if each in stored else None for each in names]
+        if shapes != [parameter.shape, parameter.shape, torch.Size()]:
+            raise files.refuse(checkpoint.folder, f"moments of {name} that are missing or of another shape")
+        moments = dict(zip(OF_ADAMW, map(stored.__getitem__, names), strict=True))
+        optimizer.state[parameter] = {
+            k: v.to(parameter.device) if k != "step" or parameter.is_cuda else v for k, v in moments.items()
+        }
 
 
 def collect_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from afina.errors import describe_cause
+from afina.errors import RunFolderError, describe_cause
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"
 WEIGHTS, MOMENTS = "weights.safetensors", "optimizer.safetensors"
 FILES = frozenset({WEIGHTS, MOMENTS, STATE})
+LONGEST_FOUND = 200
+
+FindFault = Callable[[Mapping[str, Any]], str]
+"""Says in a few words what is wrong with the content of state.json; an empty string if nothing is."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -68,19 +72,24 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def find_damage(folder: Path, step: int, fields: Collection[str] = ()) -> str:
+def find_nothing(state: Mapping[str, Any]) -> str:
+    """What is wrong with a state of which nothing is known."""
+    return ""
+
+
+def find_damage(folder: Path, step: int, find_fault: FindFault = find_nothing) -> str:
     """What is wrong with the checkpoint of `step` in `folder`, in a few words; an empty string if it is whole.
 
     Dates don't matter, so a clock that was set back doesn't either.
 
     Args:
-        fields: what state.json must hold.
+        find_fault: what is wrong with the content of state.json; see `FindFault`.
     """
     if folder.is_symlink() or not folder.is_dir():
         return f"it is a {'link' if folder.is_symlink() else 'file'}, not a folder"
     try:
-        return find_damaged_file(folder) or find_wrong_state(read_state(folder), step, fields)
-    except ValueError:
+        return find_damaged_file(folder) or find_wrong_state(read_state(folder), step, find_fault)
+    except (ValueError, RecursionError):
         return f"{STATE} is not JSON"
     except OSError as error:
         return f"{Path(error.filename or folder).name} can't be read ({describe_cause(error)})"
@@ -118,7 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | str:
         return f"{MANIFEST} is missing"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{MANIFEST} is not JSON"
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         return f"{MANIFEST} lists no files"
@@ -127,11 +136,39 @@ def read_manifest(folder: Path) -> dict[str, Any] | str:
     return dict(manifest["files"])
 
 
-def find_wrong_state(state: Any, step: int, fields: Collection[str]) -> str:
+def find_wrong_state(state: Any, step: int, find_fault: FindFault) -> str:
     """What is wrong with the content of state.json."""
     if not isinstance(state, dict):
         return f"{STATE} holds no object"
-    missing = sorted(set(fields) - state.keys())
-    if missing:
-        return f"{STATE} has no {', '.join(missing)}"
+    fault = find_fault(state)
+    if fault:
+        return f"{STATE} has {fault}"
     return "" if state.get("step") == step else f"{STATE} is of step {state.get('step')}"
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, fp32 as they were written.
+
+    Raises:
+        RunFolderError: if it holds something else; its hash can be right all the same where somebody made it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise refuse(path.parent, f"{path.name} can't be read: {describe_cause(error, 'safetensors')}") from None
+    odd = next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None)
+    if odd is not None:
+        raise refuse(path.parent, f"{odd} in {path.name} is {tensors[odd].dtype}")
+    return tensors
+
+
+def refuse(folder: Path, found: str) -> RunFolderError:
+    """The error for a checkpoint that is whole, but not one of this run."""
+    return RunFolderError(
+        f"the checkpoint {folder} is of another model", found=found[:LONGEST_FOUND],
+        expected="tensors of fp32, of the names and shapes of the weights that are trained",
+        remedy=f"remove {folder}; the run then goes on from an older one, or begins again",
+    )  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from accelerate import Accelerator
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from afina.config.run import TrainingConfig
-from afina.errors import Interrupted, TrainingError
+from afina.errors import Interrupted, RunFolderError, TrainingError
 from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
 from afina.training.events import Callback, notify
 from afina.training.memory_guard import MemoryGuard
@@ -19,24 +21,26 @@ from afina.training.objective import Objective
 from afina.training.optim import AdamW
 from afina.training.signals import StopSignals
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 @dataclass
 class Progress:
     """Where a run stands; with the weights and the moments it is all that a checkpoint needs."""
 
-    step: int = 0
+    step: Count = 0
     """Optimizer steps done, skipped ones among them."""
-    epoch: int = 0
+    epoch: Count = 0
     """Epochs done."""
-    window: int = 0
+    window: Count = 0
     """Optimizer steps done within the epoch."""
     best_rank: float | None = None
     """Best main score of the validation part so far, the larger the better."""
     best_loss: float | None = None
     """Validation loss of that evaluation."""
-    best_step: int | None = None
+    best_step: Count | None = None
     """The step it was measured at."""
-    worse_evaluations: int = 0
+    worse_evaluations: Count = 0
     """Evaluations since then."""
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """Steps whose loss or gradient wasn't a number: `step`, `what`, `rows`. See `training/not_finite.py`."""
@@ -44,10 +48,35 @@ class Progress:
     """Sudden rises of the loss or of the gradient: `step`, `what`, `value`, `usual`. See `training/spikes.py`."""
     recent: dict[str, list[float]] = field(default_factory=dict)
     """The last values of what is watched for spikes."""
-    rows_per_pass: int | None = None
+    rows_per_pass: Annotated[int, Field(ge=1)] | None = None
     """Rows of one forward and backward pass, where memory allowed fewer than the settings ask for."""
     smaller_passes: list[dict[str, Any]] = field(default_factory=list)
     """When that was lowered: `step`, `rows_per_pass`, `why`. See `training/gradients.py`."""
+
+
+_PROGRESS = TypeAdapter(Progress)
+
+
+def find_wrong_progress(state: Mapping[str, Any]) -> str:
+    """What of a checkpoint's state is not what a run writes; an empty string if all of it is."""
+    names = Progress.__dataclass_fields__.keys()
+    if missing := sorted(names - state.keys()):
+        return f"no {', '.join(missing)}"
+    if unknown := sorted(state.keys() - names):
+        return f"an unknown {', '.join(unknown)}"
+    try:
+        found = _PROGRESS.validate_json(json.dumps(state), strict=True)  # strictly, a mapping in Python is no dataclass
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"an odd {'.'.join(str(part) for part in first['loc'])} ({first['msg']})"
+    incidents = [*found.skipped_steps, *found.spikes, *found.smaller_passes]
+    if not all(isinstance(each.get("step"), int) for each in incidents):
+        return "an incident without its step"
+    if not all("what" in each for each in found.spikes):
+        return "a spike of nothing"
+    rows = [each.get("rows") for each in found.skipped_steps]
+    are_numbers = all(isinstance(each, list) and all(isinstance(row, int) for row in each) for each in rows)
+    return "" if are_numbers else "a skipped step without its rows"
 
 
 @dataclass
@@ -121,10 +150,32 @@ def save_checkpoint(session: Session) -> None:
 
 
 def resume_from(session: Session, checkpoint: Checkpoint) -> None:
-    """Put the session where the checkpoint was taken."""
+    """Put the session where the checkpoint was taken.
+
+    Raises:
+        RunFolderError: if it is of another model or of another training.
+    """
+    progress = Progress(**checkpoint.state)
+    check_place(session, progress, checkpoint)
     restore_weights(checkpoint, session.model)
     restore_moments(checkpoint, session.model, session.optimizer)
-    session.progress = Progress(**checkpoint.state)
+    session.progress = progress
+
+
+def check_place(session: Session, progress: Progress, checkpoint: Checkpoint) -> None:
+    """Refuse a place that this training never comes by.
+
+    Raises:
+        RunFolderError: with both numbers of steps.
+    """
+    steps = progress.epoch * session.steps_per_epoch + progress.window
+    if not progress.step == steps <= session.total_steps:
+        raise RunFolderError(
+            f"the checkpoint {checkpoint.folder} is of another training",
+            found=f"step {progress.step:,} after {progress.epoch:,} epochs and {progress.window:,} steps",
+            expected=f"{session.steps_per_epoch:,} steps an epoch, {session.total_steps:,} in all",
+            remedy=f"remove {checkpoint.folder}; the run then goes on from an older one, or begins again",
+        )
 
 
 def stop_if_asked(session: Session) -> None:

@@ -134,6 +134,12 @@ def test_training_is_drawn_in_three_curves() -> None:
         assert f'aria-label="{title} over steps"' in html
 
 
+def test_what_is_no_number_is_not_drawn() -> None:
+    history = make_report()["history"]
+    odd = [{"step": 99, "loss": float("nan"), "validation/loss": float("inf"), "learning_rate": float("nan")}]
+    assert render_report(make_report(history=[*history, *odd])) == render_report(make_report(history=history))
+
+
 def test_card_has_a_head_that_the_hub_can_read() -> None:
     card = render_card(make_report(model={"reference": "bert-base-uncased", "architecture": "bert"}))
     head = yaml.safe_load(card.split("---")[1])

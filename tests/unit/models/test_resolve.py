@@ -47,7 +47,10 @@ def test_name_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("reference", ["/no/such", "./model", "a/b/c", "../x", "~/nothing-here", "m.gguf"])
-def test_missing_folder_is_said_without_asking_the_hub(reference: str) -> None:
+def test_missing_folder_is_said_without_asking_the_hub(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert refuse(reference) == (
         f"there is no folder {reference}\n  expected: {KINDS}\n  do: --model REF with the path of a folder that exists"
     )

@@ -15,8 +15,7 @@ import afina
 from afina.data.conversation_rows import RowFaultError
 from afina.errors import ConfigError, DataError, Interrupted
 from afina.pipeline import progress
-from afina.pipeline.language.answers import PROMPTS_AT_ONCE
-from afina.pipeline.language.prompts import PromptReader
+from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, PromptReader
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.progress import show_bar, show_lines
 from afina.testing.data import make_conversations
@@ -68,6 +67,25 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
         return sizes
 
     return arrange
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        ([{"messages": [{"role": "user", "content": 5}]}], "rows with a message whose content isn't text"),
+        ([{"other": "a"}], "has no column 'messages'"),
+        ([{"messages": [{"role": "user", "content": "long " * 200}]}], "rows with a prompt that leaves no room"),
+    ],
+)
+def test_bad_rows_are_refused_before_the_model_is_loaded(
+    rows: list[Any], wrong: str, run: afina.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(tmp_path / "bad.jsonl", rows)
+    monkeypatch.setattr(Speaker, "of_run", None)
+    with pytest.raises(DataError) as caught:
+        afina.predict_file(run.path, path, tmp_path / "out.jsonl", **SHORT)
+    assert wrong in str(caught.value)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_rows_keep_their_order_and_columns(run: afina.Run, asked: Path, tmp_path: Path) -> None:

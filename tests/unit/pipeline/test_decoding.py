@@ -11,9 +11,9 @@ import torch
 
 from afina.errors import ConfigError, DataError
 from afina.models.load import load_language_model, load_tokenizer
-from afina.pipeline.language.answers import PROMPTS_AT_ONCE, answer_prompts
+from afina.pipeline.language.answers import answer_prompts
 from afina.pipeline.language.decoding import Decoding, GumbelNoise
-from afina.pipeline.language.prompts import PromptReader
+from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, PromptReader
 from afina.pipeline.language.speaker import Speaker
 
 PROMPTS = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import afina
 from afina.errors import ConfigError, DataError
 from afina.pipeline.given_texts import list_given, take_texts
+from afina.pipeline.predictor import Predictor
 from afina.testing.data import make_conversations, make_rows
 
 ROWS = make_rows("multiclass", 24)
@@ -35,6 +38,29 @@ def speaker(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     rows, folder = make_conversations("messages", 24), tmp_path_factory.mktemp("runs") / "run"
     more = {"max_seq_length": 120, "generation_samples": 0, "general_text": False, "chat_template": "chatml"}
     return afina.fit(tiny_models("llama"), rows, "full", output=folder, **QUICK, **more)
+
+
+def test_a_run_whose_files_contradict_each_other_is_refused(run: afina.Run, speaker: afina.Run, tmp_path: Path) -> None:
+    """The report speaks of classes and task.json of a language model that has labels beside."""
+    copy = shutil.copytree(speaker.path, tmp_path / "run")
+    shutil.copy(run.path / "report.json", copy / "report.json")
+    task = json.loads((copy / "task.json").read_text())
+    labels = json.loads((run.path / "task.json").read_text())["labels"]
+    (copy / "task.json").write_text(json.dumps(task | {"labels": labels}))
+    with pytest.raises(ConfigError) as caught:
+        afina.load(copy).predict(TEXTS)
+    assert str(caught.value) == (
+        f"{copy} answers prompts and gives no labels\n  do: afina chat, or run.generate(prompts)"
+    )
+    assert len(afina.load(copy).generate(["a"], 2)) == 1
+
+
+def test_rows_without_the_text_column_are_refused_before_the_model_is_loaded(
+    run: afina.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "__init__", None)
+    with pytest.raises(DataError, match="no column 'text'"):
+        afina.predict(run.path, [{"words": "a"}])
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ def make_run(path: Path, score: float = 0.9, age_seconds: int = 0, finished: boo
     os.utime(run.config, (1e9 - age_seconds, 1e9 - age_seconds))
     run.write_json("data.json", {"hash": changes.pop("hash", "a" * 64)})
     report = {
-        "run": str(path), "task": "text-classification", "technique": "lora", "primary_metric": "accuracy",
+        "run": str(path), "task": "text-classification", "kind": "multiclass", "technique": "lora",
+        "primary_metric": "accuracy", "scored": "test", "baselines": {}, "reasons": [], "notes": [], "kept_step": None,
+        "total_parameters": 10, "load": {"layout": "peft", "why": "small"},
         "model": {"reference": "bert"}, "metrics": {"test/accuracy": score, "validation/accuracy": 0.1},
         "intervals": {"test/accuracy": [0.8, 0.95]}, "trainable_parameters": 10, "duration_seconds": 1.5,
-        "peak_memory_bytes": 100, "rows": {"parts": {"test": 20}},
+        "peak_memory_bytes": 100, "rows": {"parts": {"validation": 10, "test": 20}},
         "settings": {"seed": 1, "output": str(path), "lora": {"r": 8}},
     }  # fmt: skip
     if finished:
@@ -91,7 +93,7 @@ def test_one_run_is_no_comparison(tmp_path: Path) -> None:
     [
         ({"hash": "b" * 64}, "text-classification, 20 test rows of data bbbbbbbb"),
         ({"task": "text-regression"}, "text-regression, 20 test rows of data aaaaaaaa"),
-        ({"rows": {"parts": {"test": 21}}}, "text-classification, 21 test rows of data aaaaaaaa"),
+        ({"rows": {"parts": {"validation": 10, "test": 21}}}, "text-classification, 21 test rows of data aaaaaaaa"),
     ],
 )
 def test_scores_of_other_rows_are_not_compared(changes: dict[str, Any], other: str, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def make_run(path: Path, kind: str, lines: Sequence[dict[str, Any]], **changes: 
         "run": path.name, "task": task, "kind": kind, "technique": "lora", "primary_metric": primary, "scored": part,
         "model": {"reference": "bert"}, "metrics": {f"{part}/{primary}": 0.5}, "intervals": {},
         "trainable_parameters": 10, "duration_seconds": 10.0, "peak_memory_bytes": 100, "settings": {"seed": 1},
-        "rows": {"parts": {"test": 20, "validation": 20}},
+        "rows": {"parts": {"test": 20, "validation": 20}}, "baselines": {}, "reasons": [], "notes": [],
+        "kept_step": None, "total_parameters": 10, "load": {"layout": "peft", "why": "small"},
     }  # fmt: skip
     folder.write_json("report.json", report | changes)
     write_row_scores(

@@ -8,7 +8,7 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +118,44 @@ def test_a_checkpoint_of_another_model_is_refused(store: CheckpointStore, traine
     with pytest.raises(RunFolderError) as caught:
         restore_weights(found, other)
     assert str(caught.value) == (
-        f"the checkpoint {folder} is of another model\n  found: 2 tensors\n"
-        "  expected: 1 tensors of the same names and shapes"
+        f"the checkpoint {folder} is of another model\n  found: 2 tensors instead of 1, or of other shapes\n"
+        f"{WANTED}\n  do: remove {folder}; the run then goes on from an older one, or begins again"
     )
+
+
+WANTED = "  expected: tensors of fp32, of the names and shapes of the weights that are trained"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "found"),
+    [
+        ("weights.safetensors", b"no tensors", "weights.safetensors can't be read: safetensors says: Error while "),
+        ("optimizer.safetensors", b"\xff" * 9, "optimizer.safetensors can't be read: safetensors says: Error while "),
+        ("weights.safetensors", {"moving.weight": torch.zeros(3, 4).long()},
+         "moving.weight in weights.safetensors is torch.int64"),
+        ("optimizer.safetensors", {"moving.weight.step": torch.zeros(())},
+         "moments of moving.weight that are missing or of another shape"),
+        ("optimizer.safetensors", {f"moving.bias.{name}": torch.zeros(2) for name in ("exp_avg", "exp_avg_sq", "step")},
+         "moments of moving.bias that are missing or of another shape"),
+    ],
+)  # fmt: skip
+def test_what_verifies_and_is_nonsense_is_refused(
+    name: str, tensors: Any, found: str, store: CheckpointStore, trained: Any
+) -> None:
+    model, optimizer = trained
+    folder = store.save(model, optimizer, {"step": 3})
+    content = tensors if isinstance(tensors, bytes) else safetensors.torch.save(tensors)
+    (folder / name).write_bytes(content)
+    write_json(folder / "manifest.json", module.make_manifest(folder))
+    checkpoint, damaged = store.find_newest()
+    assert checkpoint is not None
+    assert damaged == {}
+    is_weights = name.startswith("weights")
+    with pytest.raises(RunFolderError) as caught:
+        restore_weights(checkpoint, model) if is_weights else restore_moments(checkpoint, model, optimizer)
+    (problem,) = caught.value.problems
+    assert problem.what == f"the checkpoint {folder} is of another model"
+    assert problem.found.startswith(found)
 
 
 class Killed(BaseException):
@@ -402,10 +437,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }  # fmt: skip
 
 
+def find_missing(state: Mapping[str, Any]) -> str:
+    missing = sorted({"step", "best_step"} - state.keys())
+    return f"no {', '.join(missing)}" if missing else ""
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_every_damage_is_named_and_the_one_before_is_taken(name: str, tmp_path: Path, trained: Any) -> None:
     damage, said = DAMAGES[name]
-    store = CheckpointStore(tmp_path, 3, ("step", "best_step"))
+    store = CheckpointStore(tmp_path, 3, find_missing)
     for step in (1, 2):
         store.save(*trained, {"step": step, "best_step": 1, "padding": "x"})
     newest = tmp_path / name_step(2)
@@ -414,7 +454,7 @@ def test_every_damage_is_named_and_the_one_before_is_taken(name: str, tmp_path: 
     # A clock that was set back: what is older by its date may be newer.
     for path in (*newest.parent.glob("*"), tmp_path):
         os.utime(path, (0, 0), follow_symlinks=False)
-    found, damaged = CheckpointStore(tmp_path, 3, ("step", "best_step")).find_newest()
+    found, damaged = CheckpointStore(tmp_path, 3, find_missing).find_newest()
     assert found is not None
     assert found.folder == tmp_path / name_step(1)
     if said.endswith("bytes instead of 48"):  # a folder has as many bytes as its file system likes
@@ -422,7 +462,7 @@ def test_every_damage_is_named_and_the_one_before_is_taken(name: str, tmp_path: 
     else:
         assert damaged == {newest: said}
     # Going on from there, nothing that is whole is removed.
-    again = CheckpointStore(tmp_path, 1, ("step", "best_step"))
+    again = CheckpointStore(tmp_path, 1, find_missing)
     again.save(*trained, {"step": 5, "best_step": 1})
     assert again.find_step(1) == found
     assert again.find_step(5) is not None

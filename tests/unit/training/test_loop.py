@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ import torch
 from torch.nn import functional
 
 from afina.data.batches import collate_rows, group_windows, order_training_batches
-from afina.errors import Interrupted, TrainingError
+from afina.errors import Interrupted, RunFolderError, TrainingError
 from afina.tasks.base import Fit
 from afina.techniques.base import iterate_trainable
 from afina.training import loop
 from afina.training.events import Callback, StopTraining, TrainingPlan
 from afina.training.loop import eval_step, fit, run_epoch, train_step
 from afina.training.precision import precision_of
-from afina.training.session import Progress, Session, resume_from, start_accelerator
+from afina.training.session import Progress, Session, find_wrong_progress, resume_from, start_accelerator
 
 FITS = {
     "multiclass": Fit(class_weights=(0.3, 1.0, 4.0)),
@@ -382,6 +383,51 @@ def test_a_run_that_was_out_of_patience_takes_no_more_steps_when_resumed(
     fit(again)
     assert recorder.named("step") == []
     assert equal(take_weights(again), take_weights(session))
+
+
+@pytest.mark.parametrize(("epoch", "window", "step"), [(1, 0, 1), (0, 2, 9), (3, 0, 6), (0, 5, 2)])
+def test_a_place_that_the_training_never_comes_by_is_refused(
+    epoch: int, window: int, step: int, open_session: Callable[..., Any]
+) -> None:
+    session = open_session(rows=20)  # two steps an epoch, two epochs
+    progress = Progress(step=step, epoch=epoch, window=window)
+    folder = session.store.save(session.model, session.optimizer, asdict(progress))
+    checkpoint, _ = session.store.find_newest()
+    with pytest.raises(RunFolderError) as caught:
+        resume_from(session, checkpoint)
+    assert str(caught.value) == (
+        f"the checkpoint {folder} is of another training\n"
+        f"  found: step {step} after {epoch} epochs and {window} steps\n"
+        f"  expected: 2 steps an epoch, 4 in all\n"
+        f"  do: remove {folder}; the run then goes on from an older one, or begins again"
+    )
+    assert session.progress == Progress()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, ""),
+        ({"recent": {"loss": [1.5, float("inf")]}, "spikes": [{"step": 2, "what": "loss"}], "rows_per_pass": 4}, ""),
+        ({"later": 1}, "an unknown later"),
+        ({"step": -1}, "an odd step (Input should be greater than or equal to 0)"),
+        ({"step": True}, "an odd step (Input should be a valid integer)"),
+        ({"epoch": "1"}, "an odd epoch (Input should be a valid integer)"),
+        ({"rows_per_pass": 0}, "an odd rows_per_pass (Input should be greater than or equal to 1)"),
+        ({"recent": {"loss": ["a"]}}, "an odd recent.loss.0 (Input should be a valid number)"),
+        ({"skipped_steps": [{"what": "loss"}]}, "an incident without its step"),
+        ({"spikes": [{"step": 1}]}, "a spike of nothing"),
+        ({"skipped_steps": [{"step": 1, "rows": ["4"]}]}, "a skipped step without its rows"),
+    ],
+)
+def test_a_state_that_no_run_has_written_is_found(change: dict[str, Any], found: str) -> None:
+    assert find_wrong_progress(asdict(Progress()) | change) == found
+
+
+def test_a_state_without_a_key_is_found() -> None:
+    state = asdict(Progress())
+    del state["epoch"], state["best_loss"]
+    assert find_wrong_progress(state) == "no best_loss, epoch"
 
 
 def test_steps_are_counted_as_they_are_taken(open_session: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,17 @@ from afina.data.findings import RowNumbers
 from afina.data.rows import RowTable
 from afina.errors import Interrupted, Problem
 from afina.models.fingerprint import hash_model
-from afina.pipeline.language.answers import plan_batches
+from afina.models.inspect import load_text_config
+from afina.models.load import load_tokenizer
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import PromptReader
-from afina.pipeline.language.speaker import Speaker
+from afina.pipeline.language.prompts import PromptEncoder, PromptReader, find_window, plan_batches
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.predictor import iterate_chunks, open_rows, refuse_problems
+from afina.pipeline.source_rows import iterate_chunks, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
+
+if TYPE_CHECKING:
+    from afina.pipeline.language.speaker import Speaker
 
 # Rows among which those of like length are answered together.
 WINDOW_ROWS = 1024
@@ -63,8 +66,10 @@ def answer_rows(
         Interrupted: by a signal while answers are kept in the journal.
     """
     with open_rows(source) as rows:
+        questions = check_questions(load_encoder(folder), rows.table)
+        from afina.pipeline.language.speaker import Speaker
+
         speaker = Speaker.of_run(folder.path)
-        questions = check_questions(speaker, rows.table)
         answers: dict[int, str] = {}
         if journal:
             answers = journal.open(name_work(folder, questions, decoding))
@@ -80,6 +85,18 @@ def answer_rows(
                 place += 1
 
 
+def load_encoder(folder: RunFolder) -> PromptEncoder:
+    """What makes tokens of the prompts for a run's model, without the model.
+
+    Raises:
+        ModelError: if the model may not be used, or its tokenizer or its settings can't be read.
+    """
+    folder.check_model()
+    stored = folder.read_task()
+    reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
+    return PromptEncoder(load_tokenizer(folder.model), reader, find_window(load_text_config(folder.model)))
+
+
 def answer_questions(
     speaker: Speaker, questions: Questions, decoding: Decoding, answers: dict[int, str], narrator: Narrator,
     journal: AnswerJournal | None,
@@ -89,7 +106,7 @@ def answer_questions(
         for places in plan_file(questions.lengths_N):
             if all(place in answers for place in places):
                 continue
-            found = speaker.answer_batch(encode_rows(speaker, questions, places), decoding)
+            found = speaker.answer_batch(encode_rows(speaker.encoder, questions, places), decoding)
             answers.update(found)
             if journal:
                 journal.add(found)
@@ -125,20 +142,20 @@ def raise_interrupted(
     raise Interrupted(getattr(error, "exit_code", 130), found=found, remedy=remedy) from None
 
 
-def check_questions(speaker: Speaker, table: RowTable) -> Questions:
+def check_questions(encoder: PromptEncoder, table: RowTable) -> Questions:
     """The prompts of all rows, each of which can be answered.
 
     Raises:
         DataError: with every row that can't.
     """
-    reader = speaker.reader.fit_to(table)
+    reader = encoder.reader.fit_to(table)
     lengths, faults, found = [], dict[str, RowNumbers](), dict[str, str]()
     digest, numbers = hashlib.sha256(), iter(table.row_numbers)
     for columns in iterate_chunks(table):
         for values in zip(*columns.values(), strict=True):
             number = int(next(numbers))
             try:
-                ids = encode_row(speaker, reader, dict(zip(columns, values, strict=True)))
+                ids = encode_row(encoder, reader, dict(zip(columns, values, strict=True)))
             except (RowFaultError, ChatFaultError) as fault:
                 faults.setdefault(str(fault), RowNumbers()).add(number)
                 found.setdefault(str(fault), fault.found if isinstance(fault, RowFaultError) else fault.detail)
@@ -152,18 +169,18 @@ def check_questions(speaker: Speaker, table: RowTable) -> Questions:
     return Questions(table, reader, np.asarray(lengths, np.int64), digest.hexdigest())
 
 
-def encode_row(speaker: Speaker, reader: PromptReader, row: dict[str, Any]) -> list[int]:
+def encode_row(encoder: PromptEncoder, reader: PromptReader, row: dict[str, Any]) -> list[int]:
     """The tokens of what a row asks; none where it asks nothing."""
     asked = reader.read(row)
-    return speaker.encode(*asked) if asked else []
+    return encoder.encode(*asked) if asked else []
 
 
-def encode_rows(speaker: Speaker, questions: Questions, places: list[int]) -> dict[int, list[int]]:
+def encode_rows(encoder: PromptEncoder, questions: Questions, places: list[int]) -> dict[int, list[int]]:
     """The prompts at these places of the table."""
     columns = questions.table.take(np.asarray(places), list(questions.table.names))
     rows = zip(*columns.values(), strict=True)
     return {
-        place: encode_row(speaker, questions.reader, dict(zip(columns, values, strict=True)))
+        place: encode_row(encoder, questions.reader, dict(zip(columns, values, strict=True)))
         for place, values in zip(places, rows, strict=True)
     }
 

@@ -6,7 +6,6 @@ Letters: B prompts of a batch, T tokens.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,11 @@ from afina.data.encode_conversations import TrainedRows
 from afina.models.features import autocast
 from afina.models.load import quiet_transformers
 from afina.pipeline.language.decoding import Decoding
+from afina.pipeline.language.prompts import find_window, plan_batches
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-PROMPTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,6 @@ def answer_prompts(
     return answers
 
 
-def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of the prompts of each batch, the longest first: prompts of like length need little padding."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    return [order[start : start + PROMPTS_AT_ONCE] for start in range(0, len(order), PROMPTS_AT_ONCE)]
-
-
 def answer_batch(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Mapping[int, list[int]], stops: list[int],
     decoding: Decoding, *, device: str, precision: str, streamer: Any = None,
@@ -95,11 +87,12 @@ def answer_batch(
     """
     ids_BT, mask_BT = pad_left(list(prompts.values()), int(tokenizer.pad_token_id))
     width = ids_BT.shape[1]
+    room = find_window(model.config.get_text_config()) - width
     model.eval()
     with torch.inference_mode(), autocast(device, precision), cached(model), quiet_transformers():
         out_BT = model.generate(
             input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), do_sample=False, temperature=None,
-            top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, find_window(model) - width),
+            top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, room),
             logits_processor=decoding.list_processors(list(prompts), torch.device(device)), streamer=streamer,
             eos_token_id=stops or None, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
@@ -107,11 +100,6 @@ def answer_batch(
         tokenizer.decode(cut_at(ids_T, stops), skip_special_tokens=True).strip() for ids_T in out_BT[:, width:].tolist()
     ]
     return dict(zip(prompts, texts, strict=True))
-
-
-def find_window(model: Any) -> int:
-    """Tokens that prompt and answer may have together."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 def cut_at(ids: list[int], stops: list[int]) -> list[int]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from afina.config.load import load_config
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
@@ -19,7 +18,7 @@ from afina.errors import DataError
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
-from afina.pipeline.predictor import open_rows, refuse_problems
+from afina.pipeline.source_rows import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import count_seen_texts
 from afina.training.next_tokens import NextTokens
@@ -33,7 +32,7 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     Raises:
         DataError: with every row that can't be used.
     """
-    config, speaker = load_config(folder.config), Speaker.of_run(folder.path)
+    config, speaker = folder.read_config(), Speaker.of_run(folder.path)
     encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
         columns = ConversationColumns(speaker.reader.form, dict(speaker.reader.columns))

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from afina.config.reason import Reason
+from afina.data.chat_template import tokenize
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import collate_packed, collate_padded, pack_rows
@@ -219,7 +220,7 @@ def measure_model(
 def encode_general_text(prepared: PreparedLanguage) -> TrainedRows:
     """The fixed sample as rows of which every token but the first is to be said."""
     length = int(prepared.config.model.max_seq_length)
-    rows = [prepared.tokenizer(text)["input_ids"][:length] for text in read_paragraphs()]
+    rows = [ids[:length] for ids in tokenize(prepared.tokenizer, list(read_paragraphs()), specials=True)]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     ids = np.asarray([token for row in rows for token in row], np.int32)
     marks = np.ones(len(ids), np.uint8)

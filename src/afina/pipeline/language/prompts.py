@@ -5,6 +5,7 @@ A row is read as training has read it: the same columns, the same names of speak
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 Prompt = str | Sequence[Mapping[str, Any]]
 # Roles of the columns that an answer needs, and of those that may stand beside them.
@@ -28,8 +29,11 @@ ASKING = ("messages", "prompt", "instruction", "text")
 BESIDE = ("input", "system")
 USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregunta", "consulta", "texto")
 
+PROMPTS_AT_ONCE = 8
+
 NO_TEMPLATE = "messages, for a model without a chat template"
 EMPTY_PROMPT = "an empty prompt"
+TOO_LONG = "a prompt that leaves no room for an answer"
 
 
 def encode_prompt(
@@ -101,6 +105,38 @@ class PromptReader:
             return texts["text"]
         row = {**texts, "completion": "", "output": ""}
         return write_messages(row)[:-1] if self.has_template else join_prompt(row)[0]
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """Makes tokens of prompts, as training has made them."""
+
+    tokenizer: PreTrainedTokenizerBase
+    reader: PromptReader
+    window: int
+    """Tokens that prompt and answer may have together."""
+
+    def encode(self, prompt: Prompt, tools: Any = None) -> list[int]:
+        """The prompt's tokens, up to where the answer begins.
+
+        Raises:
+            ChatFaultError: if the prompt is no text and no messages, is too long, or the template refuses it.
+        """
+        ids = encode_prompt(self.tokenizer, prompt, tools, has_template=self.reader.has_template)
+        if len(ids) >= self.window:
+            raise ChatFaultError(TOO_LONG, f"{len(ids):,} tokens, and the model takes {self.window:,} with the answer")
+        return ids
+
+
+def find_window(text_config: PretrainedConfig) -> int:
+    """Tokens that prompt and answer may have together."""
+    return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of the prompts of each batch, the longest first: prompts of like length need little padding."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    return [order[start : start + PROMPTS_AT_ONCE] for start in range(0, len(order), PROMPTS_AT_ONCE)]
 
 
 def read_question(value: Any) -> Prompt:

@@ -20,9 +20,9 @@ from afina.models.inspect import inspect_model
 from afina.models.load import load_language_model, load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import list_given
-from afina.pipeline.language.answers import answer_batch, answer_prompts, find_window
+from afina.pipeline.language.answers import answer_batch, answer_prompts
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import EMPTY_PROMPT, Prompt, PromptReader, encode_prompt
+from afina.pipeline.language.prompts import EMPTY_PROMPT, Prompt, PromptEncoder, PromptReader, find_window
 from afina.pipeline.predictor import open_setup
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import CONFIG, open_run
@@ -30,7 +30,6 @@ from afina.techniques.registry import make_technique
 from afina.training.precision import choose_device, choose_precision
 
 TEMPLATE_SETTINGS = {"chat_template", "chat_template_kwargs"}
-TOO_LONG = "a prompt that leaves no room for an answer"
 
 
 class Speaker:
@@ -46,6 +45,7 @@ class Speaker:
         self, model: Any, tokenizer: Any, stops: list[int], reader: PromptReader, *, device: str, precision: str
     ) -> None:
         self.model, self.tokenizer, self.stops, self.reader = model, tokenizer, stops, reader
+        self.encoder = PromptEncoder(tokenizer, reader, find_window(model.config.get_text_config()))
         self.device, self.precision = device, precision
 
     @classmethod
@@ -85,10 +85,10 @@ class Speaker:
             raise ConfigError(
                 f"{path} gives labels, no answers", found=stored["task"], expected=GENERATION, remedy="afina predict"
             )
-        wanted = "fp32" if load_config(folder.config).training.precision == "fp32" else "auto"
+        wanted = "fp32" if folder.read_config().training.precision == "fp32" else "auto"
         device = choose_device("auto").value
         precision = choose_precision(wanted, device).value
-        technique = make_technique(str(load_config(folder.config).technique))
+        technique = make_technique(str(folder.read_config().technique))
         model = technique.restore(folder.model, open_setup(folder, precision)).to(device)
         reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
         tokenizer = load_tokenizer(folder.model)
@@ -129,11 +129,7 @@ class Speaker:
         Raises:
             ChatFaultError: if the prompt is no text and no messages, is too long, or the template refuses it.
         """
-        ids = encode_prompt(self.tokenizer, prompt, tools, has_template=self.has_template)
-        window = find_window(self.model)
-        if len(ids) >= window:
-            raise ChatFaultError(TOO_LONG, f"{len(ids):,} tokens, and the model takes {window:,} with the answer")
-        return ids
+        return self.encoder.encode(prompt, tools)
 
     def encode_row(self, row: Mapping[str, Any]) -> list[int]:
         """The tokens of the prompt that a row holds.

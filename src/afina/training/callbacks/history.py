@@ -10,6 +10,10 @@ from typing import Any
 
 from afina.training.events import Callback, Incident, TrainingPlan
 
+# Keys, beside those of scores (`validation/loss`), that means and charts are made of.
+COMPUTED = frozenset({"epoch", "learning_rate", "loss", "step"})
+LARGEST = 1e15
+
 
 class HistoryWriter(Callback):
     """Writes the lines; a resumed run first drops those of steps that will be taken again.
@@ -75,12 +79,23 @@ class HistoryWriter(Callback):
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that was cut by a kill is left out."""
+    """The lines of a metrics.jsonl up to the first that is none: a kill may have cut the last one."""
     lines: list[dict[str, Any]] = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
+            if not is_line(line):
+                break
+            lines.append(line)
     return lines
+
+
+def is_line(line: Any) -> bool:
+    """Whether a value is what a run writes: a step, and numbers where it computes with them."""
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return False
+    computed = (value for name, value in line.items() if name in COMPUTED or "/" in name)
+    return all(isinstance(value, int | float) and not abs(value) > LARGEST for value in computed)

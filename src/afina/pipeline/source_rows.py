@@ -1,0 +1,52 @@
+"""The rows that a finished run is used on: opened, refused where they can't be read, and taken a few at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afina.data.findings import OR_DROP
+from afina.data.read import choose_part, read_parts
+from afina.data.rows import RowTable
+from afina.errors import DataError, Problem
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass
+class open_rows:  # noqa: N801  a context manager, used like a function
+    """The rows of a source on disk while they are in use; a folder means its test part."""
+
+    source: Any
+
+    def __enter__(self) -> open_rows:
+        self.work = tempfile.TemporaryDirectory(prefix="afina-")
+        try:
+            parts = read_parts(self.source, Path(self.work.name))
+            self.table = parts[choose_part(parts)]
+        except BaseException:
+            self.work.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.work.cleanup()
+
+
+def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
+    """All columns of the table, `ROWS_AT_ONCE` rows at a time."""
+    names = list(table.names)
+    for start in range(0, table.row_count, ROWS_AT_ONCE):
+        yield table.take(np.arange(start, min(start + ROWS_AT_ONCE, table.row_count)), names)
+
+
+def refuse_problems(problems: Iterable[Problem]) -> None:
+    """Raise them all at once, if there are any. Rows that are predicted or scored can't be dropped: all come out."""
+    found = [replace(problem, remedy=problem.remedy.removesuffix(OR_DROP)) for problem in problems]
+    if found:
+        raise DataError(problems=found)
