@@ -27,7 +27,7 @@ from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
-from afina.pipeline.given_texts import list_given, take_texts
+from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.runs.folder import RunFolder, open_run
 from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
@@ -100,6 +100,7 @@ class Predictor:
             expected = f"pairs of strings ({', '.join(self.text_names)})" if pairs else "strings"
             found = repr(texts[wrong[0] - 1])[:80]
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
+        check_unicode(texts)
 
     def predict_source(self, source: Any) -> Iterator[dict[str, Any]]:
         """Every row of a file with its columns, `prediction` and `confidence`; a row without text gets None.

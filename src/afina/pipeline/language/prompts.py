@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from afina.data.cells import holds_surrogate
 from afina.data.chat import check_messages, tokenize_open
 from afina.data.chat_messages import check_tools
 from afina.data.chat_template import ChatFaultError, render, tokenize
@@ -30,6 +31,7 @@ USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregu
 
 NO_TEMPLATE = "messages, for a model without a chat template"
 EMPTY_PROMPT = "an empty prompt"
+HALF_PAIR = "half of a surrogate pair, or bytes that are not UTF-8"
 
 
 def encode_prompt(
@@ -42,14 +44,23 @@ def encode_prompt(
     """
     if has_template:
         messages = check_messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
-        (ids,) = tokenize(tokenizer, [render(tokenizer, messages, check_tools(tools), add_generation_prompt=True)])
+        text = render(tokenizer, messages, check_tools(tools), add_generation_prompt=True)
+        check_unicode(text, prompt)
+        (ids,) = tokenize(tokenizer, [text])
         return ids
     if not isinstance(prompt, str):
         raise ChatFaultError(NO_TEMPLATE, str(prompt)[:60])
+    check_unicode(prompt, prompt)
     ids = tokenize_open(tokenizer, prompt)
     if not ids:
         raise ChatFaultError(EMPTY_PROMPT)
     return ids
+
+
+def check_unicode(text: str, prompt: Prompt) -> None:
+    """Refuse a prompt whose text no tokenizer takes."""
+    if holds_surrogate(text):
+        raise ChatFaultError(HALF_PAIR, str(prompt)[:60])
 
 
 @dataclass(frozen=True)
