@@ -174,6 +174,12 @@ def check_new(path: Path) -> None:
     Raises:
         RunFolderError: with what to do instead.
     """
+    try:
+        path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise RunFolderError(
+            f"{path} can't be the folder of a run", found=describe_cause(error), remedy="another --output"
+        ) from None
     for name, what, verb in ((CONFIG, "a run", "resume"), (SEARCH, "a search", "search --resume")):
         if (path / name).exists():
             raise RunFolderError(

@@ -62,6 +62,15 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert caught.value.problems[0].remedy == "another --output"
 
 
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 300)
+    with pytest.raises(RunFolderError) as caught:
+        create_run_folder(make_config(path), "x")
+    assert str(caught.value) == (
+        f"{path} can't be the folder of a run\n  found: File name too long\n  do: another --output"
+    )
+
+
 def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime):
         @classmethod
