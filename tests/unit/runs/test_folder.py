@@ -248,3 +248,21 @@ def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
     folder.write_text("config.yaml", "")
     with pytest.raises(RunFolderError, match=r"\.report\.json\.tmp is a symbolic link that leads out of the folder"):
         open_run(folder.path)
+
+
+def test_a_run_is_named_by_its_path_or_by_what_has_one(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_text("config.yaml", "")
+    assert open_run(run).path == open_run(tmp_path).path == open_run(str(tmp_path)).path == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "remedy"),
+    [(None, "None", ""), (["a", "b"], "['a', 'b']", "\n  do: give each run by itself: afina.compare(run, other)")],
+)
+def test_what_names_no_run_is_refused(given: Any, found: str, remedy: str) -> None:
+    with pytest.raises(RunFolderError) as caught:
+        open_run(given)
+    assert str(caught.value) == (
+        f"this is no run\n  found: {found}\n  expected: the path of a run's folder, or what afina.fit gave{remedy}"
+    )
