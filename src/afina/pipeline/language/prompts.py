@@ -15,7 +15,7 @@ from afina.data.chat_messages import check_tools
 from afina.data.chat_template import ChatFaultError, render, tokenize
 from afina.data.column_names import normalize_name
 from afina.data.columns import check_columns
-from afina.data.conversation_columns import Form
+from afina.data.conversation_columns import Form, parse_objects
 from afina.data.conversation_rows import read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
@@ -116,7 +116,7 @@ class PromptReader:
 
 def read_question(value: Any) -> Prompt:
     """The messages of a cell without the last answers, or a plain text, which is one turn of the user's."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and parse_objects(value, is_json=True) is None:
         return value
     messages = read_messages("messages", value)
     while messages and messages[-1]["role"] == "assistant":
