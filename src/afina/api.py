@@ -13,7 +13,7 @@ from afina.errors import ConfigError, Problem, RunFolderError
 from afina.pipeline.changes import parse_allowed
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.creation import create_run_folder
-from afina.runs.folder import open_run
+from afina.runs.folder import AnyRun, open_run
 
 if TYPE_CHECKING:
     from afina.advice.plan import Plan
@@ -30,7 +30,7 @@ class Run:
         path: the folder that `fit` or `afina train` made.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: AnyRun) -> None:
         folder = open_run(path)
         self.path = folder.path
         self.report: dict[str, Any] = folder.read_json("report.json")
@@ -203,7 +203,7 @@ def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     return Run(folder.path)
 
 
-def resume(run: str | Path, data: Any = None, *, allow_changes: str | Sequence[str] = (), verbose: bool = True) -> Run:
+def resume(run: AnyRun, data: Any = None, *, allow_changes: str | Sequence[str] = (), verbose: bool = True) -> Run:
     """A run that was stopped, gone on with to its end; a finished run is given as it is.
 
     Args:
@@ -229,12 +229,12 @@ def resume(run: str | Path, data: Any = None, *, allow_changes: str | Sequence[s
     return Run(folder.path)
 
 
-def load(run: str | Path) -> Run:
+def load(run: AnyRun) -> Run:
     """A finished run, for its scores and predictions."""
     return Run(run)
 
 
-def predict(run: str | Path, data: Any, **decoding: Any) -> list[dict[str, Any]]:
+def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
     Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
@@ -251,7 +251,7 @@ def predict(run: str | Path, data: Any, **decoding: Any) -> list[dict[str, Any]]
 
 
 def predict_file(
-    run: str | Path, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
+    run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
 ) -> tuple[Path, int, int]:
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
@@ -268,7 +268,7 @@ def predict_file(
     return predict_to_file(open_run(run), data, Path(output), decoding, make_narrator(verbose))
 
 
-def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
+def evaluate(run: AnyRun, data: Any) -> dict[str, Any]:
     """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
     (None where the run's folder doesn't say). Scores on such rows flatter.
 
@@ -285,7 +285,7 @@ def evaluate(run: str | Path, data: Any) -> dict[str, Any]:
     return Predictor(folder.path).evaluate_source(data)
 
 
-def merge(run: str | Path, output: str | Path) -> Path:
+def merge(run: AnyRun, output: str | Path) -> Path:
     """The folder `output` with the adapter of a run folded into its base: one ordinary transformers model.
 
     Raises:
@@ -382,7 +382,7 @@ def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
     return list_folder(Path(root))
 
 
-def compare(*runs: str | Path) -> dict[str, Any]:
+def compare(*runs: AnyRun) -> dict[str, Any]:
     """Scores of two or more runs side by side, and the settings in which they differ."""
     from afina.runs.comparison import compare_runs
 

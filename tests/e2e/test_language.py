@@ -228,6 +228,17 @@ def test_chat_draws_by_seed(runs: dict[str, Path], place: Path, command_line: Co
     assert "top_p can't be used\n  found: 1.5\n  expected: above 0, at most 1" in bad.err
 
 
+def test_a_chat_goes_on_after_a_line_that_is_no_text(runs: dict[str, Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "afina", "chat", str(runs["lora"]), "--max-new-tokens", "4"],
+        input=b"a \xff\na question\n\n", env=os.environ | {"PYTHONUTF8": "1"}, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"use: half of a surrogate pair, or bytes that are not UTF-8\n  found: " in done.stderr
+    assert b"  do: ask something else; /new begins a new conversation" in done.stderr
+    assert done.stdout.strip()
+
+
 def test_generate_takes_the_names_of_transformers(runs: dict[str, Path]) -> None:
     run = afina.load(runs["lora"])
     drawn = run.generate(["what is it"] * 2, 6, temperature=2.0, top_p=0.9, seed=1)

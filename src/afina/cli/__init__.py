@@ -40,7 +40,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         if is_half_imported("torch"):
             return  # its C++ calls back into Python while it starts, and an exception there aborts the process
-    if not isinstance(sys.exc_info()[1], Stopped):
+    if not isinstance(sys.exc_info()[1], Stopped | SystemExit):  # the end has begun
         raise Stopped(number)
 
 
@@ -51,8 +51,14 @@ def is_half_imported(name: str) -> bool:
 
 
 def forget_stop() -> None:
-    """Raise it no more."""
+    """Raise it no more, and mind no other: what is left is the interpreter's own end.
+
+    It puts the usual handlers back while it ends, and an alarm would then kill it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -95,6 +95,9 @@ def end_with(error: Exception) -> NoReturn:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         print_error(f"the disk is full: {error}\n  do: free some space, or --output on another disk")
         sys.exit(2)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        print_error(f"the name of a file or folder is too long\n  found: {error.filename}\n  do: give a shorter one")
+        sys.exit(2)
     report_bug(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import sys
 from typing import Any
@@ -42,6 +43,8 @@ def chat(
     speaker = open_chat(model, **dict(parse_override(f"{name}={value}") for name, value in given.items() if value))
     if system and not speaker.has_template:
         raise ConfigError("the model has no chat template, so nothing can be a system message", remedy="no --system")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     print(HELP, file=sys.stderr)
     beginning = [{"role": "system", "content": system}] if system else []
     messages: list[dict[str, Any]] = list(beginning)
@@ -69,7 +72,11 @@ def chat(
 
 
 def ask_person() -> str:
-    """The next line; empty at the end. The mark before it is for people, so it isn't on stdout."""
+    """The next line; empty at the end. The mark before it is for people, so it isn't on stdout.
+
+    Bytes that are not UTF-8 come through as halves of surrogate pairs, which the model's reader of prompts refuses: the
+    conversation stays.
+    """
     if sys.stdin.isatty():
         print("> ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()

@@ -57,7 +57,17 @@ def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Rea
     update = {section: getattr(config, section).model_copy(update=chosen) for section, chosen in values.items()}
     learned_by_steps = config.technique != "feature-extraction"
     told = [objective] if objective.value != "cross-entropy" else []
+    told += remark_rank(config, facts)
     return config.model_copy(update=update), [length, *([*told, rate, epochs] if learned_by_steps else [])]
+
+
+def remark_rank(config: RunConfig, facts: Facts) -> list[Reason]:
+    """What there is to say of a rank that no layer of the model has; nothing of others."""
+    rank, width = config.lora.r, facts.hidden_size
+    if config.technique not in ("lora", "qlora") or not width or rank <= width:
+        return []
+    reason = f"as given, but layers are {width:,} wide: a rank above that costs memory and can express no more"
+    return [Reason("lora.r", rank, reason)]
 
 
 def choose_lora_dropout(config: RunConfig) -> float:

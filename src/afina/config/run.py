@@ -129,11 +129,11 @@ class TrainingConfig(Section):
 class LoraConfig(Section):
     r: PositiveInt = 16
     """Rank of the two matrices beside each adapted weight."""
-    lora_alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    lora_alpha: Annotated[float, Field(gt=0.0, le=10_000.0)] = 32.0
     """Scale of the update, which is multiplied by lora_alpha / r."""
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Auto = "auto"
     """Share of the adapter's inputs set to 0 while training. auto: 0.1, and 0 for language models (it costs time)."""
-    target_modules: tuple[str, ...] | Literal["auto", "all-linear"] = "auto"
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto", "all-linear"] = "auto"
     """Layers with an adapter, by name. auto: query and value, in language models all-linear: all but the head."""
 
 

@@ -70,8 +70,15 @@ def find_cell_fault(value: Any) -> str | None:
 
 
 def find_text_fault(text: str) -> str | None:
+    if holds_surrogate(text):
+        return "surrogate"
+    return "nul" if "\0" in text else None
+
+
+def holds_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair stands alone in a text: UTF-8 can't hold it, and no tokenizer takes it."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "surrogate"
-    return "nul" if "\0" in text else None
+        return True
+    return False

@@ -46,6 +46,7 @@ def choose_columns(tables: Mapping[str, RowTable], config: DataConfig, task: Tas
     DataError where a named column is missing or of no use, or where no guess is better than another.
     """
     table = tables["all"] if "all" in tables else tables["train"]
+    check_apart(config)
     given = (config.text_column, config.text_pair_column or None, config.label_column)
     check_columns(table, [name for name in given if name], flagged=config)
     guess = _Guess(table, profile_columns(table), config)
@@ -60,6 +61,19 @@ def choose_columns(tables: Mapping[str, RowTable], config: DataConfig, task: Tas
     if task == "auto":
         reasons.append(Reason("task", chosen.task, chosen.reason))
     return ColumnChoice(text, text_pair, label, chosen.task, chosen.multi_label, tuple(reasons))
+
+
+def check_apart(config: DataConfig) -> None:
+    """Refuse one column for two things: a label that is its own text teaches nothing."""
+    label = config.label_column
+    for key, name in (("text", config.text_column), ("text_pair", config.text_pair_column)):
+        if label and name == label:
+            raise DataError(
+                f"the text and the label are the same column {label!r}",
+                found=f"{FLAGS[key]} {label} and {FLAGS['label']} {label}",
+                expected="two columns",
+                remedy=f"another {FLAGS[key]}, or leave one of the two out and it is guessed",
+            )
 
 
 def check_columns(table: RowTable, names: Iterable[str], flagged: DataConfig | None = None) -> None:

@@ -15,8 +15,11 @@ MISSING = "no label"
 UNKNOWN = "a label that the training part doesn't have"
 NO_NUMBER = "a label that is no number"
 NOT_FINITE = "a label that is NaN or infinite"
+TOO_LARGE = "a label beyond 1e18"
 NO_LIST = "a label that is no list of names"
 NO_NAME = "a label that is a list or an object"
+LARGEST = 1e18
+"""Of a number to predict, whose sign doesn't matter: squared errors, and their sum, are finite in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class LabelSpace:
             number = parse_number(value)
             if number is None:
                 raise ValueError(NOT_FINITE if is_not_finite(value) else NO_NUMBER)
+            if abs(number) > LARGEST:
+                raise ValueError(TOO_LARGE)
             return number
         if self.kind == "multilabel":
             names = parse_list(value, self.separator)

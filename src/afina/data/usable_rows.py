@@ -31,6 +31,7 @@ EXPECTED = {
     reasons.UNKNOWN: "labels that stand in the training part too: {names}",
     reasons.NO_NUMBER: "a number such as 3 or 0.5",
     reasons.NOT_FINITE: "a finite number such as 3 or 0.5",
+    reasons.TOO_LARGE: "numbers whose squares fit into 32 bits",
     reasons.NO_LIST: 'a list of names such as ["a", "b"]',
     reasons.NO_NAME: "the name of a class",
 }
@@ -38,6 +39,7 @@ NAMES_SHOWN = 20
 REMEDIES = {
     reasons.NO_NUMBER: f"write a number into these rows{OR_DROP}",
     reasons.NOT_FINITE: f"write a number into these rows{OR_DROP}",
+    reasons.TOO_LARGE: f"another unit or logarithms for the whole column, {MEND}",
 }
 Labels = NDArray[np.int64] | NDArray[np.float32] | NDArray[np.uint8]
 

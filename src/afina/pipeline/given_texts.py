@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from afina.errors import DataError
+from afina.data.cells import holds_surrogate
+from afina.errors import DataError, Problem
 
 
 def list_given(given: Any, verb: str, noun: str) -> list[Any]:
@@ -52,3 +53,18 @@ def take_text(row: Mapping[str, Any], number: int, names: Sequence[str]) -> Any:
         )
     texts = tuple(row[name] for name in names)
     return texts if len(names) == 2 else texts[0]
+
+
+def check_unicode(texts: Sequence[str | Sequence[str]]) -> None:
+    """Refuse texts, or pairs of them, that hold half of a surrogate pair, which no tokenizer takes.
+
+    Raises:
+        DataError: with the numbers of all such texts.
+    """
+    wrong = [number for number, text in enumerate(texts, 1) if holds_surrogate("".join(text))]
+    if wrong:
+        problem = Problem(
+            "some of the texts hold half of a surrogate pair", repr(texts[wrong[0] - 1])[:80],
+            "text that UTF-8 can hold", 'text.encode("utf-8", "replace").decode()', wrong,
+        )  # fmt: skip
+        raise DataError(problems=[problem])

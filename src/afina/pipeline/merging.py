@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from afina.errors import ProofError, RunFolderError
+from afina.errors import ProofError, RunFolderError, describe_cause
 from afina.models.load import load_tokenizer, quiet_transformers
 from afina.pipeline.predictor import open_setup
 from afina.runs.folder import RunFolder
@@ -21,6 +21,7 @@ from afina.techniques.registry import make_technique
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOLERANCE = 1e-4
 ROWS, TOKENS = 4, 24
@@ -37,18 +38,35 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     merged = technique.merge(folder.model, setup)
     sample = folder.read_task().get("sample", [])
     check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
+    write_merged(merged, load_tokenizer(folder.model), output)
+    return output
+
+
+def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
+    """Write the model and its tokenizer whole or not at all: under another name, then renamed.
+
+    Raises:
+        RunFolderError: if the disk is full or can't be written.
+    """
+    from safetensors import SafetensorError
+
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with quiet_transformers():
             merged.save_pretrained(unfinished)
-        load_tokenizer(folder.model).save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
         if output.exists():
             output.rmdir()
         os.rename(unfinished, output)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
+        raise RunFolderError(
+            f"the merged model can't be written to {output}", found=describe_cause(error, "safetensors"),
+            expected=f"{merged.num_parameters() * 4 / 1e9:.2f} GB of free space",
+            remedy="free some space, or --output on another disk",
+        ) from error  # fmt: skip
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return output
 
 
 def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sample: Sequence[list[int]] = ()) -> None:

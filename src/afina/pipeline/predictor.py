@@ -23,7 +23,7 @@ from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
-from afina.pipeline.given_texts import list_given, take_texts
+from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.source import GENERATION
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks, open_rows, refuse_problems
 from afina.runs.folder import RunFolder, open_run
@@ -100,6 +100,7 @@ class Predictor:
             expected = f"pairs of strings ({', '.join(self.text_names)})" if pairs else "strings"
             found = repr(texts[wrong[0] - 1])[:80]
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
+        check_unicode(texts)
 
     def predict_table(self, table: RowTable) -> Iterator[dict[str, Any]]:
         """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None."""

@@ -9,7 +9,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
@@ -197,6 +197,12 @@ def check_new(path: Path) -> None:
     Raises:
         RunFolderError: with what to do instead.
     """
+    try:
+        path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise RunFolderError(
+            f"{path} can't be the folder of a run", found=describe_cause(error), remedy="another --output"
+        ) from None
     for name, what, verb in ((CONFIG, "a run", "resume"), (SEARCH, "a search", "search --resume")):
         if (path / name).exists():
             raise RunFolderError(
@@ -229,13 +235,39 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
-def open_run(path: str | Path) -> RunFolder:
+class HasPath(Protocol):
+    """What stands for its folder, such as `afina.Run`."""
+
+    path: Path
+
+
+AnyRun = str | Path | HasPath
+"""How a run may be named."""
+
+
+def find_path(run: AnyRun) -> Path:
+    """The folder that a run is named by.
+
+    Raises:
+        RunFolderError: for what names none.
+    """
+    path = getattr(run, "path", run)
+    if not isinstance(path, str | os.PathLike):
+        raise RunFolderError(
+            "this is no run", found=f"{path!r}"[:80], expected="the path of a run's folder, or what afina.fit gave",
+            remedy="give each run by itself: afina.compare(run, other)" if isinstance(path, list | tuple) else "",
+        )  # fmt: skip
+    return Path(path)
+
+
+def open_run(run: AnyRun) -> RunFolder:
     """An existing run, which nothing that is written into it can leave by a symbolic link.
 
     Raises:
         RunFolderError: if there is none, or there are such links.
     """
-    folder = RunFolder(Path(path))
+    path = find_path(run)
+    folder = RunFolder(path)
     if not folder.config.is_file():
         what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
         remedy = "afina runs, or afina.list_runs(), gives the runs here"

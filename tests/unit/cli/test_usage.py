@@ -19,6 +19,8 @@ from afina.cli.app import run
         ),
         (["plan"], "afina: missing argument 'DATA'\n  found: in afina plan\n"
                    "  do: afina plan --help shows what it takes\n"),
+        (["runs", "a" * 300], f"afina: the name of a file or folder is too long\n  found: {'a' * 300}\n"
+                              "  do: give a shorter one\n"),
         (["nope"], "afina: no such command 'nope'\n  found: in afina\n  do: afina --help shows what it takes\n"),
     ],
 )  # fmt: skip

@@ -90,6 +90,14 @@ def test_all_problems_are_said_at_once() -> None:
         ({"learning_rate": 1}, "unknown setting learning_rate\n  do: did you mean training.learning_rate?"),
         ({"training": 5}, "the setting training doesn't fit\n  found: 5\n  expected: key: value lines"),
         (
+            {"lora": {"target_modules": [], "lora_alpha": 1e300}},
+            "2 problems\n"
+            "1. the setting lora.lora_alpha doesn't fit\n     found: 1e+300\n"
+            "     expected: a number above 0 and up to 10,000\n"
+            "2. the setting lora.target_modules doesn't fit\n     found: []\n"
+            "     expected: a list such as [a, b], or auto or all-linear",
+        ),
+        (
             {"lora": {"target_modules": "q_proj"}},
             "the setting lora.target_modules doesn't fit\n  found: 'q_proj'\n"
             "  expected: a list such as [a, b], or auto or all-linear",

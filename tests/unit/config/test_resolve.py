@@ -54,6 +54,13 @@ def test_learning_rate(technique: str, width: int, rate: float, reason: str) -> 
     assert config.training.learning_rate == rate
 
 
+def test_a_rank_that_no_layer_has_is_told() -> None:
+    reason = "as given, but layers are 32 wide: a rank above that costs memory and can express no more"
+    assert resolve(Facts(10, 32, None), "lora", lora={"r": 33})[1]["lora.r"] == Reason("lora.r", 33, reason)
+    assert "lora.r" not in resolve(Facts(10, 32, None), "lora", lora={"r": 32})[1]
+    assert "lora.r" not in resolve(Facts(10, 15, None), "full")[1]
+
+
 @pytest.mark.parametrize(
     ("rows", "batch", "accumulation", "epochs", "reason"),
     [

@@ -73,6 +73,18 @@ def test_flags_win(tmp_path: Path) -> None:
     assert (choice.text, choice.label, [r.setting for r in choice.reasons]) == ("body", "kind", ["task"])
 
 
+@pytest.mark.parametrize("key", ["text", "text_pair"])
+def test_a_label_that_is_its_own_text_is_refused(tmp_path: Path, key: str) -> None:
+    flag = {"text": "--text-column", "text_pair": "--text-pair-column"}[key]
+    given: dict[str, Any] = {"label_column": "label", f"{key}_column": "label"}
+    assert message(tmp_path, {"text": PROSE, "label": WORDS}, **given) == (
+        "the text and the label are the same column 'label'\n"
+        f"  found: {flag} label and --label-column label\n"
+        "  expected: two columns\n"
+        f"  do: another {flag}, or leave one of the two out and it is guessed"
+    )
+
+
 def test_ambiguous_columns_are_asked_for(tmp_path: Path) -> None:
     columns = {"review": PROSE, "comment": PROSE, "label": WORDS}
     example = '"this is sentence number 0, which goes …'

@@ -157,6 +157,18 @@ def test_a_number_that_is_not_finite_is_said_by_row(spelling: str, task: Any, tm
     assert np.isfinite(np.concatenate([part.labels for part in examples.parts.values()])).all()
 
 
+def test_a_number_too_large_to_learn_is_said_by_row(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "score": "3.9e301" if i == 3 else -2e18 if i == 30 else i / 7} for i in range(40)]
+    assert message(rows, tmp_path) == (
+        "the data: rows with a label beyond 1e18 in 'score' (rows 4, 31)\n"
+        '  found: "3.9e301"\n'
+        "  expected: numbers whose squares fit into 32 bits\n"
+        f"  do: another unit or logarithms for the whole column, {MEND}"
+    )
+    examples = load(rows, tmp_path, on_bad_rows="drop")
+    assert np.isfinite(np.concatenate([part.labels for part in examples.parts.values()]) ** 2).all()
+
+
 def test_nan_is_a_gap_among_numbers_and_a_class_among_words(tmp_path: Path) -> None:
     def label(names: list[str]) -> list[dict[str, Any]]:
         return [{"text": f"text {i}", "label": names[i % len(names)]} for i in range(60)]

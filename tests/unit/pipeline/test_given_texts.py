@@ -81,6 +81,20 @@ def test_a_language_model_reads_rows_as_it_has_learned_them(speaker: afina.Run) 
         speaker.generate([*rows[:1], {"messages": None}])
 
 
+def test_half_a_surrogate_pair_is_refused_by_row(run: afina.Run, speaker: afina.Run) -> None:
+    with pytest.raises(DataError) as caught:
+        run.predict(["good", "bad \ud800", "\udcff"])
+    assert str(caught.value) == (
+        "some of the texts hold half of a surrogate pair (rows 2, 3)\n"
+        "  found: 'bad \\ud800'\n"
+        "  expected: text that UTF-8 can hold\n"
+        '  do: text.encode("utf-8", "replace").decode()'
+    )
+    for prompt in ("\ud800", [{"role": "user", "content": "\ud800"}]):
+        with pytest.raises(DataError, match="prompt 2 is of no use: half of a surrogate pair"):
+            speaker.generate(["good", prompt])
+
+
 def test_a_language_model_has_no_probabilities(speaker: afina.Run) -> None:
     with pytest.raises(ConfigError, match="a language model has no probabilities of classes"):
         speaker.predict_proba(["great"])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import afina
-from afina.errors import ProofError
-from afina.models.load import load_language_model
+from afina.errors import ProofError, RunFolderError
+from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline import merging
-from afina.pipeline.merging import check_merged, draw_tokens
+from afina.pipeline.merging import check_merged, draw_tokens, write_merged
 from afina.testing.data import make_conversations
 
 
@@ -48,3 +50,16 @@ def test_the_rows_are_those_that_training_never_saw(
     assert all(
         any(text.startswith(tokenizer.decode(ids, skip_special_tokens=True)) for text in texts) for ids in sample
     )
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    merged, tokenizer = load_language_model(tiny_models("llama")).model, load_tokenizer(tiny_models("llama"))
+    said = "I/O error: No space left on device (os error 28)"
+    broken = mock.patch.object(type(merged), "save_pretrained", side_effect=SafetensorError(said))
+    with broken, pytest.raises(RunFolderError) as caught:
+        write_merged(merged, tokenizer, tmp_path / "merged")
+    assert str(caught.value) == (
+        f"the merged model can't be written to {tmp_path / 'merged'}\n  found: safetensors says: {said}\n"
+        "  expected: 0.00 GB of free space\n  do: free some space, or --output on another disk"
+    )
+    assert not list(tmp_path.iterdir())

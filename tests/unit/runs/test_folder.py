@@ -63,6 +63,15 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert caught.value.problems[0].remedy == "another --output"
 
 
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 300)
+    with pytest.raises(RunFolderError) as caught:
+        create_run_folder(make_config(path), "x")
+    assert str(caught.value) == (
+        f"{path} can't be the folder of a run\n  found: File name too long\n  do: another --output"
+    )
+
+
 def test_a_name_is_made_of_data_technique_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime):
         @classmethod
@@ -240,3 +249,21 @@ def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
     folder.write_text("config.yaml", "")
     with pytest.raises(RunFolderError, match=r"\.report\.json\.tmp is a symbolic link that leads out of the folder"):
         open_run(folder.path)
+
+
+def test_a_run_is_named_by_its_path_or_by_what_has_one(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_text("config.yaml", "")
+    assert open_run(run).path == open_run(tmp_path).path == open_run(str(tmp_path)).path == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "remedy"),
+    [(None, "None", ""), (["a", "b"], "['a', 'b']", "\n  do: give each run by itself: afina.compare(run, other)")],
+)
+def test_what_names_no_run_is_refused(given: Any, found: str, remedy: str) -> None:
+    with pytest.raises(RunFolderError) as caught:
+        open_run(given)
+    assert str(caught.value) == (
+        f"this is no run\n  found: {found}\n  expected: the path of a run's folder, or what afina.fit gave{remedy}"
+    )

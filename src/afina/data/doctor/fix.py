@@ -25,6 +25,7 @@ from afina.data.doctor.repeats import find_far_apart, find_torn
 from afina.data.doctor.subject import Bools, combine, find_repeats
 from afina.data.label_profile import profile_labels
 from afina.data.label_values import name_label, parse_list, parse_number
+from afina.data.labels import LARGEST
 from afina.data.rows import RowTable
 from afina.data.split import Ints, normalize_text
 from afina.data.usable_rows import NO_TEXT, find_text_fault
@@ -116,7 +117,7 @@ class LabelledCleaner:
         """The name, the sorted names, or the number; None where it can't be read."""
         if self.choice.task == "text-regression":
             number = parse_number(label)
-            return None if number is None else float(np.float32(number))
+            return None if number is None or abs(number) > LARGEST else float(np.float32(number))
         if self.choice.multi_label:
             names = parse_list(label, self.separator)
             return None if names is None else sorted(names)

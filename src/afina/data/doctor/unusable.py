@@ -17,6 +17,7 @@ CODES = {
     labels.UNKNOWN: "unknown-label",
     labels.NO_NUMBER: "label-not-a-number",
     labels.NOT_FINITE: "label-not-a-number",
+    labels.TOO_LARGE: "label-too-large",
     labels.NO_LIST: "label-not-a-list",
     labels.NO_NAME: "label-not-a-name",
 }

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from afina.data.cells import holds_surrogate
 from afina.data.chat import check_messages, tokenize_open
 from afina.data.chat_messages import check_tools
 from afina.data.chat_template import ChatFaultError, render, tokenize
 from afina.data.column_names import normalize_name
 from afina.data.columns import check_columns
-from afina.data.conversation_columns import Form
+from afina.data.conversation_columns import Form, parse_objects
 from afina.data.conversation_rows import read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
@@ -34,6 +35,7 @@ PROMPTS_AT_ONCE = 8
 NO_TEMPLATE = "messages, for a model without a chat template"
 EMPTY_PROMPT = "an empty prompt"
 TOO_LONG = "a prompt that leaves no room for an answer"
+HALF_PAIR = "half of a surrogate pair, or bytes that are not UTF-8"
 
 
 def encode_prompt(
@@ -46,14 +48,23 @@ def encode_prompt(
     """
     if has_template:
         messages = check_messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
-        (ids,) = tokenize(tokenizer, [render(tokenizer, messages, check_tools(tools), add_generation_prompt=True)])
+        text = render(tokenizer, messages, check_tools(tools), add_generation_prompt=True)
+        check_unicode(text, prompt)
+        (ids,) = tokenize(tokenizer, [text])
         return ids
     if not isinstance(prompt, str):
         raise ChatFaultError(NO_TEMPLATE, str(prompt)[:60])
+    check_unicode(prompt, prompt)
     ids = tokenize_open(tokenizer, prompt)
     if not ids:
         raise ChatFaultError(EMPTY_PROMPT)
     return ids
+
+
+def check_unicode(text: str, prompt: Prompt) -> None:
+    """Refuse a prompt whose text no tokenizer takes."""
+    if holds_surrogate(text):
+        raise ChatFaultError(HALF_PAIR, str(prompt)[:60])
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
 
 def read_question(value: Any) -> Prompt:
     """The messages of a cell without the last answers, or a plain text, which is one turn of the user's."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and parse_objects(value, is_json=True) is None:
         return value
     messages = read_messages("messages", value)
     while messages and messages[-1]["role"] == "assistant":
