@@ -89,6 +89,15 @@ def cut_adapter(place: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def damage_adapter(place: Path) -> None:
+    path = place / "run" / "model" / "adapter_model.safetensors"
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+def drop_tokenizer(place: Path) -> None:
+    (place / "run" / "model" / "tokenizer.json").unlink()
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -107,7 +116,9 @@ CASES = [
     Case("a module of the adapter", change(
         "run/model/adapter_config.json", megatron_config={"a": 1}, megatron_core="os"), ["megatron_config"]),
     Case("a pickled adapter", pickle_adapter, ["adapter_model.safetensors", "pickled weights are not read"]),
-    Case("a damaged adapter", cut_adapter, ["the adapter in run/model can't be loaded"]),
+    Case("a damaged adapter", damage_adapter, ["the adapter in run/model can't be loaded"]),
+    Case("a cut adapter", cut_adapter, ["the model in run/model is not what the run wrote", "bytes instead of"]),
+    Case("a run without its tokenizer", drop_tokenizer, ["is not what the run wrote", "found: no tokenizer.json"]),
     Case("an unknown task", change("run/task.json", task="os.system"), ["run/task.json is not what a run writes"]),
     Case("labels that are no names", change("run/task.json", labels={"kind": "multiclass", "names": [1, {}]}),
          ["run/task.json is not what a run writes", "labels.names"]),

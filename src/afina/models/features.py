@@ -7,7 +7,7 @@ hardware computes in it. Letters: N rows, B rows of a batch, T tokens, H width.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ import torch
 
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
+from afina.errors import ModelError, describe_rows
 from afina.kernels.allocator import keep_freed_memory
+from afina.models.completeness import shorten
 from afina.models.heads import POOLINGS, find_head
 
 Floats = npt.NDArray[np.float32]
@@ -62,6 +64,32 @@ def extract_features(
                 found[name][places] = pooled_BH
             on_batch(len(places))
     return found
+
+
+def check_finite(features: Mapping[str, Floats], row_numbers_N: Indices, part: str, model: Any) -> None:
+    """Refuse features that are not finite numbers, each of shape (N, H): no head can be solved on them.
+
+    Args:
+        row_numbers_N: the rows of the user's file that the features belong to.
+        part: `train`, `validation` or `test`, for the message.
+        model: the one that gave them; its weights are looked at where they are to blame.
+
+    Raises:
+        ModelError: naming the rows, and the weights that are to blame if there are any.
+    """
+    is_finite_N = np.logical_and.reduce([np.isfinite(array).all(axis=1) for array in features.values()])
+    if is_finite_N.all():
+        return
+    rows = np.unique(row_numbers_N[~is_finite_N]).tolist()
+    odd = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    blamed = f"; NaN or infinities are in {shorten(odd)}" if odd else ""
+    raise ModelError(
+        "the model gives features that are not finite numbers",
+        found=f"{describe_rows(rows)} (part {part}){blamed}",
+        expected="finite numbers for every row",
+        remedy="copy the model again from where it was published, its config.json too (a layer_norm_eps, say, may be"
+        " NaN); if it is a few rows only, look at these, or --set training.precision=fp32",
+    )
 
 
 def pool(captured: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], pooling: str, pad_id: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.errors import ModelError, describe_cause
+from afina.models.completeness import check_whole
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,7 @@ def load_classifier(
     dtype: torch.dtype | None = None,
     quantization: Any = None,
     attention: str = "auto",
+    is_base: bool = True,
 ) -> LoadedModel:
     """The folder's model as AutoModelForSequenceClassification with a head of the given shape.
 
@@ -78,6 +80,10 @@ def load_classifier(
         dtype: of all weights, by default float32.
         quantization: a transformers quantization config, for a base in 4 bits.
         attention: `sdpa` or `eager`; "auto" takes ours where it is the faster one.
+        is_base: whether it begins a training, so that the head may be new; else it is a result, which is whole.
+
+    Raises:
+        ModelError: if it can't be loaded, or weights are missing or of another shape that can't be new.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -96,6 +102,8 @@ def load_classifier(
             raise ModelError(
                 f"the model in {folder} can't be loaded", found=describe_cause(error, "transformers")
             ) from error
+    parameters = {name for name, _ in model.named_parameters()}
+    check_whole(folder, info, parameters, model.base_model_prefix, is_base=is_base)
     if attention == "auto":
         use_products(model)
     keep_head_fp32(model)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from afina.errors import ModelError, describe_cause
+from afina.models.completeness import check_whole
 from afina.models.heads import Fp32Linear, PooledClassifier
 from afina.models.load import SAFE, choose_attention, quiet_transformers, use_products
 
@@ -79,9 +80,10 @@ def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifi
         shape = read_json(folder / "2_Dense" / "config.json")
         tensors = load_file(folder / "2_Dense" / "model.safetensors")
         with quiet_transformers():
-            backbone = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, **choose_attention(attention), **SAFE
-            )
+            backbone, info = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+                **choose_attention(attention), **SAFE,
+            )  # fmt: skip
         pooling = next(name for name, flag in POOLING_FLAGS.items() if flags.get(flag))
         head = Fp32Linear(shape["in_features"], shape["out_features"])
         head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in tensors.items()})
@@ -89,6 +91,8 @@ def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifi
         raise ModelError(
             f"the model in {folder} can't be loaded", found=describe_cause(error, "transformers")
         ) from error
+    # Token vectors are pooled here: whether the architecture's own pooler is there makes no difference.
+    check_whole(folder, info, {name for name, _ in backbone.named_parameters()}, "", is_base=True)
     if attention == "auto":
         use_products(backbone)
     return PooledClassifier(backbone, pooling, head).eval()

@@ -1,4 +1,5 @@
-"""What a model's folder may not hold, whoever made it: a way to make us run code, or a way out of the folder.
+"""What a model's folder may not hold, whoever made it: a way to make us run code, a way out of the folder, or sizes
+that fill the memory.
 
 Every loader is told not to run code and not to unpickle. That isn't enough: libraries have let a config overrule the
 caller (CVE-2026-5241, CVE-2026-86169), made source text of its values (CVE-2026-93348), or imported the Python files
@@ -19,6 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from afina.errors import ModelError, Problem
+from afina.models.limits import find_absurd_sizes
+from afina.models.settings import iterate_settings, show_value
 
 MODEL_TYPE = re.compile(r"[a-z0-9_.-]{1,64}")
 CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -32,8 +35,6 @@ KERNEL_KEYS = frozenset({
     "_attn_implementation", "_attn_implementation_internal", "_experts_implementation",
     "_experts_implementation_internal", "attn_implementation", "experts_implementation",
 })  # fmt: skip
-# Names of classes that the data gave are keys here, and may be any word.
-FREE_KEYS = frozenset({"id2label", "label2id"})
 SETTINGS = (
     "adapter_config.json", "config.json", "config_sentence_transformers.json", "generation_config.json", "modules.json",
     "preprocessor_config.json", "processor_config.json", "sentence_bert_config.json", "tokenizer_config.json",
@@ -46,7 +47,6 @@ SENTENCE_CLASSES = frozenset({
     "Transformer", "WeightedLayerPooling", "WordEmbeddings", "WordWeights",
 })  # fmt: skip
 MAX_SETTINGS_BYTES = 256 * 1024 * 1024
-SHOWN_CHARACTERS = 80
 ELSEWHERE = "--model with a model from where you trust it, or a copy without this"
 
 
@@ -98,7 +98,7 @@ def find_links(folder: Path, owner: str = "the model's folder") -> Iterator[Prob
         if path.is_symlink() and not any(path.resolve().is_relative_to(each) for each in roots):
             yield Problem(
                 f"{path.relative_to(folder).as_posix()} is a symbolic link that leads out of {owner}",
-                found=_show(os.readlink(path)),
+                found=show_value(os.readlink(path)),
                 expected="files and folders that lie in it",
                 remedy="put what is meant in its place",
             )
@@ -122,11 +122,11 @@ def find_programs(folder: Path) -> Iterator[Problem]:
 
 def find_code(file: str, settings: Any) -> Iterator[Problem]:
     """An `auto_map`, anywhere among the settings: it names classes in Python files."""
-    for key, value in _iterate(settings):
+    for key, value in iterate_settings(settings):
         if key == "auto_map" and value:
             yield Problem(
                 f"{file} asks for Python code, and code from a model's folder is never run",
-                found=f"auto_map: {_show(value)}",
+                found=f"auto_map: {show_value(value)}",
                 expected="an architecture and a tokenizer that transformers has itself",
                 remedy=f"if it has them: a copy of the folder with auto_map removed from {file}",
             )
@@ -134,11 +134,11 @@ def find_code(file: str, settings: Any) -> Iterator[Problem]:
 
 def find_odd_names(file: str, settings: Any) -> Iterator[Problem]:
     """Names of architectures, classes and kernels that are no names."""
-    for key, value in _iterate(settings):
+    for key, value in iterate_settings(settings):
         if key == "model_type" and value is not None and not is_model_type(value):
             yield Problem(
                 f"{file} has a model_type that is no name",
-                found=_show(value),
+                found=show_value(value),
                 expected="small letters, digits, and the signs _ . -",
                 remedy=ELSEWHERE,
             )
@@ -146,14 +146,14 @@ def find_odd_names(file: str, settings: Any) -> Iterator[Problem]:
         if key in CLASS_KEYS and not all(name is None or _is_name(name, CLASS_NAME) for name in names):
             yield Problem(
                 f"{file} names a class in {key} by what is no name",
-                found=_show(value),
+                found=show_value(value),
                 expected="the name of a class of transformers",
                 remedy=ELSEWHERE,
             )
         if key in KERNEL_KEYS and value is not None and not _is_name(value, PLAIN_NAME):
             yield Problem(
                 f"{file} asks for compiled programs from elsewhere",
-                found=f"{key}: {_show(value)}",
+                found=f"{key}: {show_value(value)}",
                 expected="the name of a kernel that transformers has, such as sdpa",
                 remedy=f"a copy of the folder with {key} removed from {file}",
             )
@@ -161,11 +161,11 @@ def find_odd_names(file: str, settings: Any) -> Iterator[Problem]:
 
 def find_other_weights(file: str, settings: Any) -> Iterator[Problem]:
     """A config that has other files loaded than those we look at, pickled ones among them."""
-    for key, value in _iterate(settings):
+    for key, value in iterate_settings(settings):
         if key == "transformers_weights" and value is not None:
             yield Problem(
                 f"{file} names another file of weights",
-                found=f"transformers_weights: {_show(value)}",
+                found=f"transformers_weights: {show_value(value)}",
                 expected="model.safetensors, or its index",
                 remedy=f"a copy of the folder with transformers_weights removed from {file}",
             )
@@ -182,14 +182,14 @@ def find_odd_modules(file: str, settings: Any) -> Iterator[Problem]:
         if match is None or match[2] not in SENTENCE_CLASSES:
             yield Problem(
                 "modules.json names a class that isn't one of sentence-transformers' own",
-                found=_show(kind),
+                found=show_value(kind),
                 expected="such as sentence_transformers.models.Pooling",
                 remedy=ELSEWHERE,
             )
         if not isinstance(path, str) or not _is_inside(path):
             yield Problem(
                 "modules.json names a path outside the model's folder",
-                found=_show(path),
+                found=show_value(path),
                 expected="the name of a folder in it, such as 1_Pooling",
                 remedy=ELSEWHERE,
             )
@@ -212,14 +212,14 @@ def check_adapter(file: str, settings: Any) -> Iterator[Problem]:
     for key, value in odd.items():
         yield Problem(
             f"{file} holds what no run writes",
-            found=f"{key}: {_show(value)}",
+            found=f"{key}: {show_value(value)}",
             expected="an adapter of LoRA as afina train saves it",
             remedy="copy the folder of the run again",
         )
 
 
 CHECKS: tuple[Callable[[str, Any], Iterator[Problem]], ...] = (
-    find_code, find_odd_names, find_other_weights, find_odd_modules,
+    find_code, find_odd_names, find_other_weights, find_odd_modules, find_absurd_sizes,
 )  # fmt: skip
 
 
@@ -247,18 +247,6 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _iterate(settings: Any) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, at any depth."""
-    waiting = [settings]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += value
-        elif isinstance(value, dict):
-            yield from value.items()
-            waiting += [inner for key, inner in value.items() if key not in FREE_KEYS]
-
-
 def _is_name(value: Any, form: re.Pattern[str]) -> bool:
     return isinstance(value, str) and form.fullmatch(value) is not None
 
@@ -271,7 +259,3 @@ def _is_inside(path: str) -> bool:
     """Whether a path in a file of settings stays in the folder of that file."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     return not (path.startswith(("/", "~")) or ".." in parts or ":" in path or "\0" in path)
-
-
-def _show(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True)[:SHOWN_CHARACTERS]

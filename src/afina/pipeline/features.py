@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from afina.models.feature_cache import FeatureCache, locate_cache
-from afina.models.features import extract_features, number_distinct_rows
+from afina.models.features import check_finite, extract_features, number_distinct_rows
 from afina.models.heads import find_head
 from afina.models.load import LoadedModel
 from afina.pipeline.narrator import Narrator
@@ -64,6 +64,7 @@ def compute_features(
                     tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch), device=prepared.device,
                     precision=prepared.setup.precision, on_batch=tell,
                 )  # fmt: skip
+                check_finite(fresh, part.row_numbers[rows[new]], part.name, loaded.model)
                 if cache:
                     cache.add(keys[new], fresh)
                 for name, array in fresh.items():

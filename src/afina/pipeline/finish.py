@@ -44,7 +44,7 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     scores = score_run(prepared, learned, narrator)
     with narrator.stage("save"):
         save_model(prepared, learned)
-        folder.write_json("task.json", describe_task(prepared, learned))
+        folder.write_task(describe_task(prepared, learned))
     with narrator.stage("prove"):
         proof = prove_saved_model(prepared, learned)
     narrator.say(

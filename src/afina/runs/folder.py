@@ -110,6 +110,10 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
 
+    def write_task(self, value: dict[str, Any]) -> None:
+        """task.json, with the bytes of each file in `model/`, which is complete by then."""
+        self.write_json(TASK, {**value, "files": measure_files(self.model)})
+
     def read_task(self) -> dict[str, Any]:
         """task.json, known to have the form that a run writes.
 
@@ -143,11 +147,12 @@ class RunFolder:
         return config
 
     def check_model(self) -> None:
-        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, or whose model could
-        harm: a run may come from a stranger.
+        """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, whose model could harm,
+        for a run may come from a stranger, or whose files aren't those that were written: libraries do without a
+        tokenizer.json or some tensors, and give other answers.
 
         Raises:
-            RunFolderError: with the command that trains it again.
+            RunFolderError: with the command that trains it again, or the files that are missing or changed.
             ModelError: with what may not be in the model's folder.
         """
         if not self.model.is_dir():
@@ -156,6 +161,27 @@ class RunFolder:
                 remedy=f"afina train --config {self.config} --set evaluation.score_test=true --output NEW",
             )
         check_saved_model(self.model)
+        self.check_files()
+
+    def check_files(self) -> None:
+        """Refuse a model whose files aren't there in the sizes that the run wrote; others may lie beside them.
+
+        Raises:
+            RunFolderError: with each file that is missing or has another size.
+        """
+        written, found = self.read_task().get("files", {}), measure_files(self.model)  # older runs kept no sizes
+        changed = [
+            f"{name} of {found[name]:,} bytes instead of {size:,}" if name in found else f"no {name}"
+            for name, size in written.items()
+            if found.get(name) != size
+        ]
+        if changed:
+            raise RunFolderError(
+                f"the model in {self.model} is not what the run wrote",
+                found=", ".join(changed[:8]),
+                expected="each file that task.json names, in its size",
+                remedy="copy the folder of the run again",
+            )
 
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
@@ -181,6 +207,12 @@ class RunFolder:
         for folder in self.made:
             with contextlib.suppress(OSError):  # another run may be beside it
                 folder.rmdir()
+
+
+def measure_files(folder: Path) -> dict[str, int]:
+    """Bytes of each file in the folder and in those below it, by its path from there, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def remove(entry: Path) -> None:

@@ -42,22 +42,25 @@ class _Columns(_Stored):
     label: str | None
 
 
-class _Labelled(_Stored):
+class _Task(_Stored):
+    base: _Base
+    files: dict[str, int] = Field(default_factory=dict)
+
+
+class _Labelled(_Task):
     task: Literal["text-classification", "text-regression"]
     labels: _Labels
     fit: _Fit
     columns: _Columns
-    base: _Base
 
 
-class _Generation(_Stored):
+class _Generation(_Task):
     task: Literal["text-generation"]
     form: Literal["messages", "completion", "instruction", "text"]
     columns: dict[str, str]
     has_template: bool
     stop_tokens: list[int]
     sample: list[list[int]] = Field(default_factory=list)
-    base: _Base
 
 
 _TASK: TypeAdapter[_Labelled | _Generation] = TypeAdapter(Annotated[_Labelled | _Generation, Discriminator("task")])

@@ -83,7 +83,7 @@ class Technique(Protocol):
 
 
 def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> LoadedModel:
-    """The base, or the model in `folder`, with the head and the attention of the run.
+    """The base, or the result in `folder`, with the head and the attention of the run.
 
     Args:
         storage: `dropout`, `dtype` and `quantization` of `load_classifier`.
@@ -91,7 +91,9 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
     attention = setup.config.model.attn_implementation
     if setup.head is None:
         return load_language_model(folder or setup.base, attention=attention, **storage)
-    return load_classifier(folder or setup.base, setup.head, setup.pad_token_id, attention=attention, **storage)
+    return load_classifier(
+        folder or setup.base, setup.head, setup.pad_token_id, attention=attention, is_base=folder is None, **storage
+    )
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -25,7 +25,7 @@ import torch
 
 from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
-from afina.models.features import capture_own, extract_features, pool_own
+from afina.models.features import capture_own, check_finite, extract_features, pool_own
 from afina.models.heads import find_head, set_head
 from afina.techniques.probe import USUAL_STRENGTH, Problem, choose_sample, fit_head
 from afina.training.objective import LabelledRows
@@ -109,6 +109,7 @@ class ContrastiveRows:
                 model, part.tokens, rows, ("own",), pad_id=known.pad_id, tokens_per_batch=known.eval_tokens_per_batch,
                 device=accelerator.device.type, precision=precision,
             )  # fmt: skip
+            check_finite(found, part.row_numbers[rows], part.name, model)
             features.append(found["own"])
             labels.append(part.labels[rows])
         _, linear = find_head(model)

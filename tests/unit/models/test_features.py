@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from afina.data.encode import TokenArrays
-from afina.models.features import extract_features, list_poolings, number_distinct_rows
+from afina.errors import ModelError
+from afina.models.features import check_finite, extract_features, list_poolings, number_distinct_rows
 from afina.models.heads import find_head
 from afina.models.load import load_classifier, load_tokenizer
 from afina.testing.models import DECODERS, FAMILIES
@@ -140,3 +141,21 @@ def test_the_same_tokens_with_other_types_are_another_row() -> None:
     with_types = TokenArrays(ids, offsets, np.asarray([0, 0, 1, 0, 1, 1], np.uint8), 0, 0)
     assert len(number_distinct_rows(with_types)[0]) == 2
     assert len(number_distinct_rows(TokenArrays(ids, offsets, None, 0, 0))[0]) == 1
+
+
+def test_features_that_are_not_finite_are_refused(classifier: Callable[[str], Any], encode: Callable[..., Any]) -> None:
+    model, pad_id = classifier("bert")
+    tokens, numbers = encode("bert", TEXTS), np.arange(1, len(TEXTS) + 1)
+    check_finite(extract(model, tokens, pad_id), numbers, "train", model)
+    with torch.no_grad():
+        word = int(tokens.row(3)[1])
+        model.bert.embeddings.word_embeddings.weight[word] = torch.inf
+    with pytest.raises(ModelError) as caught:
+        check_finite(extract(model, tokens, pad_id), numbers, "train", model)
+    assert str(caught.value) == (
+        "the model gives features that are not finite numbers\n"
+        "  found: row 4 (part train); NaN or infinities are in bert.embeddings.word_embeddings.weight\n"
+        "  expected: finite numbers for every row\n"
+        "  do: copy the model again from where it was published, its config.json too (a layer_norm_eps, say, may be"
+        " NaN); if it is a few rows only, look at these, or --set training.precision=fp32"
+    )

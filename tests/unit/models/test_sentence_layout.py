@@ -109,3 +109,17 @@ def test_a_missing_piece_is_a_model_error(damage: str, saved: Callable[..., Any]
     with pytest.raises(ModelError) as caught:
         load_sentence_model(folder)
     assert str(caught.value).startswith(f"the model in {folder} can't be loaded\n  found: ")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_backbone_without_a_layer_is_refused(family: str, saved: Callable[..., Any]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    _, folder = saved(family, "mean")
+    tensors = load_file(folder / "model.safetensors")
+    load_sentence_model(folder)
+    kept = {name: tensor for name, tensor in tensors.items() if "layer.1." not in name}
+    assert len(kept) < len(tensors)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="are not those of a whole model"):
+        load_sentence_model(folder)

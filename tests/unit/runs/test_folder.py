@@ -267,3 +267,45 @@ def test_what_names_no_run_is_refused(given: Any, found: str, remedy: str) -> No
     assert str(caught.value) == (
         f"this is no run\n  found: {found}\n  expected: the path of a run's folder, or what afina.fit gave{remedy}"
     )
+
+
+def write_model(path: Path) -> RunFolder:
+    """A run with a model of three files, as far as they are looked at."""
+    run = RunFolder(path)
+    (run.model / "1_Pooling").mkdir(parents=True)
+    for name in ("model.safetensors", "tokenizer.json", "1_Pooling/config.json"):
+        (run.model / name).write_text("{}")
+    labels = {"kind": "regression", "names": []}
+    columns = {"text": "text", "text_pair": None, "label": "label"}
+    base = {"reference": "bert", "revision": None}
+    run.write_task({"task": "text-regression", "labels": labels, "fit": {}, "columns": columns, "base": base})
+    return run
+
+
+def test_a_model_with_all_its_files_is_used(tmp_path: Path) -> None:
+    run = write_model(tmp_path)
+    (run.model / "mine.txt").write_text("a note beside them")
+    run.check_model()
+
+
+def test_a_model_without_all_its_files_is_refused(tmp_path: Path) -> None:
+    run = write_model(tmp_path)
+    (run.model / "tokenizer.json").unlink()
+    (run.model / "1_Pooling" / "config.json").write_text("{    }")
+    with pytest.raises(RunFolderError) as caught:
+        run.check_model()
+    assert str(caught.value) == (
+        f"the model in {run.model} is not what the run wrote\n"
+        "  found: 1_Pooling/config.json of 6 bytes instead of 2, no tokenizer.json\n"
+        "  expected: each file that task.json names, in its size\n"
+        "  do: copy the folder of the run again"
+    )
+
+
+def test_an_older_run_kept_no_sizes(tmp_path: Path) -> None:
+    run = write_model(tmp_path)
+    stored = run.read_task()
+    del stored["files"]
+    run.write_json("task.json", stored)
+    (run.model / "tokenizer.json").unlink()
+    run.check_model()

@@ -13,6 +13,7 @@ import torch
 from afina.data.encode import TokenArrays
 from afina.data.encoded import EncodedPart
 from afina.data.labels import LabelSpace
+from afina.errors import ModelError
 from afina.models.features import extract_features
 from afina.models.heads import find_head, pool_otherwise
 from afina.models.load import load_classifier
@@ -129,3 +130,11 @@ def test_what_is_compared_is_what_the_head_reads(objective: ContrastiveRows, loa
     )["own"]
     wanted = 4 * measure_slowly(torch.from_numpy(features), torch.from_numpy(LABELS[both]))
     assert loss.item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_no_head_is_solved_on_what_is_not_a_number(objective: ContrastiveRows, load: Callable[..., Any]) -> None:
+    model = load("bert")
+    with torch.no_grad():
+        model.bert.embeddings.LayerNorm.weight[0] = torch.nan
+    with pytest.raises(ModelError, match=r"\(part train\); NaN or infinities are in bert.embeddings.LayerNorm.weight"):
+        objective.evaluate(model, start_accelerator("cpu", "fp32"))

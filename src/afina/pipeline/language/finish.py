@@ -47,7 +47,7 @@ def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrat
     with narrator.stage("save"):
         add_stop_tokens(learned)
         write_model(folder, lambda unfinished: prepared.technique.save(learned.model, prepared.tokenizer, unfinished))
-        folder.write_json("task.json", describe_task(prepared, learned))
+        folder.write_task(describe_task(prepared, learned))
     with narrator.stage("prove"):
         proof = prove_saved_model(prepared, learned)
     narrator.say(
