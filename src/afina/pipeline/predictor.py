@@ -12,7 +12,7 @@ import numpy as np
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
-from afina.data.columns import ColumnChoice, check_columns
+from afina.data.columns import ColumnChoice, check_columns, check_free
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
 from afina.data.findings import OR_DROP
@@ -110,6 +110,7 @@ class Predictor:
         """
         with open_rows(source) as rows:
             check_columns(rows.table, self.text_names)
+            check_free(rows.table, list(summarise_prediction(None, self.task.labels.kind)))
             refuse_problems(rows.table.problems)
             for columns in iterate_chunks(rows.table):
                 yield from self._predict_chunk(columns)

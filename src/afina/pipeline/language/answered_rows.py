@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.data.chat_template import ChatFaultError
+from afina.data.columns import check_free
 from afina.data.conversation_rows import RowFaultError
 from afina.data.findings import RowNumbers
 from afina.data.rows import RowTable
@@ -63,6 +64,7 @@ def answer_rows(
         Interrupted: by a signal while answers are kept in the journal.
     """
     with open_rows(source) as rows:
+        check_free(rows.table, ["prediction"])
         speaker = Speaker.of_run(folder.path)
         questions = check_questions(speaker, rows.table)
         answers: dict[int, str] = {}
