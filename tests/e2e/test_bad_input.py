@@ -157,6 +157,7 @@ CASES = [
     Case("unknown task", (*TRAIN, "--task", "translation"), ["task", "'translation'", "text-classification"]),
     Case("unknown target modules", (*TRAIN, "--target-modules", "[quer,value]"), [
         "layers that the model doesn't have: quer", "did you mean query?"]),
+    Case("no room for a text", (*TRAIN, "--set", "max_seq_length=2"), ["leaves no room for a text", "3 or more"]),
     Case("GPU that isn't there", (*TRAIN, "--set", "device=mps"), ["this machine has no mps device"]),
     Case("output holds a run", (*TRAIN[:-1], "done"), ["done already holds a run", "afina resume done"]),
     Case("output not empty", TRAIN, ["out is not an empty folder", "another --output"], fill_output),

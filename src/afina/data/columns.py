@@ -83,6 +83,17 @@ def check_columns(table: RowTable, names: Iterable[str], flagged: DataConfig | N
         raise DataError(problems=problems)
 
 
+def check_free(table: RowTable, added: Sequence[str]) -> None:
+    """DataError when columns have the names of those that predicting adds: it would write over them."""
+    taken = ", ".join(repr(name) for name in added if name in table.kinds)
+    if taken:
+        raise DataError(
+            f"{table.source} has columns that predicting would write over: {taken}",
+            expected=f"other names: predicting adds {', '.join(map(repr, added))}",
+            remedy="rename or remove these columns",
+        )
+
+
 def _missing_column(table: RowTable, name: str, flagged: DataConfig | None) -> Problem:
     near = find_nearest(name, table.names)
     flag = next((flag for key, flag in FLAGS.items() if flagged and getattr(flagged, f"{key}_column") == name), "")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from afina.errors import ConfigError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -53,6 +55,22 @@ class TokenArrays:
         flat = np.concatenate([np.empty(0, np.int64), *places]).astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum([len(each) for each in places])]).astype(np.int64)
         return TokenArrays(self.ids[flat], offsets, None if self.type_ids is None else self.type_ids[flat], 0, 0)
+
+
+def check_room(tokenizer: PreTrainedTokenizerBase, max_seq_length: int, *, is_pair: bool) -> None:
+    """Refuse a length that the tokenizer's own special tokens fill.
+
+    Raises:
+        ConfigError: with the shortest length that leaves a token of the text.
+    """
+    specials = tokenizer.num_special_tokens_to_add(pair=is_pair)
+    if max_seq_length <= specials:
+        raise ConfigError(
+            "model.max_seq_length leaves no room for a text",
+            found=f"{max_seq_length}, and the tokenizer adds {specials} tokens of its own to each row",
+            expected=f"{specials + 1} or more",
+            remedy="--set model.max_seq_length=auto",
+        )
 
 
 def encode_texts(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.data.columns import check_columns
+from afina.data.columns import check_columns, check_free
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
@@ -41,17 +41,22 @@ def predict_rows(
             f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
         )
     columns = [stored["columns"][role] for role in ("text", "text_pair")]
-    return predict_labels(folder, source, [name for name in columns if name])
+    added = ["prediction"] if stored["labels"]["kind"] == "regression" else ["prediction", "confidence"]
+    return predict_labels(folder, source, [name for name in columns if name], added)
 
 
-def predict_labels(folder: RunFolder, source: Any, text_names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Every row with its columns, `prediction` and `confidence`; a row without text gets None.
+def predict_labels(
+    folder: RunFolder, source: Any, text_names: Sequence[str], added: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Every row with its columns and those `added`: `prediction`, and for classes `confidence`. A row without text gets
+    None.
 
     Raises:
-        DataError: before the first row, if a row can't be read or a text column is missing.
+        DataError: before the first row, if a row can't be read, a text column is missing, or an added one is there.
     """
     with open_rows(source) as rows:
         check_columns(rows.table, text_names)
+        check_free(rows.table, added)
         refuse_problems(rows.table.problems)
         from afina.pipeline.predictor import Predictor
 

@@ -216,7 +216,10 @@ def encode_parts(
     narrator: Narrator,
 ) -> dict[str, EncodedPart]:  # fmt: skip
     """Token arrays of the parts that the run may look at, telling what was cut."""
+    from afina.data.encode import check_room
+
     length = int(config.model.max_seq_length)
+    check_room(tokenizer, length, is_pair=examples.columns.text_pair is not None)
     return {
         name: encode_part(examples.parts[name], tokenizer, facts, length, folder.work / "tokens" / name, narrator)
         for name in list_parts(config)

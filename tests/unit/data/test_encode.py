@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afina.data.encode import TokenArrays, encode_texts
+from afina.data.encode import TokenArrays, check_room, encode_texts
+from afina.errors import ConfigError
 from afina.models.load import load_tokenizer
 from afina.testing.models import FAMILIES
 
@@ -121,3 +122,19 @@ def test_no_rows_give_empty_arrays(tiny_models: Callable[[str], Path], tmp_path:
     assert len(tokens) == 0
     assert tokens.ids.tolist() == []
     assert tokens.offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize(("is_pair", "specials"), [(False, 2), (True, 3)])
+def test_a_length_without_room_for_a_text_is_refused(
+    is_pair: bool, specials: int, tiny_models: Callable[[str], Path]
+) -> None:
+    tokenizer = load_tokenizer(tiny_models("bert"))
+    check_room(tokenizer, specials + 1, is_pair=is_pair)
+    with pytest.raises(ConfigError) as caught:
+        check_room(tokenizer, specials, is_pair=is_pair)
+    assert str(caught.value) == (
+        "model.max_seq_length leaves no room for a text\n"
+        f"  found: {specials}, and the tokenizer adds {specials} tokens of its own to each row\n"
+        f"  expected: {specials + 1} or more\n"
+        "  do: --set model.max_seq_length=auto"
+    )

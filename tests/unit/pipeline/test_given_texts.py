@@ -95,6 +95,19 @@ def test_half_a_surrogate_pair_is_refused_by_row(run: afina.Run, speaker: afina.
             speaker.generate(["good", prompt])
 
 
+def test_columns_that_predicting_would_write_over_are_refused(run: afina.Run, speaker: afina.Run) -> None:
+    rows = [{"text": "good", "prediction": "mine", "confidence": 1}]
+    with pytest.raises(DataError) as caught:
+        afina.predict(run, rows)
+    assert str(caught.value) == (
+        "the data has columns that predicting would write over: 'prediction', 'confidence'\n"
+        "  expected: other names: predicting adds 'prediction', 'confidence'\n"
+        "  do: rename or remove these columns"
+    )
+    with pytest.raises(DataError, match="predicting would write over: 'prediction'"):
+        afina.predict(speaker, [{"messages": [{"role": "user", "content": "why?"}], "prediction": "mine"}])
+
+
 def test_a_language_model_has_no_probabilities(speaker: afina.Run) -> None:
     with pytest.raises(ConfigError, match="a language model has no probabilities of classes"):
         speaker.predict_proba(["great"])

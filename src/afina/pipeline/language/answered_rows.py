@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.data.chat_template import ChatFaultError
+from afina.data.columns import check_free
 from afina.data.conversation_rows import RowFaultError
 from afina.data.findings import RowNumbers
 from afina.data.rows import RowTable
@@ -66,6 +67,7 @@ def answer_rows(
         Interrupted: by a signal while answers are kept in the journal.
     """
     with open_rows(source) as rows:
+        check_free(rows.table, ["prediction"])
         questions = check_questions(load_encoder(folder), rows.table)
         from afina.pipeline.language.speaker import Speaker
 
