@@ -185,6 +185,7 @@ READINGS: list[tuple[Any, dict[str, str], bool, dict[str, Any], Any]] = [
     ("messages", {"messages": "m"}, True, {"m": [{"from": "usuario", "value": "a"}]}, ([USER], None)),
     ("messages", {"messages": "m"}, True, {"m": json.dumps([USER])}, ([USER], None)),
     ("messages", {"messages": "m"}, True, {"m": "plain"}, ("plain", None)),
+    ("messages", {"messages": "m"}, True, {"m": "[1]"}, ("[1]", None)),
     ("messages", {"messages": "m", "tools": "t"}, True, {"m": [USER], "t": [{"a": 1}]}, ([USER], [{"a": 1}])),
     ("messages", {"prompt": "p", "completion": "c"}, True, {"p": [SYSTEM, USER]}, ([SYSTEM, USER], None)),
     ("messages", {"messages": "m"}, True, {"m": []}, None),
@@ -204,7 +205,7 @@ def test_what_a_row_asks(form: Any, columns: dict[str, str], has_template: bool,
     assert PromptReader(form, columns, has_template).read(row) == asked
 
 
-@pytest.mark.parametrize(("form", "value"), [("text", 5), ("messages", 5), ("messages", "[1]")])
+@pytest.mark.parametrize(("form", "value"), [("text", 5), ("messages", 5), ("messages", [1])])
 def test_what_is_no_prompt(form: Any, value: Any) -> None:
     with pytest.raises(RowFaultError):
         PromptReader(form, {form: "x"}, form == "messages").read({"x": value})
