@@ -33,7 +33,7 @@ def train(
     chat_template_kwargs: str | None = option("MAPPING", "Its arguments: a mapping such as {key: value}."),
     class_weight: str | None = option("NAME", "Weight of rare classes: none or balanced."),
     r: str | None = option("N", "Rank of LoRA's matrices: a whole number above 0."),
-    lora_alpha: str | None = option("SCALE", "Scale of LoRA's update: a number above 0."),
+    lora_alpha: str | None = option("SCALE", "Scale of LoRA's update: a number above 0 and up to 10,000."),
     lora_dropout: str | None = option("SHARE", "Dropout of LoRA's inputs: a number from 0 and below 1, or auto."),
     target_modules: str | None = option(
         "NAMES", "Layers with an adapter: a list such as [a, b], or auto or all-linear."

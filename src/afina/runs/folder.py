@@ -164,22 +164,23 @@ class RunFolder:
         self.check_files()
 
     def check_files(self) -> None:
-        """Refuse a model whose files aren't there in the sizes that the run wrote; others may lie beside them.
+        """Refuse a model whose files aren't all there, its weights in the size that the run wrote. A person may edit a
+        JSON of it, and other files may lie beside them.
 
         Raises:
-            RunFolderError: with each file that is missing or has another size.
+            RunFolderError: with each file that is missing, or holds weights of another size.
         """
         written, found = self.read_task().get("files", {}), measure_files(self.model)  # older runs kept no sizes
         changed = [
             f"{name} of {found[name]:,} bytes instead of {size:,}" if name in found else f"no {name}"
             for name, size in written.items()
-            if found.get(name) != size
+            if name not in found or (name.endswith(".safetensors") and found[name] != size)
         ]
         if changed:
             raise RunFolderError(
                 f"the model in {self.model} is not what the run wrote",
                 found=", ".join(changed[:8]),
-                expected="each file that task.json names, in its size",
+                expected="each file that task.json names, weights in their size",
                 remedy="copy the folder of the run again",
             )
 

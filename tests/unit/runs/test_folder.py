@@ -291,13 +291,14 @@ def test_a_model_with_all_its_files_is_used(tmp_path: Path) -> None:
 def test_a_model_without_all_its_files_is_refused(tmp_path: Path) -> None:
     run = write_model(tmp_path)
     (run.model / "tokenizer.json").unlink()
-    (run.model / "1_Pooling" / "config.json").write_text("{    }")
+    (run.model / "1_Pooling" / "config.json").write_text("{    }")  # a person may edit that
+    (run.model / "model.safetensors").write_text("{    }")
     with pytest.raises(RunFolderError) as caught:
         run.check_model()
     assert str(caught.value) == (
         f"the model in {run.model} is not what the run wrote\n"
-        "  found: 1_Pooling/config.json of 6 bytes instead of 2, no tokenizer.json\n"
-        "  expected: each file that task.json names, in its size\n"
+        "  found: model.safetensors of 6 bytes instead of 2, no tokenizer.json\n"
+        "  expected: each file that task.json names, weights in their size\n"
         "  do: copy the folder of the run again"
     )
 
