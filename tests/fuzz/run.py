@@ -110,9 +110,12 @@ def run_apart(name: str, seconds: float, seed: int) -> dict[str, Any]:
             code = subprocess.run(command).returncode
             path = Path(place, "tally")
             tally = json.loads(path.read_text()) if path.exists() else dict(total, inputs=0)
+            current = Path(place, "current")
+            if code and not current.exists():
+                raise SystemExit(f"{name}: the process ended with {code} before its first input")
             if code:
                 tally["wrong"] += 1
-                keep(name, Path(place, "current").read_bytes(), f"process ended with {code}")
+                keep(name, current.read_bytes(), f"process ended with {code}")
         for key in ("inputs", "accepted", "refused", "wrong"):
             total[key] += tally[key]
         total["slowest"] = max(total["slowest"], tally["slowest"])
