@@ -20,7 +20,7 @@ FEWEST_CONTRASTIVE_STEPS = 100
 MOST_CONTRASTIVE_EPOCHS = 50
 # Up to so many rows in all, or so many a class, a backbone is moved by pairs of rows rather than by the head's loss.
 # With more rows the gain is small, and the steps read twice as many of them.
-FEW_ROWS = 1000
+FEW_ROWS = 512
 FEW_ROWS_PER_CLASS = 16
 
 # Peak rate of full fine-tuning for a model as wide as BERT-base; narrower models take (and need) larger steps.

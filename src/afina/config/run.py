@@ -95,7 +95,7 @@ class TrainingConfig(Section):
     objective: Literal["auto", "cross-entropy", "contrastive"] = "auto"
     """What is minimised where each row has one class: `cross-entropy` of the head's probabilities; `contrastive`: texts
     of one class are drawn together and those of two classes apart, then the head is solved. auto: contrastive for few
-    rows, up to 1,000 in all or 16 a class."""
+    rows, up to 512 in all or 16 a class."""
     head_init: Literal["probe", "random"] = "probe"
     """`probe` starts the new head from the solution on frozen features, `random` from random numbers."""
     class_weight: Literal["none", "balanced"] = "none"
