@@ -17,15 +17,12 @@ from afina.kernels.lora import LoraProduct
 
 
 class FourBitProduct(torch.autograd.Function):
-    """A product with a weight in 4 bits: of its inputs nothing is kept, the weight is unpacked again."""
+    """A product with a weight in 4 bits: of its inputs nothing is kept, the weight is unpacked again. An outline has no
+    backward pass, and so this has none."""
 
     @staticmethod
     def forward(ctx: Any, input_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         return functional.linear(input_NI, weight_OI.to(input_NI.dtype), bias_O)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError("an outline has no backward pass")
 
 
 class AdaptedLayer(nn.Module):

@@ -16,7 +16,7 @@ Letters: N rows, B rows of a pass, H width of the features, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,6 +48,8 @@ class ContrastiveRows:
 
     labelled: LabelledRows
     strength: float = USUAL_STRENGTH
+    partners: dict[int, int] = field(default_factory=dict)
+    """The latest partner of each row."""
     # Few training rows come with few validation rows: the best of many looks at a dozen of them is the luckiest one.
     chooses_best: ClassVar[bool] = False
 
@@ -83,14 +85,17 @@ class ContrastiveRows:
             return pool_own(captured["own"], batch["input_ids"], self.labelled.pad_id).float()
 
     def draw_partners(self, rows: Indices) -> Indices:
-        """For each row another one of its class, or itself where the class has no other. By torch's generator, which is
-        seeded for each step."""
+        """For each row another one of its class, or itself where the class has no other. One number decides for all, by
+        torch's generator, which is seeded for each step: a row that is looked at again by itself has the same partner.
+        """
+        shift = int(torch.randint(2**31, ()))
         partners = rows.copy()
         for place, row in enumerate(rows):
             others = self.rows_by_class[int(self.labelled.train.labels[row])]
             others = others[others != row]
             if len(others):
-                partners[place] = others[int(torch.randint(len(others), ()))]
+                partners[place] = others[(shift + int(row)) % len(others)]
+        self.partners.update(zip(rows.tolist(), partners.tolist(), strict=True))
         return partners
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
@@ -120,7 +125,9 @@ class ContrastiveRows:
         return self.labelled.rank(scores)
 
     def name_rows(self, rows: Indices) -> Sequence[int]:
-        return self.labelled.name_rows(rows)
+        """Those of their latest partners too: what goes wrong in a pass may come from either."""
+        partners = [self.partners.get(int(row), int(row)) for row in rows]
+        return self.labelled.name_rows(np.unique(np.concatenate([rows, partners])))
 
 
 def measure_pairs(features_BH: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,14 @@ def test_partners_are_other_rows_of_the_class_and_a_function_of_the_seed(objecti
     assert drawn == {3, 6, 8}
 
 
+def test_a_row_that_is_looked_at_by_itself_has_the_same_partner_and_both_are_named(objective: ContrastiveRows) -> None:
+    torch.manual_seed(1)
+    together = objective.draw_partners(np.arange(len(LABELS)))
+    torch.manual_seed(1)
+    assert objective.draw_partners(np.array([4])).tolist() == [together[4]]
+    assert objective.name_rows(np.array([4])) == sorted([5, int(together[4]) + 1])
+
+
 def test_a_row_without_another_of_its_class_is_its_own_partner(objective: ContrastiveRows) -> None:
     labels = np.array([0, 1, 1, 1, 1, 1, 1, 1, 1])
     part = EncodedPart("train", objective.labelled.train.tokens, labels, objective.labelled.train.row_numbers)
