@@ -20,7 +20,10 @@ ALLOW_OPTION = typer.Option(
     "", metavar="NAMES", help="What may have changed since it began: some of device,model,versions."
 )
 
-SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse", "mae", "r2", "spearman")
+SHOWN = (
+    "accuracy", "f1", "precision", "recall", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse",
+    "mae", "r2", "spearman",
+)  # fmt: skip
 SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4
 

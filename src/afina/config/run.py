@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-TaskName = Literal["auto", "text-classification", "text-regression", "text-generation"]
+TaskName = Literal["auto", "text-classification", "text-regression", "text-generation", "token-classification"]
 TechniqueName = Literal["auto", "full", "feature-extraction", "lora", "qlora"]
 
 

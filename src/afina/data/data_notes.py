@@ -13,6 +13,8 @@ STRATA: dict[LabelKind, str] = {
     "multiclass": "label",
     "multilabel": "the rarest label of each row",
     "regression": "size of the number, in tenths of the rows",
+    "entities": "the rarest tag of each row",
+    "tags": "the rarest tag of each row",
 }
 """What `split_rows` keeps in the same proportion in every part."""
 

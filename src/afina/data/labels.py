@@ -10,7 +10,7 @@ from afina.data.columns import ColumnChoice
 from afina.data.label_profile import LabelProfile
 from afina.data.label_values import is_not_finite, name_label, parse_list, parse_number
 
-LabelKind = Literal["multiclass", "multilabel", "regression"]
+LabelKind = Literal["multiclass", "multilabel", "regression", "entities", "tags"]
 MISSING = "no label"
 UNKNOWN = "a label that the training part doesn't have"
 NO_NUMBER = "a label that is no number"
@@ -24,7 +24,8 @@ LARGEST = 1e18
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The labels a run knows: names by class number, or none where numbers are predicted."""
+    """The labels a run knows: names by class number, or none where numbers are predicted. Words have `tags`, and where
+    these name `entities`, prefixes in them say where one begins."""
 
     kind: LabelKind
     names: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from afina.errors import DataError, Problem
 CLASSES_OF_NUMBERS = 20
 ROWS_A_CLASS = 5
 NAMES_FREE = 50
-KnownTask = Literal["text-classification", "text-regression"]
+KnownTask = Literal["text-classification", "text-regression", "token-classification"]
 COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
 DECIMAL_COMMA = "the labels are numbers with a decimal comma: write 0.65 for 0,65"
 MIXED_REMEDY = "mend these rows; or write --task text-classification, which takes every value as the name of a class"

@@ -11,6 +11,9 @@ import yaml
 from afina.evaluation.report import TITLES, load_template, tabulate_scores
 from afina.evaluation.verdict import name_scored, write_verdict
 
+PIPELINES = {
+    "generation": "text-generation", "entities": "token-classification", "tags": "token-classification"
+}  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -29,7 +32,7 @@ def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
     scores = " ".join(report["metrics"])
     head: dict[str, Any] = {
         "library_name": report["load"]["layout"],
-        "pipeline_tag": "text-generation" if report["kind"] == "generation" else "text-classification",
+        "pipeline_tag": PIPELINES.get(report["kind"], "text-classification"),
         "tags": ["afina", report["task"], report["technique"]],
         "metrics": [name for name in ("accuracy", "f1", "rmse", "perplexity") if name in scores],
     }

@@ -24,6 +24,9 @@ MOST_CLASSES_IN_MATRIX = 60
 TITLES = {
     "accuracy": "accuracy",
     "f1_macro": "F1, macro",
+    "f1": "F1 of entities",
+    "precision": "precision of entities",
+    "recall": "recall of entities",
     "f1_micro": "F1, micro",
     "f1_weighted": "F1, weighted",
     "mcc": "Matthews correlation",

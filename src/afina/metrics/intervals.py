@@ -10,7 +10,7 @@ Shapes: R resamples, N rows, C classes or labels, K cells of the confusion matri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,13 @@ def bootstrap_regression(
     predictions_N, targets_N = np.asarray(predictions_N, np.float64), np.asarray(targets_N, np.float64)
     draws = draw_weights(len(targets_N), resamples, seed)
     return _bound_scores(regression.score_resamples(predictions_N, targets_N, weights_RN) for weights_RN in draws)
+
+
+def bootstrap_rows(
+    score: Callable[[Floats], dict[str, Floats]], rows: int, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Bounds (low, high) of the scores that `score` gives for weights (R, N) of `rows` rows."""
+    return _bound_scores(score(weights_RN) for weights_RN in draw_weights(rows, resamples, seed))
 
 
 def draw_confusions(counts_CC: Ints, resamples: int, seed: int) -> Iterator[tuple[Ints, Ints, Ints]]:

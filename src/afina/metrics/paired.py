@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from afina.metrics import multilabel, regression
 from afina.metrics.counts import Floats, divide, score_counts
 from afina.metrics.intervals import PERCENTILES, Interval, draw_weights
+from afina.metrics.tags import RowCounts
 
 Bools = NDArray[np.bool_]
 # The exact test adds whole numbers, so it costs nothing; beyond this the approximation is equal to three digits.
@@ -27,6 +28,7 @@ MOST_DISCORDANT_EXACT = 1000
 # Resamples of fewer rows say nothing: those of one row are all alike, and the interval has no width.
 FEWEST_ROWS_TO_JUDGE = 10
 NO_NUMBERS = np.empty(0)
+TAGGED = ("entities", "tags")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ScoredRows:
     """What one model says of N rows, ready to be scored on any resample of them."""
 
     kind: str
-    """multiclass, multilabel, regression or generation."""
+    """multiclass, multilabel, regression, generation, entities or tags."""
     labels: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
     """Class numbers or numbers (N,), or marks (N, C)."""
     predictions: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
@@ -45,9 +47,11 @@ class ScoredRows:
     """Learned tokens of each row of a language model."""
     correct_N: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
     """How many of them were the likeliest one."""
+    tags: RowCounts | None = None
+    """Of tagged words what is right in each row; `losses_N` and `tokens_N` are sums over words, and their number."""
 
     def __len__(self) -> int:
-        return len(self.labels if self.kind != "generation" else self.losses_N)
+        return len(self.losses_N if self.kind == "generation" or self.tags else self.labels)
 
     def find_right(self) -> Bools:
         """Which rows are right altogether (N,); not for numbers and language models, where none is."""
@@ -60,6 +64,9 @@ class ScoredRows:
             return regression.score_resamples(self.predictions, self.labels, weights_RN)
         if self.kind == "generation":
             return self._score_tokens(weights_RN)
+        if self.tags is not None:
+            loss_R = divide(weights_RN @ self.losses_N, weights_RN @ self.tokens_N)
+            return {**self.tags.score(weights_RN), "loss": loss_R}
         scores = self._score_classes(weights_RN) if self.kind == "multiclass" else self._score_marks(weights_RN)
         return {**scores, "loss": weights_RN @ self.losses_N / weights_RN.sum(axis=1)}
 

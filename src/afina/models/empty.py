@@ -40,6 +40,8 @@ class Blueprint:
     config: Any
     """transformers' config with the settings of the run: head, padding, dropout."""
     is_language_model: bool
+    of_words: bool
+    """Whether the head reads each token."""
     attention: str
     names: frozenset[str]
     """Names of the tensors in the weight files; what the model has beside them is new."""
@@ -74,7 +76,7 @@ class Blueprint:
 
 def draw_blueprint(
     folder: Path, tensors: Sequence[Tensor], head: Mapping[str, Any] | None, pad_token_id: int | None,
-    *, dropout: float | str, attention: str,
+    *, dropout: float | str, attention: str, of_words: bool = False,
 ) -> Blueprint:  # fmt: skip
     """The blueprint of the model in the folder, of which only config.json is read.
 
@@ -84,6 +86,7 @@ def draw_blueprint(
         pad_token_id: as for `load_classifier`.
         dropout: as for `load_classifier`.
         attention: as for `load_classifier`.
+        of_words: as for `load_classifier`.
 
     Raises:
         ModelError: if transformers doesn't accept the config.
@@ -102,7 +105,9 @@ def draw_blueprint(
         config.update({**head, "pad_token_id": pad_token_id})
     dtypes = {DTYPE_NAMES.get(tensor.dtype, tensor.dtype) for tensor in tensors if tensor.is_parameter}
     names = frozenset(tensor.name for tensor in tensors)
-    return Blueprint(config, head is None, attention, names, tuple(sorted(dtypes)), sum(t.bytes for t in tensors))
+    return Blueprint(
+        config, head is None, of_words, attention, names, tuple(sorted(dtypes)), sum(t.bytes for t in tensors)
+    )  # fmt: skip
 
 
 def build_empty(blueprint: Blueprint, dtype: torch.dtype) -> LoadedModel:
@@ -114,10 +119,14 @@ def build_empty(blueprint: Blueprint, dtype: torch.dtype) -> LoadedModel:
     import transformers
     from transformers.initialization import no_init_weights
 
-    classes = transformers.AutoModelForCausalLM, transformers.AutoModelForSequenceClassification
+    kind: Any = transformers.AutoModelForSequenceClassification
+    if blueprint.is_language_model or blueprint.of_words:
+        kind = transformers.AutoModelForCausalLM if blueprint.is_language_model else (
+            transformers.AutoModelForTokenClassification
+        )  # fmt: skip
     with quiet_transformers(), no_init_weights():
         try:
-            model = classes[0 if blueprint.is_language_model else 1].from_config(
+            model = kind.from_config(
                 copy.deepcopy(blueprint.config), dtype=dtype, trust_remote_code=False,
                 **choose_attention(blueprint.attention),
             )  # fmt: skip

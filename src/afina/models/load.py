@@ -69,6 +69,7 @@ def load_classifier(
     quantization: Any = None,
     attention: str = "auto",
     is_base: bool = True,
+    of_words: bool = False,
 ) -> LoadedModel:
     """The folder's model as AutoModelForSequenceClassification with a head of the given shape.
 
@@ -81,20 +82,22 @@ def load_classifier(
         quantization: a transformers quantization config, for a base in 4 bits.
         attention: `sdpa` or `eager`; "auto" takes ours where it is the faster one.
         is_base: whether it begins a training, so that the head may be new; else it is a result, which is whole.
+        of_words: whether the head reads each token: AutoModelForTokenClassification.
 
     Raises:
         ModelError: if it can't be loaded, or weights are missing or of another shape that can't be new.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+    kind: Any = AutoModelForTokenClassification if of_words else AutoModelForSequenceClassification
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, **SAFE)
             dropouts = dropout_settings(config, dropout)
             found = {name: getattr(config, name) for name in dropouts}
             config.update({**head, "pad_token_id": pad_token_id, **dropouts})
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = kind.from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
                 ignore_mismatched_sizes=True, quantization_config=quantization, **choose_attention(attention), **SAFE,
             )  # fmt: skip

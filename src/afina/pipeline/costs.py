@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from afina.config.run import RunConfig
 from afina.errors import AfinaError, ResourceError
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import TAGGING
 
 if TYPE_CHECKING:
     from afina.advice.costs import Costs, Subject, Workload
@@ -108,6 +109,7 @@ def make_subject(
         pad_token_id,
         dropout=config.training.dropout,
         attention=attention,
+        of_words=config.task == TAGGING,
     )
     return Subject(blueprint, workload, machine, precision)
 

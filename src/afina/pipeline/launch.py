@@ -109,7 +109,7 @@ def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, na
     from afina.pipeline.finish import finish_run
     from afina.pipeline.learn import learn
 
-    if is_open(config, folder):
+    if is_open(config, folder) and not opened.is_tagging:
         prepared, learned = learn_by_choice(prepared, narrator)
     else:
         narrator.say(f"run: {folder.path}")

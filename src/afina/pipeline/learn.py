@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from afina.config.reason import Reason
+from afina.data.encode_words import TaggedTokens
 from afina.data.encoded import EncodedPart
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.heads import find_head, scale_head
@@ -17,7 +19,9 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.pipeline.solving import WHY_BOTH, install_probe, may_learn_from_validation, probe_features, start_head
+from afina.pipeline.tagging.solving import get_part, learn_word_head, start_word_head
 from afina.tasks.base import Fit, Floats
+from afina.tasks.token_classification import TokenClassification
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.checkpoint import CheckpointStore
@@ -32,6 +36,7 @@ from afina.training.seed import seed_torch
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, resume_from, start_accelerator
 from afina.training.signals import StopSignals
+from afina.training.tagged_words import TaggedWords, predict_words
 from afina.training.weight_copies import suits_copies, train_weight_copies
 
 BOTH = ("train", "validation")
@@ -42,6 +47,8 @@ def learn(prepared: Prepared, narrator: Narrator) -> Learned:
     seed_torch(prepared.config.seed, "head")
     with narrator.stage("load"):
         loaded = prepared.technique.load(prepared.setup)
+    if isinstance(prepared.technique, FeatureExtraction) and prepared.setup.of_words:
+        return learn_word_head(prepared, prepared.technique, loaded, narrator)
     if isinstance(prepared.technique, FeatureExtraction):
         found = probe_features(prepared, prepared.technique, loaded, narrator)
         return install_probe(prepared, prepared.technique, loaded, found, narrator)
@@ -57,7 +64,7 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     task_fit = prepared.task.learn_from(prepared.parts["train"].labels, config.training.class_weight, has_bias)
     is_solved_later = config.training.objective == "contrastive"
     if config.training.head_init == "probe" and checkpoint is None and not is_solved_later:
-        start_head(prepared, loaded, task_fit, narrator)
+        (start_word_head if prepared.setup.of_words else start_head)(prepared, loaded, task_fit, narrator)
     seed_torch(config.seed, "adapter")
     model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
     parameters = describe_parameters(model)
@@ -133,6 +140,11 @@ def open_session(
 def make_objective(prepared: Prepared, task_fit: Fit) -> Objective:
     """What the loop minimises."""
     parts, tokens_at_once = prepared.parts, int(prepared.config.evaluation.eval_tokens_per_batch)
+    if isinstance(prepared.task, TokenClassification):
+        return TaggedWords(
+            prepared.task, task_fit, get_part(prepared, "train"), get_part(prepared, "validation"), prepared.pad_id,
+            tokens_at_once,
+        )  # fmt: skip
     labelled = LabelledRows(
         prepared.task, task_fit, parts["train"], parts["validation"], prepared.pad_id, tokens_at_once
     )
@@ -140,8 +152,11 @@ def make_objective(prepared: Prepared, task_fit: Fit) -> Objective:
 
 
 def compute_logits(prepared: Prepared, model: nn.Module, part: EncodedPart) -> Floats:
-    """Logits of a part by the model as it stands."""
-    return predict_logits(
-        model, part.tokens, pad_id=prepared.pad_id, device=prepared.device, precision=prepared.setup.precision,
-        tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
-    )  # fmt: skip
+    """Logits of a part by the model as it stands: of its rows, or of their words."""
+    options: dict[str, Any] = {
+        "pad_id": prepared.pad_id, "device": prepared.device, "precision": prepared.setup.precision,
+        "tokens_per_batch": int(prepared.config.evaluation.eval_tokens_per_batch),
+    }  # fmt: skip
+    if isinstance(part, TaggedTokens):
+        return predict_words(model, part.words, **options)
+    return predict_logits(model, part.tokens, **options)

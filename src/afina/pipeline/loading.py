@@ -110,4 +110,6 @@ def write_code(layout: str, setup: Setup, task: str, pairs: bool) -> str:
     else:
         templates = {"transformers": TRANSFORMERS, "peft": PEFT, "sentence-transformers": SENTENCE}
         code = templates[layout].format(**values)
+    if setup.of_words:
+        code = code.replace("ForSequenceClassification", "ForTokenClassification")
     return code if task == "text-regression" else code + NAMES[layout]

@@ -10,8 +10,9 @@ from afina.config.run import RunConfig
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
-from afina.data.examples import Examples, Part, load_examples
+from afina.data.examples import Examples, Part
 from afina.data.labels import LabelSpace
+from afina.data.tagged_rows import TaggedPart
 from afina.errors import ModelError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.changes import keep_files
@@ -19,6 +20,7 @@ from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
+from afina.pipeline.tagging.rows import encode_tagged, read_examples
 from afina.runs.creation import check_free_space, measure_folder
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
@@ -79,7 +81,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     Where the technique is still to be chosen, the first look is taken by feature extraction, and nothing is kept yet.
     """
     with narrator.stage("read"):
-        examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
+        examples = read_examples(config, opened)
     tell_data(examples, narrator)
     subject = view_labelled(examples.parts.values(), examples.columns, examples.labels)
     findings = examine_rows(subject, config, narrator)
@@ -109,6 +111,10 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
         folder, config, examples, findings, opened.facts, task, technique, setup, tokenizer, parts, device, given,
         costs,
     )  # fmt: skip
+    if is_open and opened.is_tagging:
+        from afina.pipeline.tagging.choosing import settle_technique
+
+        prepared, is_open = settle_technique(prepared, narrator), False
     if not is_open:
         keep(prepared, narrator)
     return prepared
@@ -233,6 +239,10 @@ def encode_part(
     """The token arrays of one part, written to `folder`, telling what was cut."""
     from afina.data.encode import encode_texts
 
+    if isinstance(part, TaggedPart):
+        tagged = encode_tagged(part, tokenizer, max_seq_length, folder, narrator)
+        check_vocabulary(tagged.tokens, facts)
+        return tagged
     tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder)
     check_vocabulary(tokens, facts)
     if tokens.cut_rows:

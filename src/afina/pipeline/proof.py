@@ -11,11 +11,13 @@ import numpy as np
 from torch import nn
 
 from afina.data.encode import TokenArrays
+from afina.data.encode_words import TaggedTokens, WordTokens
 from afina.errors import ProofError
 from afina.pipeline.learned import Learned
 from afina.pipeline.prepare import Prepared
 from afina.tasks.base import Floats
 from afina.training.inference import predict_logits
+from afina.training.tagged_words import predict_words
 
 ROWS = 32
 # All relative to the largest logit. The trained and the saved model take the same batch, so they differ by nothing but
@@ -33,8 +35,9 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     Raises:
         ProofError: if one is too large; the folder stays for a look.
     """
-    tokens = prepared.parts[prepared.scored].tokens
-    tokens = tokens.take(np.arange(min(ROWS, len(tokens))))
+    part = prepared.parts[prepared.scored]
+    rows = min(ROWS, len(part.row_numbers))
+    tokens = part.words.take_rows(rows) if isinstance(part, TaggedTokens) else part.tokens.take(np.arange(rows))
     trained_NC = compute_logits(prepared, learned.model, tokens)
     saved = prepared.technique.restore(prepared.folder.model, prepared.setup)
     saved_NC = compute_logits(prepared, saved, tokens)
@@ -45,10 +48,10 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     )  # fmt: skip
     scored_difference, scored_tolerance = compare_logits(
         "the saved model, loaded afresh, doesn't give the logits that the scores come from",
-        learned.logits[prepared.scored][:ROWS], saved_NC, SCORED_TOLERANCE[precision], prepared,
+        learned.logits[prepared.scored][: len(saved_NC)], saved_NC, SCORED_TOLERANCE[precision], prepared,
     )  # fmt: skip
     return {
-        "rows": len(tokens),
+        "rows": rows,
         "largest_difference": difference,
         "tolerance": tolerance,
         "scored_difference": scored_difference,
@@ -56,12 +59,15 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     }
 
 
-def compute_logits(prepared: Prepared, model: nn.Module, tokens: TokenArrays) -> Floats:
-    """Logits of shape (N, C), by the run's device, precision and batches."""
-    return predict_logits(
-        model.to(prepared.device), tokens, pad_id=prepared.pad_id, device=prepared.device,
-        precision=prepared.setup.precision, tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch),
-    )  # fmt: skip
+def compute_logits(prepared: Prepared, model: nn.Module, tokens: TokenArrays | WordTokens) -> Floats:
+    """Logits of shape (N, C), of rows or of words, by the run's device, precision and batches."""
+    options: dict[str, Any] = {
+        "pad_id": prepared.pad_id, "device": prepared.device, "precision": prepared.setup.precision,
+        "tokens_per_batch": int(prepared.config.evaluation.eval_tokens_per_batch),
+    }  # fmt: skip
+    if isinstance(tokens, WordTokens):
+        return predict_words(model.to(prepared.device), tokens, **options)
+    return predict_logits(model.to(prepared.device), tokens, **options)
 
 
 def compare_logits(

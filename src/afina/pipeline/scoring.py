@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afina.data.tagged_rows import TaggedPart
 from afina.evaluation.baselines import score_baselines
 from afina.metrics.row_losses import cell_losses, class_losses
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
+from afina.pipeline.tagging.scoring import describe_tagged_rows, measure_tag_baselines, predict_part
 from afina.runs.predictions import write_predictions
 from afina.runs.row_scores import hash_content, write_row_scores
 
@@ -58,6 +61,8 @@ def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
 
 def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
     """The plain baselines, trained on the rows that the model learned from and scored on the same held-out rows."""
+    if prepared.setup.of_words:
+        return measure_tag_baselines(prepared, learned_from)
     parts, scored = prepared.examples.parts, prepared.examples.parts[prepared.scored]
     texts = [text for name in learned_from for text in parts[name].joined_texts()]
     labels = np.concatenate([parts[name].labels for name in learned_from])
@@ -84,6 +89,8 @@ def list_errors(prepared: Prepared, learned: Learned) -> list[dict[str, Any]]:
 def pick_texts(prepared: Prepared, indices: Sequence[int]) -> list[str]:
     """The texts of some rows of the reported part."""
     part = prepared.examples.parts[prepared.scored]
+    if isinstance(part, TaggedPart):
+        return replace(part, indices=part.indices[np.asarray(indices, np.int64)]).joined_texts()
     names = prepared.examples.columns.text_names
     rows = part.table.take(part.indices[np.asarray(indices, np.int64)], names)
     return ["\n".join(str(value) for value in texts) for texts in zip(*(rows[name] for name in names), strict=True)]
@@ -92,13 +99,19 @@ def pick_texts(prepared: Prepared, indices: Sequence[int]) -> list[str]:
 def write_rows(prepared: Prepared, learned: Learned) -> None:
     """predictions.jsonl (the reported part) and row_scores.jsonl (every held-out part)."""
     folder, scored = prepared.folder, prepared.parts[prepared.scored]
-    predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
+    if prepared.setup.of_words:
+        predictions: Sequence[dict[str, Any]] = predict_part(prepared, learned, scored.name)
+    else:
+        predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
     write_predictions(folder.path / "predictions.jsonl", scored.row_numbers, predictions)
     write_row_scores(folder, (line for name in learned.logits for line in describe_rows(prepared, learned, name)))
 
 
 def describe_rows(prepared: Prepared, learned: Learned, name: str) -> Iterator[dict[str, Any]]:
     """For each row of a part: its number, a key of its content, its label, what is predicted, and its loss."""
+    if prepared.setup.of_words:
+        yield from describe_tagged_rows(prepared, learned, name)
+        return
     part, logits_NC = prepared.parts[name], learned.logits[name]
     predictions = prepared.task.predict(logits_NC, learned.fit)
     losses = find_losses(prepared, predictions, part.labels)

@@ -14,6 +14,7 @@ from afina.data.column_profile import profile_columns
 from afina.data.conversation_columns import looks_like_conversations
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
+from afina.data.tagged_columns import find_tagged_columns
 from afina.errors import ModelError
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
@@ -23,6 +24,8 @@ from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 
 GENERATION = "text-generation"
+TAGGING = "token-classification"
+NEEDS = {GENERATION: "causal-lm", TAGGING: "token-classification"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Opened:
     facts: ModelFacts
     is_generation: bool
     """Whether a language model is trained; the other tasks have a label for each row."""
+    is_tagging: bool = False
+    """Whether each word has a label."""
 
 
 def open_source(
@@ -74,7 +79,7 @@ def open_model(
     if is_gguf(base):
         narrator.say(f"reading {base.name}: its numbers are de-quantised into an ordinary model, once")
         base = convert(base, locate_cache())
-    facts = inspect_model(base, "causal-lm" if task == GENERATION else "sequence-classification")
+    facts = inspect_model(base, NEEDS.get(task, "sequence-classification"))
     if reason:
         narrator.explain(Reason("task", task, reason))
     if task == GENERATION and facts.architecture == "encoder":
@@ -84,7 +89,7 @@ def open_model(
             expected="a causal language model, such as a Llama, Qwen, Gemma or GPT-2",
             remedy="--model with a language model; for rows with labels --task text-classification",
         )
-    return Opened(tables, source, base, facts, task == GENERATION)
+    return Opened(tables, source, base, facts, task == GENERATION, task == TAGGING)
 
 
 def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | None) -> tuple[str, str]:
@@ -99,6 +104,8 @@ def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | N
     table = tables["all"] if "all" in tables else tables["train"]
     if data.messages_column or data.prompt_column or data.completion_column:
         return GENERATION, "columns of messages, or of prompts and completions, are named"
+    if find_tagged_columns(table, data):
+        return TAGGING, "each word has a tag"
     if data.label_column:
         return "auto", ""
     if looks_like_conversations(table):

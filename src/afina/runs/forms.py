@@ -17,7 +17,10 @@ from afina.errors import RunFolderError
 DEEPEST = 50
 """Values inside values; what a run writes has less than ten such levels."""
 LONGEST_FOUND = 200
-PRIMARY_METRICS = {"multiclass": "accuracy", "multilabel": "f1_micro", "regression": "rmse", "generation": "loss"}
+PRIMARY_METRICS = {
+    "multiclass": "accuracy", "multilabel": "f1_micro", "regression": "rmse", "generation": "loss", "entities": "f1",
+    "tags": "accuracy",
+}  # fmt: skip
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
@@ -78,7 +81,7 @@ class _Prediction(Form):
 class _Report(Form):
     run: str
     task: str
-    kind: Literal["multiclass", "multilabel", "regression", "generation"]
+    kind: Literal["multiclass", "multilabel", "regression", "generation", "entities", "tags"]
     technique: str
     model: _Reference
     scored: Literal["test", "validation"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from afina.metrics.paired import ScoredRows
+from afina.metrics.paired import TAGGED, ScoredRows
+from afina.metrics.tags import Tagging, count_rows
 from afina.runs.folder import RunFolder
 from afina.runs.row_scores import check_lines, read_row_scores
 
@@ -56,7 +57,7 @@ def list_names(line: Mapping[str, Any], kind: str) -> list[str]:
     """The names of classes in a line."""
     if kind == "multiclass":
         return [line["label"], line["prediction"]]
-    return [*line["label"], *line["prediction"]] if kind == "multilabel" else []
+    return [*line["label"], *line["prediction"]] if kind == "multilabel" or kind in TAGGED else []
 
 
 def arrange_rows(lines: Sequence[Mapping[str, Any]], kind: str, numbers: Mapping[str, int]) -> ScoredRows:
@@ -67,6 +68,8 @@ def arrange_rows(lines: Sequence[Mapping[str, Any]], kind: str, numbers: Mapping
         )
         return ScoredRows(kind, losses_N=losses_N, tokens_N=tokens_N, correct_N=correct_N)
     labels, predictions = ([line[name] for line in lines] for name in ("label", "prediction"))
+    if kind in TAGGED:
+        return arrange_tags(lines, kind, labels, predictions, numbers)
     if kind == "regression":
         return ScoredRows(kind, np.asarray(labels, np.float64), np.asarray(predictions, np.float64))
     losses_N = np.asarray([line["loss"] for line in lines], np.float64)
@@ -75,6 +78,20 @@ def arrange_rows(lines: Sequence[Mapping[str, Any]], kind: str, numbers: Mapping
     else:
         marks = (mark_names(each, numbers) for each in (labels, predictions))
     return ScoredRows(kind, next(marks), next(marks), losses_N)
+
+
+def arrange_tags(
+    lines: Sequence[Mapping[str, Any]], kind: str, labels: Sequence[list[str]], predictions: Sequence[list[str]],
+    numbers: Mapping[str, int],
+) -> ScoredRows:  # fmt: skip
+    """Rows of words with a tag each. Those whose two lists differ in length are another file's: refused as damaged."""
+    true_K, given_K = (
+        np.asarray([numbers[name] for each in rows for name in each], np.int64) for rows in (labels, predictions)
+    )
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in labels])]).astype(np.int64)
+    losses_N = np.asarray([line["loss"] for line in lines], np.float64)
+    counts = count_rows(Tagging(tuple(numbers)), given_K, true_K, offsets)
+    return ScoredRows(kind, losses_N=losses_N, tokens_N=counts.words_N, tags=counts)
 
 
 def mark_names(rows: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> Any:

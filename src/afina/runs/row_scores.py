@@ -1,8 +1,8 @@
 """row_scores.jsonl: what a run says of each held-out row, so that runs can be compared row by row.
 
 A line holds `part`, `row` (its number in the user's data), `key` (a hash of its content, whichever file it stands in),
-and for rows with a label `label`, `prediction` and, for classes, `loss`; for a language model the summed `loss` of the
-row's `tokens`, and how many of them were `correct`.
+and for rows with a label `label`, `prediction` and, for classes, `loss` (of tagged words their sum); for a language
+model the summed `loss` of the row's `tokens`, and how many of them were `correct`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "multiclass": {"label": (str,), "prediction": (str,), "loss": NUMBER},
     "multilabel": {"label": (list,), "prediction": (list,), "loss": NUMBER},
     "regression": {"label": NUMBER, "prediction": NUMBER},
+    "entities": {"label": (list,), "prediction": (list,), "loss": NUMBER},
+    "tags": {"label": (list,), "prediction": (list,), "loss": NUMBER},
     "generation": {"loss": NUMBER, "tokens": (int,), "correct": (int,)},
 }
 LARGEST = 1e100
@@ -76,6 +78,8 @@ def check_lines(folder: RunFolder, lines: Iterable[Mapping[str, Any]], kind: str
     for line in lines:
         if not all(is_written(line.get(name), types) for name, types in FIELDS[kind].items()):
             raise refuse(folder, f"lines with {', '.join(FIELDS[kind])}")
+        if kind in ("entities", "tags") and not 0 < len(line["label"]) == len(line["prediction"]):
+            raise refuse(folder, "a predicted tag for each tag")
 
 
 def is_written(value: Any, types: tuple[type, ...]) -> bool:

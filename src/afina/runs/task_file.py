@@ -22,7 +22,7 @@ class _Base(_Stored):
 
 
 class _Labels(_Stored):
-    kind: Literal["multiclass", "multilabel", "regression"]
+    kind: Literal["multiclass", "multilabel", "regression", "entities", "tags"]
     names: list[str]
     separator: str | None = None
 
@@ -48,7 +48,7 @@ class _Task(_Stored):
 
 
 class _Labelled(_Task):
-    task: Literal["text-classification", "text-regression"]
+    task: Literal["text-classification", "text-regression", "token-classification"]
     labels: _Labels
     fit: _Fit
     columns: _Columns

@@ -37,6 +37,11 @@ class Setup:
     """`bf16` stores weights that don't move in bf16; weights that move are fp32 always."""
 
     @property
+    def of_words(self) -> bool:
+        """Whether the head reads each token rather than a whole text."""
+        return self.config.task == "token-classification"
+
+    @property
     def frozen_dtype(self) -> torch.dtype:
         """The dtype of weights that don't move."""
         import torch
@@ -92,8 +97,9 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
     if setup.head is None:
         return load_language_model(folder or setup.base, attention=attention, **storage)
     return load_classifier(
-        folder or setup.base, setup.head, setup.pad_token_id, attention=attention, is_base=folder is None, **storage
-    )
+        folder or setup.base, setup.head, setup.pad_token_id, attention=attention, is_base=folder is None,
+        of_words=setup.of_words, **storage,
+    )  # fmt: skip
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -29,7 +29,7 @@ class FeatureExtraction:
     learns_by: Literal["gradient", "solver"] = "solver"
     moves: Literal["all", "head", "adapter"] = "head"
     stored_in_4_bits = False
-    tasks = frozenset({"text-classification", "text-regression"})
+    tasks = frozenset({"text-classification", "text-regression", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:
         return load_model(setup)

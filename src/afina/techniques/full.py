@@ -26,12 +26,12 @@ class Full:
     learns_by: Literal["gradient", "solver"] = "gradient"
     moves: Literal["all", "head", "adapter"] = "all"
     stored_in_4_bits = False
-    tasks = frozenset({"text-classification", "text-regression", "text-generation"})
+    tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:
         loaded = load_model(setup, dropout=setup.config.training.dropout)
         pooling = setup.config.features.pooling
-        if setup.head is None or pooling in ("auto", "own"):
+        if setup.head is None or setup.of_words or pooling in ("auto", "own"):
             return loaded
         return LoadedModel(pool_otherwise(loaded.model, pooling), ("head",))
 

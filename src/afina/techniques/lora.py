@@ -39,7 +39,7 @@ class Lora:
     learns_by: Literal["gradient", "solver"] = "gradient"
     moves: Literal["all", "head", "adapter"] = "adapter"
     stored_in_4_bits = False
-    tasks = frozenset({"text-classification", "text-regression", "text-generation"})
+    tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:
         loaded = load_model(setup, dropout=setup.config.training.dropout, dtype=setup.frozen_dtype)
@@ -53,7 +53,7 @@ class Lora:
             checkpoint_activations(loaded.model)
             loaded.model.enable_input_require_grads()
         config = peft.LoraConfig(
-            task_type=peft.TaskType.CAUSAL_LM if setup.head is None else peft.TaskType.SEQ_CLS,
+            task_type=name_task_type(setup),
             r=settings.r,
             lora_alpha=settings.lora_alpha,
             lora_dropout=float(settings.lora_dropout),
@@ -115,6 +115,13 @@ def merge_adapter(model: Any) -> PreTrainedModel:
     merged = model.merge_and_unload(safe_merge=True)
     merged.config.use_cache = True
     return merged
+
+
+def name_task_type(setup: Setup) -> str:
+    """What peft calls the class of the model."""
+    if setup.head is None:
+        return "CAUSAL_LM"
+    return "TOKEN_CLS" if setup.of_words else "SEQ_CLS"
 
 
 def default_targets(setup: Setup) -> tuple[str, ...] | str:

@@ -84,6 +84,6 @@ def describe_evaluation(step: int, values: dict[str, float]) -> str:
     shown = "  ".join(
         f"{name} {value:.4f}"
         for name, value in scores
-        if name in ("loss", "accuracy", "f1_macro", "f1_micro", "rmse", "spearman")
+        if name in ("loss", "accuracy", "f1", "f1_macro", "f1_micro", "rmse", "spearman")
     )
     return f"epoch {values['epoch']:.0f}, step {step}: validation {shown}"

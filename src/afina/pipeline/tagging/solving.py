@@ -1,0 +1,160 @@
+"""The head solved on frozen features of words: a technique of its own, and the start of those that move more.
+
+The feature of a word is what the head reads at its first token, so the result is the architecture's own head.
+Letters: K words, H width of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from afina.config.reason import Reason
+from afina.data.batches import Indices, order_evaluation_batches
+from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
+from afina.kernels.allocator import keep_freed_memory
+from afina.models.features import autocast, capture_own, check_finite
+from afina.models.heads import find_head, set_head
+from afina.models.load import LoadedModel
+from afina.pipeline.learned import Learned
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import Prepared
+from afina.pipeline.solving import WHY_BOTH, find_biasless, may_learn_from_validation
+from afina.tasks.base import Fit, Floats
+from afina.techniques import probe
+from afina.techniques.base import describe_parameters
+from afina.techniques.feature_extraction import FeatureExtraction
+from afina.training.memory_guard import compute_in_pieces
+
+WORDS_MOST = 100_000
+"""Words that a head is solved on; a seeded choice of windows where there are more."""
+
+
+def learn_word_head(
+    prepared: Prepared, technique: FeatureExtraction, loaded: LoadedModel, narrator: Narrator
+) -> Learned:
+    """The result of feature extraction: a head solved on the words of the training part, and again with those of the
+    validation part where they were cut from it."""
+    technique.prepare(loaded, prepared.setup)
+    fit = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
+    has_bias = "own" not in find_biasless(loaded)
+    train_KH, tags_K = describe_training(prepared, loaded, narrator)
+    problem = pose_problem(prepared, tags_K, fit)
+    with narrator.stage("solve"):
+        solution = probe.solve({"own": train_KH}, problem, find_biasless(loaded))
+    narrator.explain(solution.reasons[-1])
+    head = solution.head
+    validation = get_part(prepared, "validation")
+    validation_KH = compute_word_features(prepared, loaded, validation.words, validation, narrator)
+    logits = {"validation": head.logits(validation_KH)}
+    parts: tuple[str, ...] = ("train",)
+    if may_learn_from_validation(prepared):
+        parts = ("train", "validation")
+        both = pose_problem(prepared, np.concatenate([tags_K, validation.tags.tags]), fit)
+        with narrator.stage("solve"):
+            head = probe.fit_head(np.concatenate([train_KH, validation_KH]), both, solution.strength, has_bias)
+        narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
+    if prepared.scored == "test":
+        test = get_part(prepared, "test")
+        logits["test"] = head.logits(compute_word_features(prepared, loaded, test.words, test, narrator))
+    model = technique.install(loaded.model, head, "own")
+    parameters = describe_parameters(model)
+    narrator.say(parameters)
+    return Learned(model, fit, logits, parameters, parts)
+
+
+def start_word_head(prepared: Prepared, loaded: LoadedModel, fit: Fit, narrator: Narrator) -> None:
+    """Set the new head to the solution on frozen features."""
+    train_KH, tags_K = describe_training(prepared, loaded, narrator)
+    with narrator.stage("solve"):
+        solution = probe.solve({"own": train_KH}, pose_problem(prepared, tags_K, fit), find_biasless(loaded))
+    set_head(find_head(loaded.model)[1], solution.head)
+    strength = solution.reasons[-1]
+    because = f"a head solved on words' first tokens, strength {strength.value}: {strength.reason}"
+    narrator.explain(Reason("training.head_init", "probe", because))
+
+
+def get_part(prepared: Prepared, name: str) -> TaggedTokens:
+    """A part with its words."""
+    part = prepared.parts[name]
+    assert isinstance(part, TaggedTokens)
+    return part
+
+
+def describe_training(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) -> tuple[Floats, Indices]:
+    """Features (K, H) and tags (K,) of the training part's words, or of `WORDS_MOST` of them."""
+    train = get_part(prepared, "train")
+    words, tags_K = train.words, train.tags.tags.astype(np.int64)
+    if len(tags_K) > WORDS_MOST:
+        windows = choose_windows(words, prepared.config.seed)
+        tags_K, words = tags_K[list_words(words, windows)], words.take(windows)
+        narrator.note(f"the head is solved on {len(tags_K):,} of {len(train.tags.tags):,} words, a choice of rows")
+    return compute_word_features(prepared, loaded, words, train, narrator), tags_K
+
+
+def choose_windows(words: WordTokens, seed: int) -> Indices:
+    """A seeded choice of windows, rising, that hold `WORDS_MOST` words together or just less."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(words.tokens))
+    totals = np.cumsum(np.diff(words.word_offsets)[order])
+    return np.sort(order[: max(1, int(np.searchsorted(totals, WORDS_MOST, side="right")))])
+
+
+def pose_problem(prepared: Prepared, tags_K: Indices, fit: Fit) -> probe.Problem:
+    """Words with their tags as a problem for the solver."""
+    config = prepared.config
+    outputs, folds = prepared.task.head_shape().num_labels, min(config.features.folds, max(2, len(tags_K) // 2))
+    return probe.Problem("multiclass", tags_K.astype(np.int64), outputs, fit.class_weights, config.seed, folds)
+
+
+def compute_word_features(
+    prepared: Prepared, loaded: LoadedModel, words: WordTokens, part: TaggedTokens, narrator: Narrator
+) -> Floats:
+    """The features of all words in their order, shape (K, H).
+
+    Raises:
+        ModelError: if some aren't finite numbers.
+    """
+    with narrator.stage("features") as advance:
+        total, done = len(words.tokens), 0
+
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(done, total)
+
+        found_KH = extract_word_features(
+            loaded.model, words, pad_id=prepared.pad_id, device=prepared.device, precision=prepared.setup.precision,
+            tokens_per_batch=int(prepared.config.evaluation.eval_tokens_per_batch), on_batch=tell,
+        )  # fmt: skip
+    numbers_K = np.repeat(part.row_numbers[words.rows], np.diff(words.word_offsets))
+    check_finite({"own": found_KH}, numbers_K, part.name, loaded.model)
+    narrator.say(f"features of {part.name}: {len(found_KH):,} words in {total:,} rows")
+    return found_KH
+
+
+def extract_word_features(
+    model: Any, words: WordTokens, *, pad_id: int, device: str, precision: str, tokens_per_batch: int,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Floats:  # fmt: skip
+    """What the head reads at each word's first token, shape (K, H)."""
+    model.eval().to(device)
+    found_KH: Floats | None = None
+    with torch.inference_mode(), autocast(device, precision), keep_freed_memory(), capture_own(model) as captured:
+
+        def compute(windows: Indices) -> Floats:
+            batch, places_K = collate_words(words, windows, pad_id)
+            model(**{name: tensor.to(device) for name, tensor in batch.items()})
+            own: Floats = captured["own"].flatten(0, 1)[places_K.to(device)].float().cpu().numpy()
+            return own
+
+        for windows in order_evaluation_batches(words.tokens.lengths, tokens_per_batch):
+            for part, own_KH in compute_in_pieces(compute, windows, device):
+                if found_KH is None:
+                    found_KH = np.empty((int(words.word_offsets[-1]), own_KH.shape[1]), np.float32)
+                found_KH[list_words(words, part)] = own_KH
+            on_batch(len(windows))
+    assert found_KH is not None, "there is at least one word"
+    return found_KH
