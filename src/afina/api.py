@@ -72,7 +72,8 @@ class Run:
         return self.path / "model"
 
     def predict(self, texts: Any) -> list[Any]:
-        """The class name, the list of names, or the number for each text (or pair of texts), in their order.
+        """The class name, the list of names, the number, or the list of words' tags for each text (or pair of texts, or
+        list of words), in their order.
 
         The texts may stand in a list, a series or an array; of mappings or a frame those columns are taken that the
         model has learned from.
@@ -91,6 +92,8 @@ class Run:
         """
         if self.report["kind"] == "generation":
             raise ConfigError("a language model has no probabilities of classes", remedy="run.generate(prompts)")
+        if self.report["kind"] in ("entities", "tags"):
+            raise ConfigError("tags of words have no such table", remedy="afina.predict(run, rows) gives `confidence`")
         rows = self._load().predict(texts)
         if rows and "probabilities" not in rows[0]:
             raise ConfigError("a regression has no probabilities", remedy="run.predict(texts)")
@@ -117,10 +120,10 @@ class Run:
         return self._speaker.answer(prompts, decoding)
 
     def _load(self) -> Predictor:
-        from afina.pipeline.predictor import Predictor
+        from afina.pipeline.predictor import open_predictor
 
         if self._predictor is None:
-            self._predictor = Predictor(self.path)
+            self._predictor = open_predictor(self.path)
         return self._predictor
 
 
@@ -238,6 +241,7 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
     Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
+    For tagged words both are lists, with `predicted_entities` beside them and, for texts, `words`.
 
     Args:
         decoding: for a language model `max_new_tokens`, `temperature`, `top_p` and `seed`, see `Run.generate`.
@@ -280,9 +284,9 @@ def evaluate(run: AnyRun, data: Any) -> dict[str, Any]:
         from afina.pipeline.language.evaluate import evaluate_language
 
         return evaluate_language(folder, data)
-    from afina.pipeline.predictor import Predictor
+    from afina.pipeline.predictor import open_predictor
 
-    return Predictor(folder.path).evaluate_source(data)
+    return open_predictor(folder.path).evaluate_source(data)
 
 
 def merge(run: AnyRun, output: str | Path) -> Path:

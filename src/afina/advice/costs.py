@@ -228,8 +228,10 @@ class _Prediction:
     def cache_bytes(self) -> int:
         """Features of all rows that are held at a time."""
         workload, width = self.subject.workload, self.outline.hidden_size * FP32_BYTES
+        if self.subject.blueprint.of_words:  # a feature a word, of which a row has no more than tokens
+            width = int(width * workload.lengths.mean())
         if self.technique.moves == "head":
-            poolings = 3 if self.config.features.pooling == "auto" else 1
+            poolings = 3 if self.config.features.pooling == "auto" and not self.subject.blueprint.of_words else 1
             return (workload.train_rows + workload.validation_rows + workload.test_rows) * width * poolings
         probes = self.config.training.head_init == "probe" and not self.is_language_model
         return workload.train_rows * width if probes else 0
@@ -251,7 +253,7 @@ class _Prediction:
         return DiskCosts(
             model=FP32_BYTES * (found.parameters if whole else found.trainable),
             checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped,
-            cache=self.cache_bytes if config.features.cache else 0,
+            cache=self.cache_bytes if config.features.cache and not self.subject.blueprint.of_words else 0,
         )
 
     @cached_property

@@ -14,7 +14,9 @@ DEVICE_HELP = "Another machine: cpu, cuda, or a known GPU such as rtx-4090."
 def plan(
     data: str = typer.Argument(..., metavar="DATA", help="File, folder or Hub id, as for afina train."),
     model: str = typer.Option(..., help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
-    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
+    task: str | None = typer.Option(
+        None, help="text-classification, text-regression, token-classification or text-generation; guessed."
+    ),
     device: str | None = typer.Option(None, help=DEVICE_HELP),
     device_memory: str | None = typer.Option(None, help="Memory of another machine with its unit: 24GB."),
     measure: bool = typer.Option(False, "--measure", help="Take a few real steps to correct the figures."),

@@ -15,7 +15,9 @@ def train(
     data: str | None = DATA,
     model: str | None = option("REF", "Folder, Hub id, .gguf file, or package:NAME/PATH."),
     technique: str | None = option("NAME", "How it is learned: auto, full, feature-extraction, lora or qlora."),
-    task: str | None = option("NAME", "auto, text-classification, text-regression or text-generation."),
+    task: str | None = option(
+        "NAME", "auto, text-classification, text-regression, token-classification or text-generation."
+    ),
     config: str | None = option("FILE", "YAML file with any of the settings."),
     output: str | None = option("FOLDER", "Of the run, new or empty; runs/... by default."),
     seed: str | None = option("N", "Seed of all that is random: a whole number from 0 and below 2,147,483,648."),

@@ -25,10 +25,12 @@ from afina.data.doctor.subject import Subject, view_conversations, view_labelled
 from afina.data.examples import count_classes, describe_source, find_usable, make_part
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
+from afina.data.usable_rows import UsableRows
 from afina.errors import ConfigError, DataError
 from afina.pipeline.check_report import CheckReport, check_page
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, find_model, guess_task
+from afina.pipeline.source import GENERATION, TAGGING, find_model, guess_task
+from afina.pipeline.tagging.check import count_all_types, find_tag_faults, look_at_words, open_tagged
 
 if TYPE_CHECKING:
     from afina.pipeline.check_model import ModelView
@@ -71,9 +73,15 @@ def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrato
             raise ConfigError(
                 "only conversations have a mask", found=f"data for {opened.task}", remedy="leave --show-mask out"
             )
+        if wanted.fix and opened.task == TAGGING:
+            raise ConfigError(
+                "rows of tagged words are not cleaned", found="--fix", remedy="leave --fix out, and mend what is found"
+            )
         with narrator.stage("check") as advance:
             total = sum(map(len, opened.subject.views.values()))
             examination = examine(opened.subject, on_rows=lambda rows: advance(rows, total))
+            if opened.task == TAGGING:
+                examination.findings.extend(find_tag_faults(opened.subject))
         seen = None
         if config.model.reference:
             seen = look_through_model(config, source, opened, wanted.mask, Path(work), narrator)
@@ -100,7 +108,12 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
     base = find_model(config) if config.model.reference else None
     task, reason = guess_task(config, tables, base)
     reasons = [Reason("task", task, reason)] if reason else []
+    columns: ColumnChoice | ConversationColumns
+    usable: Mapping[str, UsableRows]
     try:
+        if task == TAGGING:
+            columns, subject, usable = open_tagged(tables, config)
+            return Opened(tables, columns, subject.with_faults(tables, usable), task, (*reasons, *columns.reasons))
         columns = find_columns(tables, config, task)
     except DataError as error:
         # Rows that can't be read may be why the others make no sense.
@@ -140,6 +153,8 @@ def look_through_model(
         from afina.pipeline.language.check import look_at_conversations
 
         return look_at_conversations(config, source, opened.tables, mask, work, narrator)
+    if opened.task == TAGGING:
+        return look_at_words(config, opened.subject, work, narrator)
     from afina.pipeline.check_model import look_at_labelled
 
     return look_at_labelled(config, opened.subject, work, narrator)
@@ -165,10 +180,12 @@ def write_report(
     facts: dict[str, Any] = {"task": opened.task, "columns": list(subject.columns)}
     facts["rows"] = {name: table.read_count for name, table in opened.tables.items()}
     facts["usable"] = {name: len(view) for name, view in subject.views.items()}
-    if subject.space:
+    if opened.task == TAGGING:
+        facts["classes"] = count_all_types(subject)
+    elif subject.space:
         facts["classes"] = {name: count_classes(view.labels, subject.space) for name, view in subject.views.items()}
     facts |= examination.facts
-    findings, reasons = list(examination.findings), list(opened.reasons)
+    findings, reasons = sort_findings(examination.findings), list(opened.reasons)
     notes = [note for table in opened.tables.values() for note in table.notes]
     if seen:
         facts |= seen.facts

@@ -10,7 +10,7 @@ from afina.data.columns import check_columns, check_free
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION
+from afina.pipeline.source import GENERATION, TAGGING
 from afina.pipeline.source_rows import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
@@ -40,6 +40,9 @@ def predict_rows(
         raise ConfigError(
             f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
         )
+    if stored["task"] == TAGGING:
+        has_entities = stored["labels"]["kind"] == "entities"
+        return predict_tags(folder, source, stored["columns"]["text"], has_entities=has_entities)
     columns = [stored["columns"][role] for role in ("text", "text_pair")]
     added = ["prediction"] if stored["labels"]["kind"] == "regression" else ["prediction", "confidence"]
     return predict_labels(folder, source, [name for name in columns if name], added)
@@ -61,6 +64,21 @@ def predict_labels(
         from afina.pipeline.predictor import Predictor
 
         yield from Predictor(folder.path).predict_table(rows.table)
+
+
+def predict_tags(folder: RunFolder, source: Any, text_name: str, *, has_entities: bool) -> Iterator[dict[str, Any]]:
+    """Every row with its columns, a tag for each word and the entities; a row without words gets None.
+
+    Raises:
+        DataError: as `predict_labels`.
+    """
+    with open_rows(source) as rows:
+        check_columns(rows.table, [text_name])
+        from afina.pipeline.tagging.predictor import TagPredictor, list_added
+
+        check_free(rows.table, list_added(rows.table, text_name, has_entities=has_entities))
+        refuse_problems(rows.table.problems)
+        yield from TagPredictor(folder.path).predict_table(rows.table)
 
 
 def predict_to_file(

@@ -24,7 +24,7 @@ from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
-from afina.pipeline.source import GENERATION
+from afina.pipeline.source import GENERATION, NEEDS, TAGGING
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks, open_rows, refuse_problems
 from afina.runs.folder import RunFolder, open_run
 from afina.runs.seen_texts import count_seen_texts
@@ -152,6 +152,15 @@ class Predictor:
         return Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
 
 
+def open_predictor(path: Path) -> Predictor:
+    """The model of a finished run, as its task uses it."""
+    if open_run(path).read_task()["task"] != TAGGING:
+        return Predictor(path)
+    from afina.pipeline.tagging.predictor import TagPredictor
+
+    return TagPredictor(path)
+
+
 def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
     config, stored = folder.read_config(), folder.read_task()
@@ -172,7 +181,7 @@ def find_base(config: RunConfig, stored: Mapping[str, Any], *, is_language_model
         # The folder that was made of the GGUF file lay in a cache, which has been emptied.
         return convert_gguf(resolve_model(str(original), allow_gguf=True), locate_cache())
     base = resolve_model(stored["reference"], stored["revision"])
-    inspect_model(base, "causal-lm" if is_language_model else "sequence-classification")
+    inspect_model(base, NEEDS.get(str(config.task), "sequence-classification"))
     return base
 
 

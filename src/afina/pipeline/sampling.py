@@ -10,13 +10,15 @@ import numpy as np
 from afina.config.run import RunConfig
 from afina.data.batches import Indices
 from afina.data.conversations import Conversations
-from afina.data.examples import Examples, load_examples
+from afina.data.examples import Examples
+from afina.data.tagged_rows import TaggedPart
 from afina.errors import DataError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, refuse_empty
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import check_vocabulary
 from afina.pipeline.source import GENERATION, Opened
+from afina.pipeline.tagging.rows import read_examples
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def read_rows(config: RunConfig, opened: Opened) -> tuple[Examples | Conversatio
     """
     if opened.is_generation:
         return load_rows(config, opened), GENERATION
-    examples = load_examples(opened.source, config.data, config.task, config.seed, opened.tables)
+    examples = read_examples(config, opened)
     return examples, examples.columns.task
 
 
@@ -68,6 +70,11 @@ def sample_texts(examples: Examples, config: RunConfig, tokenizer: PreTrainedTok
     part = examples.parts["train"]
     places = choose_places(len(part))
     part = replace(part, indices=part.indices[places], labels=part.labels[places])
+    if isinstance(part, TaggedPart):
+        from afina.data.encode_words import encode_words
+
+        length = int(config.model.max_seq_length)
+        return encode_words(tokenizer, part.words(), length, folder.work / "tokens").tokens
     return encode_texts(tokenizer, part.texts(), int(config.model.max_seq_length), folder.work / "tokens")
 
 

@@ -20,13 +20,16 @@ from afina.config.run import RunConfig
 from afina.data.batches import Indices
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
+from afina.data.encode_words import TaggedTokens, WordTokens
 from afina.data.encoded import EncodedPart
 from afina.data.labels import LabelSpace
+from afina.data.tags import TagArrays
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import extract_features
 from afina.models.load import load_tokenizer
 from afina.tasks.base import Fit
 from afina.tasks.registry import make_task
+from afina.tasks.token_classification import TokenClassification
 from afina.techniques.base import Setup, Technique
 from afina.techniques.registry import make_technique
 from afina.training.checkpoint import CheckpointStore
@@ -40,6 +43,7 @@ from afina.training.optim import make_optimizer
 from afina.training.seen_rows import train_seen_rows
 from afina.training.session import Session, start_accelerator
 from afina.training.signals import StopSignals
+from afina.training.tagged_words import TaggedWords
 from afina.training.weight_copies import suits_copies, train_weight_copies
 
 STEPS = 3
@@ -140,10 +144,22 @@ def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
         part = TrainedRows("made up", arrays, marks.ravel(), numbers)
         return NextTokens(part, part, job["pad_token_id"], rows * tokens)
     space = LabelSpace.from_dict(job["labels"])
+    if job["task"] == TokenClassification.name:
+        return make_tagged_objective(job, TokenClassification(space), arrays, numbers)
     made = EncodedPart("made up", arrays, make_labels(space, rows), numbers)
     task = make_task(job["task"], space)
     labelled = LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
     return ContrastiveRows(labelled) if job["config"]["training"]["objective"] == "contrastive" else labelled
+
+
+def make_tagged_objective(
+    job: dict[str, Any], task: TokenClassification, arrays: TokenArrays, numbers: Indices
+) -> TaggedWords:
+    """The objective of rows in which each token is a word."""
+    tags = TagArrays(np.zeros(len(arrays.ids), np.int32), arrays.offsets)
+    words = WordTokens(arrays, np.ones(len(arrays.ids), np.uint8), np.arange(len(arrays)))
+    made = TaggedTokens("made up", arrays, tags, numbers, words)  # type: ignore[arg-type]
+    return TaggedWords(task, Fit(), made, made, job["pad_token_id"], len(arrays.ids))
 
 
 def count_tokens(job: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Kind = Literal["multiclass", "binary", "multilabel", "regression", "pairs"]
 Form = Literal["messages", "completion", "instruction", "text"]
+TaggedForm = Literal["words", "plain", "spans"]
 
 TOPICS: dict[str, tuple[str, ...]] = {
     "kitchen": ("kettle", "cook", "knife", "rack", "fork", "oak spoon", "cake", "milk"),
@@ -50,6 +51,50 @@ def make_conversations(form: Form = "messages", rows: int = 32, seed: int = 0) -
         answer = " ".join(source.choices(TOPICS[topic], k=source.randint(1, 4)))
         made.setdefault(asked, _FORMS[form](asked, answer))
     return list(made.values())
+
+
+def make_tagged(form: TaggedForm = "words", rows: int = 32, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of words among which those of a topic are entities of that type, in BIO tags, one or two words long.
+
+    `words` gives `tokens` and `tags`, `plain` gives `tokens` and `pos_tags` without prefixes, `spans` gives `text` and
+    `entities`. The same arguments give the same rows.
+    """
+    source = random.Random(f"tagged/{form}/{seed}")
+    made: dict[str, dict[str, Any]] = {}
+    while len(made) < rows:
+        pieces = [(word, "") for word in source.choices(FILLERS, k=source.randint(2, 5))]
+        topics = source.choices(list(TOPICS), k=source.randint(1, 2))
+        pieces += [(source.choice(TOPICS[topic]), topic) for topic in topics]
+        source.shuffle(pieces)
+        made.setdefault(str(pieces), _TAGGED[form](pieces))
+    return list(made.values())
+
+
+def _tag_words(pieces: list[tuple[str, str]]) -> dict[str, Any]:
+    words, tags = [], []
+    for text, topic in pieces:
+        for place, word in enumerate(text.split()):
+            words.append(word)
+            tags.append(f"{'I' if place else 'B'}-{topic}" if topic else "O")
+    return {"tokens": words, "tags": tags}
+
+
+def _tag_plainly(pieces: list[tuple[str, str]]) -> dict[str, Any]:
+    pairs = [(word, topic.upper() or "X") for text, topic in pieces for word in text.split()]
+    return {"tokens": [word for word, _ in pairs], "pos_tags": [tag for _, tag in pairs]}
+
+
+def _mark_spans(pieces: list[tuple[str, str]]) -> dict[str, Any]:
+    text, entities = "", []
+    for piece, topic in pieces:
+        start = len(text)
+        text += piece + " "
+        if topic:
+            entities.append({"start": start, "end": start + len(piece), "label": topic})
+    return {"text": text.strip(), "entities": entities}
+
+
+_TAGGED: dict[str, Any] = {"words": _tag_words, "plain": _tag_plainly, "spans": _mark_spans}
 
 
 _FORMS: dict[str, Any] = {

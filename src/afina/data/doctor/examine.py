@@ -41,7 +41,10 @@ def examine(
             seen += len(batch.texts)
             on_rows(seen)
     facts = {name: fact for check in checks for name, fact in check.facts().items()}
-    return Examination(sort_findings(finding for check in checks for finding in check.findings()), facts)
+    findings = [finding for check in checks for finding in check.findings()]
+    if subject.is_tagged:
+        findings = [finding.without_fix() for finding in findings]
+    return Examination(sort_findings(findings), facts)
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -25,7 +25,7 @@ from afina.data.split import Ints
 from afina.data.usable_rows import Labels, UsableRows
 from afina.errors import Problem
 
-Kind = Literal["multiclass", "multilabel", "regression", "conversations"]
+Kind = Literal["multiclass", "multilabel", "regression", "conversations", "entities", "tags"]
 Bools = NDArray[np.bool_]
 HASH_SEED = 0x5EED
 
@@ -144,6 +144,11 @@ class Subject:
     def names(self) -> tuple[str, ...]:
         """Class names."""
         return self.space.names if self.space else ()
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether each word has a label; `labels` of its views are then hashes of a row's."""
+        return self.kind in ("entities", "tags")
 
     @property
     def is_labelled(self) -> bool:

@@ -9,6 +9,7 @@ from afina.config.load import dump_config
 from afina.config.reason import Reason
 from afina.config.resolve import Facts
 from afina.config.run import RunConfig
+from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.plan import SearchPlan, check_language_model
 from afina.pipeline.source import open_source
@@ -67,6 +68,11 @@ def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrat
     config, shared = plan.shared_config(), RunFolder(folder)
     shared.path.mkdir(parents=True)
     opened = open_source(config, shared, source, narrator)
+    if opened.is_tagging:
+        raise ConfigError(
+            "a search doesn't know tagged words yet", found="a tag for each word",
+            remedy="afina train, with the settings to compare, and afina compare",
+        )  # fmt: skip
     if opened.is_generation:
         check_language_model(plan)
         from afina.pipeline.language.prepare import prepare_language

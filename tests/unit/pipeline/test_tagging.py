@@ -1,0 +1,159 @@
+"""Tagged words through the verbs: what is told, chosen, predicted, scored, compared and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import afina
+from afina.errors import ConfigError, DataError
+from afina.testing.data import make_tagged
+
+SETTINGS: dict[str, Any] = {"folds": 2, "precision": "fp32", "bootstrap_resamples": 20, "verbose": False}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> afina.Run:
+    """A head on frozen features, which is quick."""
+    output = tmp_path_factory.mktemp("tagging") / "run"
+    return afina.fit(tiny_models("bert"), make_tagged("words", 60), "feature-extraction", output=output, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def run_of_texts(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> afina.Run:
+    """The same from texts with entities in them."""
+    output = tmp_path_factory.mktemp("tagging") / "run"
+    return afina.fit(tiny_models("bert"), make_tagged("spans", 60), "feature-extraction", output=output, **SETTINGS)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_choices_are_told(run: afina.Run) -> None:
+    reasons = {each["setting"]: each for each in run.reasons}
+    assert reasons["task"]["value"] == "token-classification"
+    assert (reasons["tags"]["value"], reasons["data.label_column"]["value"]) == ("BIO", "tags")
+    assert set(run.baselines) == {"majority", "dictionary"}
+    assert run.report["class_counts"]["kitchen"]["train"] > 0
+
+
+def test_a_solved_head_learns_the_words(run: afina.Run) -> None:
+    assert run.metrics["test/accuracy"] > run.baselines["majority"]["metrics"]["test/accuracy"]
+
+
+def test_rows_in_are_rows_out(run: afina.Run, tmp_path: Path) -> None:
+    rows = [{**row, "id": i} for i, row in enumerate(make_tagged("words", 8, seed=3))]
+    rows[2]["tokens"] = []
+    source = write_rows(tmp_path / "new.jsonl", rows)
+    path, count, empty = afina.predict_file(run.path, source, tmp_path / "out.jsonl", verbose=False)
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert (count, empty) == (8, 1)
+    assert [row["id"] for row in found] == list(range(8))
+    for row, given in zip(found, rows, strict=True):
+        assert row["tags"] == given["tags"]
+        if given["tokens"]:
+            assert len(row["prediction"]) == len(row["confidence"]) == len(given["tokens"])
+            for entity in row["predicted_entities"]:
+                words = given["tokens"][entity["first_word"] : entity["last_word"] + 1]
+                assert entity["text"] == " ".join(words)
+                assert 0 < entity["probability"] <= 1
+        else:
+            assert row["prediction"] is row["predicted_entities"] is None
+
+
+def test_texts_get_words_and_characters(run_of_texts: afina.Run) -> None:
+    rows = make_tagged("spans", 12, seed=3)
+    found = afina.predict(run_of_texts.path, [{"text": row["text"]} for row in rows])
+    entities = [entity for row in found for entity in row["predicted_entities"]]
+    assert entities
+    for row in found:
+        assert row["words"] == row["text"].split()
+        assert len(row["prediction"]) == len(row["words"])
+        for entity in row["predicted_entities"]:
+            assert row["text"][entity["start"] : entity["end"]] == entity["text"]
+    # What is predicted can be learned from again.
+    again = [{"text": row["text"], "entities": row["predicted_entities"]} for row in found]
+    assert afina.evaluate(run_of_texts.path, again)["metrics"]["test/f1"] == 1.0
+
+
+def test_words_and_texts_are_predicted_in_python(run: afina.Run) -> None:
+    tags = run.predict([["the", "kettle"], "one cake, then"])
+    assert [len(row) for row in tags] == [2, 4]
+    assert run.predict([]) == []
+    with pytest.raises(DataError, match="lists of words, or texts"):
+        run.predict([["a", 3], [], "b"])
+    with pytest.raises(ConfigError, match="have no such table"):
+        run.predict_proba([["a"]])
+
+
+def test_new_rows_are_scored(run: afina.Run, tmp_path: Path) -> None:
+    rows = make_tagged("words", 20, seed=5)
+    found = afina.evaluate(run.path, write_rows(tmp_path / "new.jsonl", rows))
+    assert (found["rows"], found["rows_seen"], found["primary_metric"]) == (20, 0, "f1")
+    assert {row["name"] for row in found["per_class"]} == {"kitchen", "music", "weather"}
+    assert afina.evaluate(run.path, make_tagged("words", 60))["rows_seen"] == 48
+    rows[3]["tags"][0] = "B-planet"
+    with pytest.raises(DataError, match="a tag that the training part doesn't have"):
+        afina.evaluate(run.path, rows)
+
+
+def test_runs_are_compared_by_row(run: afina.Run, tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    other = afina.fit(
+        tiny_models("bert"), make_tagged("words", 60), "full", output=tmp_path / "other", num_train_epochs=1, **SETTINGS
+    )
+    found = afina.compare(run.path, other.path)
+    assert found["metric"] == "test/f1"
+    (pair,) = found["paired"]
+    assert pair["rows"] == run.report["rows"]["parts"]["test"]
+    difference = other.metrics["test/f1"] - run.metrics["test/f1"]
+    assert pair["differences"]["f1"]["difference"] == pytest.approx(difference)
+    assert pair["mcnemar"] is None
+
+
+def test_auto_moves_the_backbone_where_it_fits(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    run = afina.fit(
+        tiny_models("bert"), make_tagged("words", 20), output=tmp_path / "run", num_train_epochs=1, **SETTINGS
+    )
+    assert run.technique == "full"
+    reason = next(each for each in run.reasons if each["setting"] == "technique")
+    assert reason["reason"].startswith("a word's tag depends on the words around it")
+
+
+def test_check_looks_at_tags(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = make_tagged("words", 40)
+    rows[3] = {"tokens": ["a", "b", "c"], "tags": ["O", "I-music", "B-Music"]}
+    rows[5] = {"tokens": ["d"], "tags": ["B-planet"]}
+    test = make_tagged("words", 8, seed=7)
+    test[0] = rows[0]
+    report = afina.check({"train": rows, "test": test}, tiny_models("bert"))
+    findings = {finding.code: finding for finding in report.findings}
+    assert {"loose-tags", "rare-tags", "tag-variants", "leaked-rows"} <= set(findings)
+    assert list(findings["loose-tags"].rows["train"]) == [4]
+    assert "'planet' (1)" in findings["rare-tags"].title
+    assert findings["tag-variants"].title == "types that differ only in case or spaces: 'Music beside music'"
+    assert "--fix" not in findings["leaked-rows"].remedy
+    assert report.facts["task"] == "token-classification"
+    assert report.facts["classes"]["train"]["planet"] == 1
+    assert report.facts["tokens"]["quantiles"]["longest"] > 10
+    assert str(report)
+    with pytest.raises(ConfigError, match="not cleaned"):
+        afina.check(str(write_rows(tmp_path / "a.jsonl", rows)), fix=tmp_path / "b.jsonl")
+
+
+def test_plan_counts_tagged_rows(tiny_models: Callable[[str], Path]) -> None:
+    plan = afina.plan(make_tagged("words", 40), tiny_models("bert"))
+    assert [row.costs.technique for row in plan.rows] == ["full", "feature-extraction", "lora", "qlora"]
+
+
+def test_a_search_refuses_tagged_words(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    with pytest.raises(ConfigError, match="a search doesn't know tagged words yet"):
+        afina.search(
+            make_tagged("words", 40), tiny_models("bert"), "1m", output=str(tmp_path / "search"), verbose=False
+        )
