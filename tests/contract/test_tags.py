@@ -49,7 +49,7 @@ def test_technique_learns_form(
 ) -> None:
     rows = make_tagged(form, ROWS)
     # So short that some rows are read in windows.
-    run = afina.fit(tiny_models("bert"), rows, technique, output=tmp_path / "run", max_seq_length=32, **SETTINGS)
+    run = afina.fit(tiny_models("bert"), rows, technique, output=tmp_path / "run", max_seq_length=20, **SETTINGS)
     check_run(run, form)
     check_predictions(run, rows, form)
     assert "are read in windows that overlap" in " ".join(run.report["notes"])

@@ -45,7 +45,7 @@ def _one_thread() -> Iterator[None]:
 def test_the_table_is_whole() -> None:
     assert set(TECHNIQUES) == set(get_args(TechniqueName)) - {"auto"} == {"feature-extraction", "full", "lora", "qlora"}
     assert set(TASKS) == set(get_args(TaskName)) - {"auto", "text-generation"}
-    assert set(TASKS) == {"text-classification", "text-regression"}
+    assert set(TASKS) == {"text-classification", "text-regression", "token-classification"}
     assert set(KINDS) == {"multiclass", "binary", "multilabel", "regression", "pairs"}
     assert len(ENCODERS) == 9
     assert len(DECODERS) == 7

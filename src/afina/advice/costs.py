@@ -28,6 +28,7 @@ from afina.data.batches import Indices, order_training_batches
 from afina.data.encode import TokenArrays
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
+from afina.techniques.probe import WORDS_SOLVED
 from afina.training.weight_copies import suits_copies
 
 # Weight and two moments of each trainable number.
@@ -37,6 +38,8 @@ EXTRA_CHECKPOINTS = 2
 # Answers before and after training (`pipeline/language/answers.py`) come from a few prompts at once.
 PROMPTS_AT_ONCE = 8
 MOST_LENGTHS = 4096
+# Of the features of words: as they are, standardised, and joined with those of the validation part.
+SOLVER_COPIES = 3
 # Different words grow with this power of the number of words in a text (Heaps 1978).
 HEAPS = 0.6
 
@@ -228,13 +231,22 @@ class _Prediction:
     def cache_bytes(self) -> int:
         """Features of all rows that are held at a time."""
         workload, width = self.subject.workload, self.outline.hidden_size * FP32_BYTES
-        if self.subject.blueprint.of_words:  # a feature a word, of which a row has no more than tokens
-            width = int(width * workload.lengths.mean())
+        if self.subject.blueprint.of_words:
+            return width * self.count_word_features()
         if self.technique.moves == "head":
-            poolings = 3 if self.config.features.pooling == "auto" and not self.subject.blueprint.of_words else 1
+            poolings = 3 if self.config.features.pooling == "auto" else 1
             return (workload.train_rows + workload.validation_rows + workload.test_rows) * width * poolings
         probes = self.config.training.head_init == "probe" and not self.is_language_model
         return workload.train_rows * width if probes else 0
+
+    def count_word_features(self) -> int:
+        """Features of words that are held at a time: of the training part with what the solver makes of them, and where
+        the head is the result, of a held-out part. A row has no more words than tokens."""
+        workload, words = self.subject.workload, self.subject.workload.lengths.mean()
+        solved = SOLVER_COPIES * min(workload.train_rows * words, WORDS_SOLVED)
+        held_out = workload.validation_rows + workload.test_rows if self.technique.moves == "head" else 0
+        needs_none = self.technique.moves != "head" and self.config.training.head_init != "probe"
+        return 0 if needs_none else int(solved + held_out * words)
 
     @cached_property
     def memory(self) -> MemoryCosts:

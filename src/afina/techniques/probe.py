@@ -28,6 +28,8 @@ USUAL_STRENGTH = 0.1
 # Rows that the choice looks at; the chosen head is then solved on all of them.
 ROWS_TO_CHOOSE_BY = 3000
 ROWS_WORTH_THREADS = 20_000
+# Words that a head is solved on where each has a tag; a seeded choice of rows where there are more.
+WORDS_SOLVED = 100_000
 # A pooling that the architecture's own head can't express must win by more than this many standard errors.
 STANDARD_ERRORS = 1.0
 

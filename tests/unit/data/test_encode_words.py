@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_windows_predict_every_token_once(length: int, room: int) -> None:
     windows = list(list_windows(length, room))
     assert windows[0][2] == 0
     assert windows[-1][3] == length
-    assert all(before[3] == after[2] for before, after in zip(windows, windows[1:], strict=False))
+    assert all(before[3] == after[2] for before, after in pairwise(windows))
     assert all(start <= first < last <= end and end - start <= room for start, end, first, last in windows)
 
 

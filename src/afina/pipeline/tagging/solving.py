@@ -29,9 +29,6 @@ from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.memory_guard import compute_in_pieces
 
-WORDS_MOST = 100_000
-"""Words that a head is solved on; a seeded choice of windows where there are more."""
-
 
 def learn_word_head(
     prepared: Prepared, technique: FeatureExtraction, loaded: LoadedModel, narrator: Narrator
@@ -85,10 +82,10 @@ def get_part(prepared: Prepared, name: str) -> TaggedTokens:
 
 
 def describe_training(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) -> tuple[Floats, Indices]:
-    """Features (K, H) and tags (K,) of the training part's words, or of `WORDS_MOST` of them."""
+    """Features (K, H) and tags (K,) of the training part's words, or of a choice of them."""
     train = get_part(prepared, "train")
     words, tags_K = train.words, train.tags.tags.astype(np.int64)
-    if len(tags_K) > WORDS_MOST:
+    if len(tags_K) > probe.WORDS_SOLVED:
         windows = choose_windows(words, prepared.config.seed)
         tags_K, words = tags_K[list_words(words, windows)], words.take(windows)
         narrator.note(f"the head is solved on {len(tags_K):,} of {len(train.tags.tags):,} words, a choice of rows")
@@ -96,10 +93,10 @@ def describe_training(prepared: Prepared, loaded: LoadedModel, narrator: Narrato
 
 
 def choose_windows(words: WordTokens, seed: int) -> Indices:
-    """A seeded choice of windows, rising, that hold `WORDS_MOST` words together or just less."""
+    """A seeded choice of windows, rising, that hold as many words together as a head is solved on, or just fewer."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(words.tokens))
     totals = np.cumsum(np.diff(words.word_offsets)[order])
-    return np.sort(order[: max(1, int(np.searchsorted(totals, WORDS_MOST, side="right")))])
+    return np.sort(order[: max(1, int(np.searchsorted(totals, probe.WORDS_SOLVED, side="right")))])
 
 
 def pose_problem(prepared: Prepared, tags_K: Indices, fit: Fit) -> probe.Problem:
