@@ -1,7 +1,7 @@
 """Which columns hold words and their tags, or a text and the entities in it.
 
-Names decide, then contents: half of the rows that are looked at must hold lists of the right kind. What the user names
-wins.
+Names decide, then contents: half of the rows that are looked at, and have labels, must hold lists of the right kind.
+What the user names wins.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from afina.data.column_profile import profile_columns
 from afina.data.columns import ColumnChoice, check_apart, check_columns
 from afina.data.rows import RowTable
 from afina.data.tags import parse_json, read_spans
+from afina.data.task_choice import KnownTask
 from afina.errors import DataError
 
-TASK = "token-classification"
+TASK: KnownTask = "token-classification"
 # In the order of preference; a data set with several lists of tags has most often one of named entities.
 WORD_NAMES = ("tokens", "words", "token", "word", "palabras")
 TAG_NAMES = ("ner_tags", "tags", "labels", "ner", "label", "etiquetas", "pos_tags", "upos", "pos", "chunk_tags")
@@ -62,8 +63,10 @@ def list_named(names: Sequence[str], given: str | None, by_normal: Mapping[str, 
 def is_mostly(is_pair: Any, table: RowTable, places: Any, first: str, second: str) -> bool:
     """Whether half of the rows or more hold such a pair of cells."""
     columns = table.take(places, [first, second])
-    fitting = sum(is_pair(parse_json(a), parse_json(b)) for a, b in zip(columns[first], columns[second], strict=True))
-    return 2 * fitting >= len(places)
+    cells = ((parse_json(a), parse_json(b)) for a, b in zip(columns[first], columns[second], strict=True))
+    # Labels that are missing or empty lists tell nothing: of classes, too, there may be none.
+    told = [is_pair(a, b) for a, b in cells if b is not None and b != []]
+    return bool(told) and 2 * sum(told) >= len(told)
 
 
 def are_words_and_tags(words: Any, tags: Any) -> bool:
@@ -73,9 +76,9 @@ def are_words_and_tags(words: Any, tags: Any) -> bool:
 
 
 def are_text_and_spans(text: Any, spans: Any) -> bool:
-    """Whether one is a text and the other a list of start, end and label; empty lists say nothing against it."""
+    """Whether one is a text and the other a list of start, end and label."""
     try:
-        return isinstance(text, str) and (spans is None or read_spans(spans) is not None)
+        return isinstance(text, str) and bool(read_spans(spans))
     except ValueError:
         return False
 

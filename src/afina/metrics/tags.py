@@ -38,7 +38,7 @@ class Tagging:
     @property
     def is_plain(self) -> bool:
         """Whether tags are names without prefixes, such as parts of speech."""
-        return any(name != OUTSIDE and not PREFIXED.fullmatch(name) for name in self.names)
+        return not are_entity_tags(self.names)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -55,6 +55,11 @@ class Tagging:
         """The place of each tag's type among `types`; -1 for O (C,)."""
         places = {name: place for place, name in enumerate(self.types)}
         return np.asarray([places.get(name[2:], -1) for name in self.names], np.int64)
+
+
+def are_entity_tags(names: Sequence[str]) -> bool:
+    """Whether each tag is O or begins with a prefix."""
+    return all(name == OUTSIDE or PREFIXED.fullmatch(name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ def count_rows(tagging: Tagging, predicted_K: NDArray[Any], true_K: NDArray[Any]
     def tally(entities: Entities, wanted: Any = slice(None)) -> Ints:
         rows = np.searchsorted(offsets, entities.first[wanted], side="right") - 1
         cells = np.bincount(rows * width + entities.type[wanted], minlength=(len(offsets) - 1) * width)
-        return cells.reshape(-1, width).astype(np.int64)
+        return cells.reshape(len(offsets) - 1, width).astype(np.int64)
 
     right_K = np.concatenate([[0], np.cumsum(np.asarray(predicted_K) == np.asarray(true_K))])
     right_N, words_N = right_K[offsets[1:]] - right_K[offsets[:-1]], np.diff(offsets)

@@ -99,8 +99,9 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 
     task = make_task(config.task, examples.labels)
     technique = find_technique(config, task.name, opened.facts, folder)
-    if technique.moves == "adapter" and config.features.pooling not in ("auto", "own"):
-        narrator.note(f"features.pooling: {technique.name} doesn't read it; its head reads the architecture's own")
+    if (technique.moves == "adapter" or opened.is_tagging) and config.features.pooling not in ("auto", "own"):
+        reader = "token-classification" if opened.is_tagging else technique.name
+        narrator.note(f"features.pooling: {reader} doesn't read it; its head reads the architecture's own")
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from afina.data.tagged_rows import TaggedPart
 from afina.evaluation.baselines import score_baselines
+from afina.evaluation.prediction import Kind
 from afina.metrics.row_losses import cell_losses, class_losses
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
@@ -66,8 +67,9 @@ def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[s
     parts, scored = prepared.examples.parts, prepared.examples.parts[prepared.scored]
     texts = [text for name in learned_from for text in parts[name].joined_texts()]
     labels = np.concatenate([parts[name].labels for name in learned_from])
+    kind = cast(Kind, prepared.examples.labels.kind)
     found = score_baselines(
-        prepared.examples.labels.kind, texts, labels, scored.joined_texts(), scored.labels,
+        kind, texts, labels, scored.joined_texts(), scored.labels,
         prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
     )  # fmt: skip
     return {baseline.name: baseline.describe(prepared.scored) for baseline in found}

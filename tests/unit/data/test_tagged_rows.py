@@ -54,6 +54,11 @@ def test_texts_with_labels_are_something_else(tmp_path: Path) -> None:
     assert choose(make_rows("multiclass", 12), tmp_path / "a") is None
     assert choose(rename(make_rows("multilabel", 12), label="tags"), tmp_path / "b") is None
     assert choose(make_rows("pairs", 12), tmp_path / "c") is None
+    few = [{**row, "label": row["label"] if i == 0 else []} for i, row in enumerate(make_rows("multilabel", 12))]
+    assert choose(few, tmp_path / "d") is None
+    assert choose([{"text": "a text", "label": None}] * 12, tmp_path / "e") is None
+    rare = [{**row, "entities": row["entities"] if i == 3 else []} for i, row in enumerate(make_tagged("spans", 12))]
+    assert choose(rare, tmp_path / "f") == ("text", "entities")
 
 
 def test_one_table_gives_three_parts(tmp_path: Path) -> None:

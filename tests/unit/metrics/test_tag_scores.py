@@ -87,6 +87,11 @@ def test_the_scheme_is_found(rows: list[str], scheme: str, loose: list[int]) -> 
     assert np.flatnonzero(found.loose_K).tolist() == loose
 
 
+def test_rows_without_any_entity_can_be_scored() -> None:
+    tagging, tags, offsets = read("O O", "O")
+    assert count_rows(tagging, tags, tags, offsets).summarise()["accuracy"] == 1.0
+
+
 def test_intervals_draw_whole_rows() -> None:
     rows = ["B-a O", "O B-a"] * 20
     tagging, true, offsets = read(*rows)

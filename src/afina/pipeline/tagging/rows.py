@@ -45,6 +45,10 @@ def read_examples(config: RunConfig, opened: Opened) -> Examples:
     examples = load_tagged(opened.source, config.data, config.seed, opened.tables)
     parts: Mapping[str, TaggedPart] = examples.parts  # type: ignore[assignment]
     scheme, notes = describe_scheme(parts["train"], examples.labels)
+    if opened.facts.architecture == "decoder":
+        notes.append(
+            "the model reads from left to right: a tag doesn't see what stands behind its word, an encoder does"
+        )
     counts = {name: count_types(part, examples.labels) for name, part in parts.items()}
     return replace(examples, reasons=(*examples.reasons, scheme), notes=(*examples.notes, *notes), class_counts=counts)
 
