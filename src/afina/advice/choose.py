@@ -115,6 +115,15 @@ def choose_moving(parameters: int, fits: Mapping[str, bool]) -> Choice | None:
     return None
 
 
+def choose_tagging_technique(parameters: int, fits: Mapping[str, bool]) -> Choice:
+    """The technique where each word has a tag: one that moves the backbone, which learns what stands around a word."""
+    moving = choose_moving(parameters, fits)
+    if moving is None:
+        return Choice("feature-extraction", "nothing that moves the backbone fits into memory")
+    why = "a word's tag depends on the words around it, which a moved backbone learns, from the solved head on"
+    return Choice(moving.technique, f"{why}; {moving.reason}", moving.otherwise)
+
+
 def choose_language_technique(
     learned_tokens: int, adapter_parameters: int, parameters: int, fits: Mapping[str, bool]
 ) -> Choice | None:
@@ -148,6 +157,7 @@ def guess_technique(
     fits: Mapping[str, bool],
     *,
     by_pairs: bool = False,
+    of_words: bool = False,
 ) -> Choice | None:
     """The prior, before anything is computed: what to begin with; None if nothing fits.
 
@@ -155,7 +165,10 @@ def guess_technique(
         rows: training rows.
         learned_tokens: in the training rows of a language model; 0 for rows with labels.
         by_pairs: as in `choose_technique`.
+        of_words: whether each word has a tag.
     """
+    if of_words:
+        return choose_tagging_technique(parameters, fits)
     if learned_tokens:
         return choose_language_technique(learned_tokens, adapter_parameters, parameters, fits)
     moving = choose_moving(parameters, fits)

@@ -89,6 +89,7 @@ class Plan:
         return guess_technique(
             workload.train_rows, learned, by_name["lora"].costs.trainable, self.rows[0].costs.parameters,
             {name: row.fits for name, row in by_name.items()}, by_pairs=self.by_pairs,
+            of_words=self.subject.blueprint.of_words,
         )  # fmt: skip
 
     def describe_guess(self) -> list[str]:

@@ -18,7 +18,7 @@ def check(
     data: str = typer.Argument(..., metavar="DATA", help="File, folder with train.* and maybe test.*, or Hub id."),
     model: str | None = option("REF", "Counts its tokens, looks for wrong labels, shows what is learned."),
     task: str | None = option(
-        "NAME", "auto, text-classification, text-regression, token-classification or text-generation."
+        "NAME", "auto, text-classification, text-regression, text-generation or token-classification."
     ),
     text_column: str | None = option("NAME", "Column of the text; guessed."),
     label_column: str | None = option("NAME", "Column of the label; guessed."),

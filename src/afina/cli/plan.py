@@ -15,7 +15,7 @@ def plan(
     data: str = typer.Argument(..., metavar="DATA", help="File, folder or Hub id, as for afina train."),
     model: str = typer.Option(..., help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
     task: str | None = typer.Option(
-        None, help="text-classification, text-regression, token-classification or text-generation; guessed."
+        None, help="text-classification, text-regression, text-generation or token-classification; guessed."
     ),
     device: str | None = typer.Option(None, help=DEVICE_HELP),
     device_memory: str | None = typer.Option(None, help="Memory of another machine with its unit: 24GB."),

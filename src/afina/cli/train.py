@@ -16,7 +16,7 @@ def train(
     model: str | None = option("REF", "Folder, Hub id, .gguf file, or package:NAME/PATH."),
     technique: str | None = option("NAME", "How it is learned: auto, full, feature-extraction, lora or qlora."),
     task: str | None = option(
-        "NAME", "auto, text-classification, text-regression, token-classification or text-generation."
+        "NAME", "auto, text-classification, text-regression, text-generation or token-classification."
     ),
     config: str | None = option("FILE", "YAML file with any of the settings."),
     output: str | None = option("FOLDER", "Of the run, new or empty; runs/... by default."),

@@ -149,6 +149,8 @@ def test_check_looks_at_tags(tiny_models: Callable[[str], Path], tmp_path: Path)
 def test_plan_counts_tagged_rows(tiny_models: Callable[[str], Path]) -> None:
     plan = afina.plan(make_tagged("words", 40), tiny_models("bert"))
     assert [row.costs.technique for row in plan.rows] == ["full", "feature-extraction", "lora", "qlora"]
+    assert plan.first_guess is not None
+    assert plan.first_guess.technique == "full"  # as `auto` would take
 
 
 def test_a_search_refuses_tagged_words(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ WEIGHTS = (0.5, 2.0, 3.5)
 
 
 def test_tasks_are_made_by_name() -> None:
-    assert set(TASKS) == {"text-classification", "text-regression"}
+    assert set(TASKS) == {"text-classification", "text-regression", "token-classification"}
     for name in TASKS:
         assert make_task(name, LabelSpace("multiclass", NAMES)).name == name
 
