@@ -124,8 +124,3 @@ def is_language_model(base: Path) -> bool:
     path = base / "config.json"
     names = read_json(path).get("architectures") if os.path.isfile(path) else None
     return isinstance(names, list) and any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-
-
-def name_model(reference: str) -> str:
-    """A reference as people would say it: the folder's name, or the id."""
-    return Path(reference).name if Path(reference).is_dir() else reference
