@@ -233,7 +233,8 @@ def load(run: AnyRun) -> Run:
 def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
-    Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
+    Each row keeps its columns; `prediction` and, for classes, `confidence` are added, or `model_prediction` and
+    `model_confidence` where a column that the run learned from has one of these names. A row without text gets None.
 
     Args:
         decoding: for a language model `max_new_tokens`, `temperature`, `top_p` and `seed`, see `Run.generate`.

@@ -99,19 +99,24 @@ class Predictor:
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
         check_unicode(texts)
 
-    def predict_table(self, table: RowTable) -> Iterator[dict[str, Any]]:
-        """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None."""
-        for columns in iterate_chunks(table):
-            yield from self._predict_chunk(columns)
+    def predict_table(self, table: RowTable, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None.
 
-    def _predict_chunk(self, columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        Args:
+            names: what the two are called.
+        """
+        for columns in iterate_chunks(table):
+            yield from self._predict_chunk(columns, names)
+
+    def _predict_chunk(self, columns: dict[str, list[Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         texts = list(zip(*(columns[name] for name in self.text_names), strict=True))
         usable = [i for i, parts in enumerate(texts) if all(is_text(part) for part in parts)]
         wanted: Any = [texts[i] if len(self.text_names) == 2 else str(texts[i][0]) for i in usable]
         found = dict(zip(usable, self.predict(wanted), strict=True))
         for i in range(len(texts)):
             row = {name: values[i] for name, values in columns.items()}
-            yield {**row, **summarise_prediction(found.get(i), self.task.labels.kind)}
+            summary = summarise_prediction(found.get(i), self.task.labels.kind)
+            yield row | {names[name]: value for name, value in summary.items()}
 
     def evaluate(self, part: Part) -> dict[str, Any]:
         """`metrics` and `intervals` of labelled rows, and by what the run is judged."""
