@@ -26,6 +26,8 @@ from pathlib import Path
 
 ROWS_SHOWN = 10
 LONGEST_CAUSE = 300
+UNFINISHED = (":", ",", " or", " and")
+"""How a line ends that another one belongs to."""
 SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z`'\"])")
 CLOSE = 0.75
 """Likeness, by `difflib`, from which a name may be a slip of another."""
@@ -113,13 +115,13 @@ def describe_cause(error: BaseException, speaker: str = "the library") -> str:
 
 
 def take_sentences(text: str) -> str:
-    """The first line of what a library says, with those that end its sentence; whole sentences as far as there is room.
+    """The first line of what a library says, with those that it leads to; whole sentences as far as there is room.
 
     One that is too long by itself ends at a word.
     """
     said = ""
     for line in map(str.strip, text.strip().splitlines()):
-        if said and (said.endswith((".", "!", "?")) or not line or line.startswith("Traceback")):
+        if said and (not said.endswith(UNFINISHED) or line.startswith("Traceback")):
             break
         said = f"{said} {line}".strip()
     kept = ""

@@ -167,6 +167,11 @@ def test_causes_are_said_without_the_words_of_python(action: Callable[[], object
         ("Unrecognized model in /x. Should have one of: " + "albert, " * 100, "Unrecognized model in /x."),
         ("It is not valid. Download it again.\nElse\nask", "It is not valid. Download it again."),
         ("Error in x:\n\tsize mismatch for y.\n\tand more", "Error in x: size mismatch for y."),
+        (
+            "Give one of:\n(1) a file, \n(2) a name or\n(3) nothing.\nElse",
+            "Give one of: (1) a file, (2) a name or (3) nothing.",
+        ),
+        ("No way\nand a long trace", "No way"),
         ("Failed:\nTraceback (most recent call last)", "Failed:"),
         ("word " * 100, f"{'word ' * 60}..."),
         ("x" * 400, f"{'x' * 300} ..."),
