@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.keywords import collect_keywords
-from afina.config.load import load_config
+from afina.config.load import join_settings, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem
 from afina.pipeline.changes import parse_allowed
@@ -150,10 +150,9 @@ def fit(
         Interrupted: after ^C while training; `resume` goes on.
     """
     in_memory = data is not None and not isinstance(data, str | Path)
-    overrides: dict[str, Any] = {}
     given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
-    overrides.update({key: str(value) for key, value in given.items() if value is not None})
-    overrides.update(collect_keywords(settings, fit))
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    overrides = join_settings([*named, *collect_keywords(settings, fit).items()])
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
     description = anchor_paths(description)
@@ -367,9 +366,8 @@ def describe_question(
     """The description of a run that `function` only asks about."""
     in_memory = not isinstance(data, str | Path)
     given = {"model.reference": model, "data.path": None if in_memory else data}
-    overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
-    overrides.update(collect_keywords(settings, function))
-    return load_config(None, overrides)
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    return load_config(None, join_settings([*named, *collect_keywords(settings, function).items()]))
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:

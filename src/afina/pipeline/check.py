@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.config.unread import list_unread
 from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.conversation_columns import ConversationColumns, choose_conversation_columns
 from afina.data.conversations import divide_conversations, find_usable_conversations
@@ -88,7 +89,7 @@ def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrato
         if config.model.reference:
             seen = look_through_model(config, source, opened, wanted.mask, Path(work), narrator)
         fixed = fix_data(config, source, opened, wanted.fix) if wanted.fix else None
-        report = write_report(source, opened, examination, seen, fixed)
+        report = write_report(config, source, opened, examination, seen, fixed)
     if wanted.html:
         report.save_html(wanted.html)
     return report
@@ -187,8 +188,9 @@ def fix_data(config: RunConfig, source: Any, opened: Opened, output: Path) -> Fi
 
 
 def write_report(
-    source: Any, opened: Opened, examination: Examination, seen: ModelView | None, fixed: FixedCopy | None
-) -> CheckReport:
+    config: RunConfig, source: Any, opened: Opened, examination: Examination, seen: ModelView | None,
+    fixed: FixedCopy | None,
+) -> CheckReport:  # fmt: skip
     """All of it together."""
     subject = opened.subject
     facts: dict[str, Any] = {"task": opened.task, "columns": list(subject.columns)}
@@ -199,6 +201,7 @@ def write_report(
     facts |= examination.facts
     findings, reasons = sort_findings([*opened.shortages, *examination.findings]), list(opened.reasons)
     notes = [note for table in opened.tables.values() for note in table.notes]
+    notes += list_unread(config, is_generation=opened.task == GENERATION)
     if seen:
         facts |= seen.facts
         findings = sort_findings([*findings, *seen.findings])

@@ -10,6 +10,7 @@ from typing import Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.config.unread import list_unread
 from afina.data.column_profile import profile_columns
 from afina.data.conversation_columns import looks_like_conversations
 from afina.data.read import read_parts
@@ -77,6 +78,8 @@ def open_model(
     facts = inspect_model(base, "causal-lm" if task == GENERATION else "sequence-classification")
     if reason:
         narrator.explain(Reason("task", task, reason))
+    for note in list_unread(config, is_generation=task == GENERATION):
+        narrator.note(note)
     if task == GENERATION and facts.architecture == "encoder":
         raise ModelError(
             f"the model {reference} reads texts but can't write any",
