@@ -8,7 +8,7 @@ from typing import Any
 
 from afina.api import Run, anchor_paths, make_narrator
 from afina.config.keywords import collect_keywords
-from afina.config.load import complete_key, flatten_yaml, load_config
+from afina.config.load import complete_key, flatten_yaml, join_settings, load_config
 from afina.errors import ConfigError, Problem
 from afina.pipeline.changes import parse_allowed
 from afina.runs.search_folder import open_search
@@ -102,8 +102,8 @@ def search(
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
     check_given(data, model, budget, trials, allow_changes)
-    overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
-    overrides.update(collect_keywords(settings, search))
+    named = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
+    overrides = join_settings([*named.items(), *collect_keywords(settings, search).items()])
     path = Path(config) if config else None
     description = anchor_paths(load_config(path, overrides))
     plan = SearchPlan(

@@ -93,7 +93,7 @@ def write_rows(prepared: Prepared, learned: Learned) -> None:
     """predictions.jsonl (the reported part) and row_scores.jsonl (every held-out part)."""
     folder, scored = prepared.folder, prepared.parts[prepared.scored]
     predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
-    write_predictions(folder.path / "predictions.jsonl", scored.row_numbers, predictions)
+    write_predictions(folder, scored.row_numbers, predictions)
     write_row_scores(folder, (line for name in learned.logits for line in describe_rows(prepared, learned, name)))
 
 

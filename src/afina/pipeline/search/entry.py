@@ -19,7 +19,8 @@ from afina.advice.search.study import (
 )
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
-from afina.pipeline.changes import ORIGIN, check_origin, describe_origin
+from afina.pipeline.changes import check_origin, describe_origin
+from afina.pipeline.description import ORIGIN
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.display import Display, make_display
 from afina.pipeline.search.loop import SearchLoop

@@ -9,6 +9,7 @@ from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
+from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import finish_run, write_reports
 from afina.pipeline.learn import compute_logits, learn
 from afina.pipeline.learned import Learned
@@ -23,7 +24,6 @@ from afina.pipeline.prepare import (
     resolve_hardware,
 )
 from afina.pipeline.scoring import score_run, write_rows
-from afina.pipeline.search.workbench import rewrite_config
 from afina.runs.folder import RunFolder
 from afina.tasks.base import Fit
 
@@ -52,7 +52,7 @@ class LabelledWorkbench:
     def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         self.encode_test(narrator)
         varied = self.vary(config, folder, narrator)
-        rewrite_config(folder, varied.config)
+        rewrite_description(folder, varied.config)
         if varied.technique.learns_by == "solver":
             # Validation rows have nothing left to choose now: the head is solved once more, with them (seconds).
             return finish_run(varied, learn(varied, narrator), narrator)

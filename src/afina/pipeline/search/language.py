@@ -8,6 +8,7 @@ from typing import Any
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.changes import keep_files
+from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import write_reports
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.finish import finish_language
@@ -23,7 +24,6 @@ from afina.pipeline.language.prepare import PreparedLanguage, describe_data, des
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import find_technique, list_parts, resolve_hardware
-from afina.pipeline.search.workbench import rewrite_config
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
 from afina.training.session import start_accelerator
@@ -65,7 +65,7 @@ class LanguageWorkbench:
         learned = measure_states(varied, stored["kept_step"], narrator)
         folder.write_json(BASE, learned.before.as_dict())
         scores = score_language(varied, learned, narrator)
-        rewrite_config(folder, varied.config)
+        rewrite_description(folder, varied.config)
         write_language_rows(varied, learned)
         report = {**stored, **scores, "settings": varied.config.model_dump(mode="json"), "notes": narrator.notes}
         write_reports(folder, report)

@@ -9,7 +9,7 @@ from afina.advice.search.verdict import bound_scores, judge
 from afina.pipeline.search.loop import SearchLoop
 from afina.pipeline.search.summary import rank_trials
 from afina.pipeline.search.workbench import TrialNarrator
-from afina.runs.folder import RunFolder
+from afina.runs.folder import FOR_OWNER, RunFolder
 from afina.runs.paired_comparison import can_judge, compare_pair, write_verdict
 from afina.runs.pairing import match_rows
 
@@ -29,6 +29,7 @@ def finish_search(loop: SearchLoop) -> None:
     test = compare_on_test(loop, winner, folder, default)
     loop.write(**judged, best={"trial": winner["trial"], "run": str(folder.path), "how": how}, test=test)
     loop.folder.clear_work()
+    loop.folder.make_private()
 
 
 def judge_trials(loop: SearchLoop, runs: Mapping[int, RunFolder], default: int, winner: int) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def provide_run(loop: SearchLoop, winner: Entry) -> tuple[RunFolder, str]:
     if winner["search"] == loop.plan.key and run.model.exists():
         return run, "promoted: the run of the trial itself"
     again = RunFolder(loop.folder.path / RETRAINED)
-    again.path.mkdir(exist_ok=True)
+    again.path.mkdir(FOR_OWNER, exist_ok=True)
     if not again.is_finished:
         loop.display.say(f"trial {winner['trial']} ran on {winner['host']}, so it is trained again here")
         config = loop.plan.configure(winner["technique"], dict(winner["settings"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from afina.config.load import dump_config
 from afina.config.reason import Reason
 from afina.config.resolve import Facts
 from afina.config.run import RunConfig
@@ -81,8 +80,3 @@ def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrat
     from afina.pipeline.search.labelled import LabelledWorkbench
 
     return LabelledWorkbench(labelled)
-
-
-def rewrite_config(folder: RunFolder, config: RunConfig) -> None:
-    """The description of a run whose evaluation was widened after it had finished."""
-    folder.write_text("config.yaml", dump_config(config))
