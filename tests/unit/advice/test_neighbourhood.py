@@ -24,9 +24,9 @@ def list_mine(*states: str) -> list[dict[str, Any]]:
 
 def test_all_but_two_settings_of_the_best_trial_stay() -> None:
     ranked = [{"technique": "full", "settings": {"training.learning_rate": 2e-4, "features.pooling": "mean"}}]
-    found = choose_neighbourhood(build(128, "feature-extraction", "full"), ranked, list_mine("finished"), turn=0)
+    found = choose_neighbourhood(build(128, "feature-extraction", "full"), ranked, list_mine("finished"))
     assert found == {
-        "arm": "full/contrastive", "full/contrastive/training.per_device_train_batch_size": 16,
+        "arm": "full/contrastive", "full/contrastive/training.num_train_epochs": 13,
         "full/contrastive/features.pooling": "mean", "full/contrastive/training.dropout": 0.0,
     }  # fmt: skip
 
@@ -34,23 +34,25 @@ def test_all_but_two_settings_of_the_best_trial_stay() -> None:
 def test_after_proposals_that_were_passed_over_the_arms_take_turns() -> None:
     space = build(2000, "feature-extraction", "full", "lora")
     ranked = [{"technique": "full", "settings": {}}]
-    arms = []
-    for skipped in range(4):
+    found = []
+    for skipped in range(7):
         mine = list_mine("finished", *["skipped"] * skipped)
-        arms.append((choose_neighbourhood(space, ranked, mine, turn=skipped) or {})["arm"])
-    assert arms == ["full", "lora", "feature-extraction", "full"]
+        found.append(choose_neighbourhood(space, ranked, mine) or {})
+    assert [each["arm"] for each in found] == [*["full", "lora", "feature-extraction"] * 2, "full"]
+    free = [found[0].keys() - found[turn].keys() for turn in (3, 6)]
+    assert free == [{"full/features.pooling"}, {"full/training.dropout"}], "and each time another setting is free"
 
 
 def test_the_study_takes_over_once_it_has_learned() -> None:
     space, ranked = build(128, "full"), [{"technique": "full", "settings": {}}]
     mine = list_mine(*["finished"] * (STARTUP_TRIALS - 1))
-    assert choose_neighbourhood(space, ranked, mine, turn=0) is not None
-    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped")], turn=0) is None
-    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped", "skipped")], turn=0) is not None
+    assert choose_neighbourhood(space, ranked, mine) is not None
+    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped")]) is None
+    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped", "skipped")]) is not None
 
 
 def test_where_no_trial_has_a_score_the_default_of_an_arm_is_the_centre() -> None:
-    found = choose_neighbourhood(build(128, "full"), [], list_mine("failed"), turn=0)
+    found = choose_neighbourhood(build(128, "full"), [], list_mine("failed"))
     assert found is not None
     assert found["full/contrastive/features.pooling"] == "mean", "what the head was best on"
 

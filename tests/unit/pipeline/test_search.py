@@ -17,7 +17,7 @@ from afina.advice.search.study import Ledger
 from afina.data import encode
 from afina.data.conversations import ConversationPart
 from afina.data.examples import Part
-from afina.errors import ConfigError, Interrupted, RunFolderError, TrainingError
+from afina.errors import ConfigError, Interrupted, ResourceError, RunFolderError, TrainingError
 from afina.pipeline import choosing, features
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search import loop, outcome
@@ -322,8 +322,9 @@ def test_a_stopped_search_goes_on_where_it_was(
     assert done.best.metrics == whole.best.metrics
 
 
+@pytest.mark.parametrize("error", [TrainingError, ResourceError])
 def test_a_trial_that_fails_is_counted_and_passed_over(
-    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = loop.SearchLoop.run_trial
 
@@ -335,7 +336,7 @@ def test_a_trial_that_fails_is_counted_and_passed_over(
     def raise_once(method: Any) -> Any:
         def fail(*given: Any) -> Any:
             monkeypatch.setattr(given[2], "notes", [])
-            raise TrainingError("the loss or its gradient is not a finite number at step 3")
+            raise error("the loss or its gradient is not a finite number at step 3")
 
         return fail
 
@@ -428,6 +429,30 @@ def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         "  expected: time for the default and some more\n"
         "  do: --budget 9m, or fewer epochs: --set num_train_epochs=1"
     )
+
+
+@pytest.mark.parametrize(("is_known", "seconds"), [(False, 1.0), (False, 0.5), (True, 1.0)])
+def test_a_trial_that_would_be_cut_in_its_middle_ends_after_a_few_steps(
+    is_known: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("afina.pipeline.search.trial.time.monotonic", lambda: now[0])
+    budget = Budget(60.0, clock=lambda: now[0])
+    listener = TrialListener(
+        "accuracy", lambda score, epoch: False, budget, 5.0, Display(Narrator()), must_fit=False, is_known=is_known
+    )
+    listener.on_train_begin(TrainingPlan(total_steps=100, epochs=4, first_step=0))
+    for step in range(1, 5):
+        now[0] += seconds
+        listener.on_step_end(step, {"epoch": step / 25})
+    now[0] += seconds
+    if is_known or seconds < 1:
+        listener.on_step_end(5, {"epoch": 0.2})
+        return
+    with pytest.raises(ResourceError) as caught:
+        listener.on_step_end(5, {"epoch": 0.2})
+    assert str(caught.value) == "it would take about 1m35s more, and 50 s are left"
+    assert listener.train_seconds == 100.0
 
 
 def test_a_refused_search_leaves_nothing(

@@ -13,9 +13,7 @@ from afina.advice.search.study import STARTUP_TRIALS
 Entry = Mapping[str, Any]
 
 
-def choose_neighbourhood(
-    space: Space, ranked: Sequence[Entry], mine: Sequence[Entry], turn: int
-) -> dict[str, Any] | None:
+def choose_neighbourhood(space: Space, ranked: Sequence[Entry], mine: Sequence[Entry]) -> dict[str, Any] | None:
     """The study's parameters that stay: all but two of the best trial; None where the study may propose a whole point.
 
     It would go on proposing the arm that does best, even one whose few settings have all been tried, so after
@@ -24,7 +22,6 @@ def choose_neighbourhood(
     Args:
         ranked: the trials with a score of all machines, best first.
         mine: those of this search in their order, with what was passed over.
-        turn: counts the proposals; which settings are free goes round with it.
     """
     skipped = len(list(takewhile(lambda entry: entry["state"] == "skipped", reversed(mine))))
     ran = len([entry for entry in mine if entry["state"] != "skipped"])
@@ -35,7 +32,8 @@ def choose_neighbourhood(
     best = next((arm.name for arm in arms if arm is not None), names[0])
     name = names[(names.index(best) + skipped) % len(names)]
     pooling = next((entry.get("pooling") for entry in mine), None)
-    return space.loosen(find_centre(space, name, ranked, pooling), turn)
+    # Which setting is free beside the rate goes round with the trials, and in each arm with those passed over.
+    return space.loosen(find_centre(space, name, ranked, pooling), turn=ran + skipped // len(names))
 
 
 def find_centre(space: Space, name: str, ranked: Sequence[Entry], pooling: str | None) -> dict[str, Any]:

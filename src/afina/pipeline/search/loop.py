@@ -125,7 +125,7 @@ class SearchLoop:
         if place < len(openings):
             return openings[place]
         ranked = rank_trials(self.tried, self.plan.metric)
-        return choose_neighbourhood(self.space, ranked, self.mine, turn=place - len(openings))
+        return choose_neighbourhood(self.space, ranked, self.mine)
 
     def describe(self, number: int, place: int, proposal: Proposal) -> Entry:
         """The entry of a trial that hasn't begun."""
@@ -171,7 +171,7 @@ class SearchLoop:
         listener = TrialListener(
             self.plan.metric, self.make_report(trial, entry), self.budget,
             self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
-            must_fit=entry["place"] == 0,
+            must_fit=entry["place"] == 0, is_known=entry["technique"] in self.durations.row_seconds,
         )  # fmt: skip
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
         reset_peak_memory(self.bench.device)
@@ -181,6 +181,9 @@ class SearchLoop:
         self.keep(trial, entry)
         self.tell(trial, entry, entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed")
         self.learn_duration(entry)
+        if entry["score"] is None and listener.train_seconds:
+            rows = self.count_rows(entry["technique"], entry["settings"])
+            self.durations.record_rate(entry["technique"], listener.train_seconds / rows)
         self.drop_models()
         gc.collect()
         self.display.end_trial(entry, self.tried, self.plan.metric, self.budget.left_seconds)
