@@ -24,7 +24,9 @@ def list_mine(*states: str) -> list[dict[str, Any]]:
 
 def test_all_but_two_settings_of_the_best_trial_stay() -> None:
     ranked = [{"technique": "full", "settings": {"training.learning_rate": 2e-4, "features.pooling": "mean"}}]
-    found = choose_neighbourhood(build(128, "feature-extraction", "full"), ranked, list_mine("finished"))
+    found = choose_neighbourhood(
+        build(128, "feature-extraction", "full"), ranked, list_mine("finished", "finished"), openings=1
+    )
     assert found == {
         "arm": "full/contrastive", "full/contrastive/training.num_train_epochs": 13,
         "full/contrastive/features.pooling": "mean", "full/contrastive/training.dropout": 0.0,
@@ -37,22 +39,24 @@ def test_after_proposals_that_were_passed_over_the_arms_take_turns() -> None:
     found = []
     for skipped in range(7):
         mine = list_mine("finished", *["skipped"] * skipped)
-        found.append(choose_neighbourhood(space, ranked, mine) or {})
+        found.append(choose_neighbourhood(space, ranked, mine, openings=1) or {})
     assert [each["arm"] for each in found] == [*["full", "lora", "feature-extraction"] * 2, "full"]
     free = [found[0].keys() - found[turn].keys() for turn in (3, 6)]
-    assert free == [{"full/features.pooling"}, {"full/training.dropout"}], "and each time another setting is free"
+    assert free == [{"full/training.per_device_train_batch_size"}, {"full/features.pooling"}], (
+        "and each time another setting is free"
+    )
 
 
 def test_the_study_takes_over_once_it_has_learned() -> None:
     space, ranked = build(128, "full"), [{"technique": "full", "settings": {}}]
     mine = list_mine(*["finished"] * (STARTUP_TRIALS - 1))
-    assert choose_neighbourhood(space, ranked, mine) is not None
-    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped")]) is None
-    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped", "skipped")]) is not None
+    assert choose_neighbourhood(space, ranked, mine, openings=1) is not None
+    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped")], openings=1) is None
+    assert choose_neighbourhood(space, ranked, [*mine, *list_mine("stopped", "skipped")], openings=1) is not None
 
 
 def test_where_no_trial_has_a_score_the_default_of_an_arm_is_the_centre() -> None:
-    found = choose_neighbourhood(build(128, "full"), [], list_mine("failed"))
+    found = choose_neighbourhood(build(128, "full"), [], list_mine("failed"), openings=1)
     assert found is not None
     assert found["full/contrastive/features.pooling"] == "mean", "what the head was best on"
 

@@ -13,7 +13,9 @@ from afina.advice.search.study import STARTUP_TRIALS
 Entry = Mapping[str, Any]
 
 
-def choose_neighbourhood(space: Space, ranked: Sequence[Entry], mine: Sequence[Entry]) -> dict[str, Any] | None:
+def choose_neighbourhood(
+    space: Space, ranked: Sequence[Entry], mine: Sequence[Entry], openings: int
+) -> dict[str, Any] | None:
     """The study's parameters that stay: all but two of the best trial; None where the study may propose a whole point.
 
     It would go on proposing the arm that does best, even one whose few settings have all been tried, so after
@@ -22,6 +24,7 @@ def choose_neighbourhood(space: Space, ranked: Sequence[Entry], mine: Sequence[E
     Args:
         ranked: the trials with a score of all machines, best first.
         mine: those of this search in their order, with what was passed over.
+        openings: how many trials the search began with.
     """
     skipped = len(list(takewhile(lambda entry: entry["state"] == "skipped", reversed(mine))))
     ran = len([entry for entry in mine if entry["state"] != "skipped"])
@@ -33,7 +36,8 @@ def choose_neighbourhood(space: Space, ranked: Sequence[Entry], mine: Sequence[E
     name = names[(names.index(best) + skipped) % len(names)]
     pooling = next((entry.get("pooling") for entry in mine), None)
     # Which setting is free beside the rate goes round with the trials, and in each arm with those passed over.
-    return space.loosen(find_centre(space, name, ranked, pooling), turn=ran + skipped // len(names))
+    turn = max(0, ran - openings) + skipped // len(names)
+    return space.loosen(find_centre(space, name, ranked, pooling), turn)
 
 
 def find_centre(space: Space, name: str, ranked: Sequence[Entry], pooling: str | None) -> dict[str, Any]:

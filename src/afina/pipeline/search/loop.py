@@ -125,7 +125,7 @@ class SearchLoop:
         if place < len(openings):
             return openings[place]
         ranked = rank_trials(self.tried, self.plan.metric)
-        return choose_neighbourhood(self.space, ranked, self.mine)
+        return choose_neighbourhood(self.space, ranked, self.mine, len(openings))
 
     def describe(self, number: int, place: int, proposal: Proposal) -> Entry:
         """The entry of a trial that hasn't begun."""
