@@ -35,7 +35,10 @@ def describe_choice(report: Mapping[str, Any], given: Collection[str]) -> dict[s
 
 
 def list_known(entry: Mapping[str, Any]) -> list[Configuration]:
-    """The configurations that a trial has tried: its own, and last the one that its training was spent on."""
+    """The configurations that a trial has tried: its own, and where it chose, the head on the pooling that is best for
+    it, and last the one that its training was spent on."""
     known = [(entry["technique"], dict(entry["settings"]))]
+    if entry.get("pooling"):
+        known.append((HEAD, {POOLING: entry["pooling"]}))
     moved = entry.get("moved")
     return [*known, (moved["technique"], dict(moved["settings"]))] if moved else known
