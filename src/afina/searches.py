@@ -40,7 +40,7 @@ class Search:
 
     @property
     def best(self) -> Run:
-        """The winner's run, scored on the test part.
+        """The result's run, scored on the test part: the winner's, or the default's where its lead was too small.
 
         Raises:
             ConfigError: if the search isn't finished.
@@ -70,7 +70,8 @@ def search(
     verbose: bool = True,
     **settings: Any,
 ) -> Search:
-    """The best of as many runs as fit into a time, judged on the validation part; the test part is scored once.
+    """The best of as many runs as fit into a time, judged on the validation part; the test part is scored once. The
+    default stays the result unless another run is ahead by more than the error of its lead.
 
     Args:
         data: as for `fit`.
@@ -78,7 +79,8 @@ def search(
         budget: time for everything, such as `20m`, `1h30m` or `90s`.
         metric: score of the validation part; by default the task's own.
         trials: how many at most.
-        techniques: `lora,full` or a list, in the order in which their defaults are tried; by default all that fit.
+        techniques: `lora,full` or a list, in the order in which their defaults are tried; by default `auto`, what `fit`
+            does without a technique, and then all that fit.
         storage: URL of an Optuna storage that several machines share.
         resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
             left of them. Of all else it takes its rows, if they were in memory, and `storage`.

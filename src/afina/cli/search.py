@@ -12,7 +12,7 @@ def search(
     data: str | None = DATA,
     model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
     budget: str | None = typer.Option(None, help="Time for everything: 20m, 1h30m or 90s."),
-    techniques: str | None = typer.Option(None, help="Such as lora,full; the first one's default is the first trial."),
+    techniques: str | None = typer.Option(None, help="Such as lora,full, the default first; auto if not named."),
     metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
     trials: int | None = typer.Option(None, help="Trials at most; with --resume, from now on."),
     seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),

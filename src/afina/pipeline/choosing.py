@@ -55,7 +55,7 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     """The run as it was settled, and what was learned by the technique that it was settled on."""
     first = prepared if prepared.technique.name == FIRST_LOOK else change_technique(prepared, FIRST_LOOK, narrator)
     found = look(first, narrator)
-    chosen = recall_choice(first, found, narrator)
+    chosen = {**recall_choice(first, found, narrator), "pooling": found.solution.pooling}
     settled = (
         first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], found, narrator)
     )

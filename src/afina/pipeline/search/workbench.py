@@ -21,6 +21,8 @@ class Workbench(Protocol):
     """multiclass, multilabel, regression or generation."""
     task: str
     primary_metric: str
+    first_technique: str
+    """What a run without a technique begins with: `auto`, or where its choice takes no training, what it chose."""
     facts: Facts
     """What a technique's defaults depend on."""
     poolings: tuple[str, ...]
@@ -30,6 +32,10 @@ class Workbench(Protocol):
     device: str
     data_hash: str
     test_rows: int
+
+    def list_fitting(self) -> dict[str, bool]:
+        """Whether each technique that suits the task fits into the memory of this machine."""
+        ...
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         """A run of one configuration, from its newest checkpoint if there is one; gives its report."""
