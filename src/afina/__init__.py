@@ -24,6 +24,10 @@ _QUIET = {
 }
 for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
+# torch's threads wait for each other by counting up to 300,000, and so keep a core from the very thread they wait for
+# wherever another program runs beside them. A tenth of that costs an idle machine nothing; docs/LOG.md has the figures.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 _HOME = {
     "AfinaError": "errors",

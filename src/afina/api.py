@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.keywords import collect_keywords
-from afina.config.load import load_config
+from afina.config.load import join_settings, load_config
 from afina.config.run import RunConfig
-from afina.errors import ConfigError, Problem, RunFolderError
+from afina.errors import ConfigError, Problem
 from afina.pipeline.changes import parse_allowed
+from afina.pipeline.description import find_rows
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.creation import create_run_folder
 from afina.runs.folder import AnyRun, open_run
@@ -152,10 +153,9 @@ def fit(
         Interrupted: after ^C while training; `resume` goes on.
     """
     in_memory = data is not None and not isinstance(data, str | Path)
-    overrides: dict[str, Any] = {}
     given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
-    overrides.update({key: str(value) for key, value in given.items() if value is not None})
-    overrides.update(collect_keywords(settings, fit))
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    overrides = join_settings([*named, *collect_keywords(settings, fit).items()])
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
     description = anchor_paths(description)
@@ -210,8 +210,8 @@ def resume(run: AnyRun, data: Any = None, *, allow_changes: str | Sequence[str] 
     """A run that was stopped, gone on with to its end; a finished run is given as it is.
 
     Args:
-        data: the rows again, for a run whose data was in memory.
-        allow_changes: what may have changed since it began: some of device, model, versions.
+        data: the rows again, for a run whose data was in memory or lies elsewhere now.
+        allow_changes: what may have changed since it began: some of config, device, model, versions.
 
     Raises:
         RunFolderError: if there is no such run, its data has changed, or something else that isn't allowed to.
@@ -222,13 +222,8 @@ def resume(run: AnyRun, data: Any = None, *, allow_changes: str | Sequence[str] 
         tidy_finished(folder)
         narrator.say(f"{folder.path} is finished: nothing is left to do, the model is in {folder.model}")
         return Run(folder.path)
-    config = load_config(folder.config)
-    source = config.data.path if data is None else data
-    if source is None:
-        raise RunFolderError(
-            f"the data of {folder.path} was in memory, so it must be given again", remedy="afina.resume(run, data=rows)"
-        )
-    resume_run(config, folder, source, narrator)
+    config = folder.read_description()
+    resume_run(config, folder, find_rows(folder, config, data, "resume"), narrator)
     return Run(folder.path)
 
 
@@ -240,7 +235,8 @@ def load(run: AnyRun) -> Run:
 def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """Predictions for all rows of `data`, in their order.
 
-    Each row keeps its columns; `prediction` and, for classes, `confidence` are added. A row without text gets None.
+    Each row keeps its columns; `prediction` and, for classes, `confidence` are added, or `model_prediction` and
+    `model_confidence` where a column that the run learned from has one of these names. A row without text gets None.
     For tagged words both are lists, with `predicted_entities` beside them and, for texts, `words`.
 
     Args:
@@ -274,7 +270,7 @@ def predict_file(
 
 def evaluate(run: AnyRun, data: Any) -> dict[str, Any]:
     """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
-    (None where the run's folder doesn't say). Scores on such rows flatter.
+    (None where the run's folder doesn't say; `notes` tell why). Scores on such rows flatter.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.
@@ -284,9 +280,9 @@ def evaluate(run: AnyRun, data: Any) -> dict[str, Any]:
         from afina.pipeline.language.evaluate import evaluate_language
 
         return evaluate_language(folder, data)
-    from afina.pipeline.predictor import open_predictor
+    from afina.pipeline.evaluation import evaluate_labelled
 
-    return open_predictor(folder.path).evaluate_source(data)
+    return evaluate_labelled(folder, data)
 
 
 def merge(run: AnyRun, output: str | Path) -> Path:
@@ -374,13 +370,15 @@ def describe_question(
     """The description of a run that `function` only asks about."""
     in_memory = not isinstance(data, str | Path)
     given = {"model.reference": model, "data.path": None if in_memory else data}
-    overrides: dict[str, Any] = {key: str(value) for key, value in given.items() if value is not None}
-    overrides.update(collect_keywords(settings, function))
-    return load_config(None, overrides)
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    return load_config(None, join_settings([*named, *collect_keywords(settings, function).items()]))
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
-    """The runs under `root`, newest first: path, state, task, technique, model and main score."""
+    """The runs under `root`, newest first: path, state, task, technique, model and main score.
+
+    Of one with a damaged file the state is `damaged`, with the `reason`.
+    """
     from afina.runs.listing import list_runs as list_folder
 
     return list_folder(Path(root))

@@ -19,12 +19,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROWS_SHOWN = 10
 LONGEST_CAUSE = 300
+UNFINISHED = (":", ",", " or", " and")
+"""How a line ends that another one belongs to."""
+SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z`'\"])")
 CLOSE = 0.75
 """Likeness, by `difflib`, from which a name may be a slip of another."""
 
@@ -106,8 +110,27 @@ def describe_cause(error: BaseException, speaker: str = "the library") -> str:
         return error.strerror
     if isinstance(error, RecursionError):
         return "values nested too deeply"
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{speaker} says: {text}"[:LONGEST_CAUSE] if text else f"{speaker} fails and doesn't say why"
+    text = take_sentences(str(error))
+    return f"{speaker} says: {text}" if text else f"{speaker} fails and doesn't say why"
+
+
+def take_sentences(text: str) -> str:
+    """The first line of what a library says, with those that it leads to; whole sentences as far as there is room.
+
+    One that is too long by itself ends at a word.
+    """
+    said = ""
+    for line in map(str.strip, text.strip().splitlines()):
+        if said and (not said.endswith(UNFINISHED) or line.startswith("Traceback")):
+            break
+        said = f"{said} {line}".strip()
+    kept = ""
+    for sentence in SENTENCES.split(said):
+        longer = f"{kept} {sentence}".strip()
+        if len(longer) > LONGEST_CAUSE:
+            break
+        kept = longer
+    return kept or f"{said[:LONGEST_CAUSE].rpartition(' ')[0] or said[:LONGEST_CAUSE]} ..." if said else ""
 
 
 class AfinaError(Exception):

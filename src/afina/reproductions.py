@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from afina.api import make_narrator
-from afina.config.load import dump_config, load_config
+from afina.config.load import dump_config
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError
-from afina.pipeline.changes import CHANGED, LAST_BITS, ORIGIN
+from afina.pipeline.changes import LAST_BITS
+from afina.pipeline.description import CHANGED, ORIGIN, find_rows
 from afina.pipeline.launch import resume_run
 from afina.runs.creation import make_folder
-from afina.runs.folder import RunFolder, open_run
+from afina.runs.folder import AnyRun, RunFolder, open_run
 from afina.runs.weights import TensorDifference, compare_weights
 
 SHOWN = 5
@@ -71,15 +72,13 @@ class Reproduction:
         ] + (["  ..."] if len(worst) > SHOWN else [])
 
 
-def reproduce(
-    run: str | Path, data: Any = None, *, output: str | Path | None = None, verbose: bool = True
-) -> Reproduction:
+def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None, verbose: bool = True) -> Reproduction:
     """The run once more in a new folder, with the same settings, and what differs.
 
     Features are computed afresh, whatever the cache holds.
 
     Args:
-        data: the rows again, for a run whose data was in memory.
+        data: the rows again, for a run whose data was in memory or lies elsewhere now.
         output: folder of the repetition, new or empty; by default beside the run.
 
     Raises:
@@ -88,16 +87,11 @@ def reproduce(
     folder, narrator = open_run(run), make_narrator(verbose)
     report = folder.read_json("report.json")
     folder.check_model()
-    config = load_config(folder.config)
-    source = config.data.path if data is None else data
-    if source is None:
-        raise RunFolderError(
-            f"the data of {folder.path} was in memory, so it must be given again",
-            remedy="afina.reproduce(run, data=rows)",
-        )
+    config = folder.read_description()
+    source = find_rows(folder, config, data, "reproduce")
     again = begin_again(folder, config, Path(output) if output else name_repetition(folder.path))
     try:
-        resume_run(load_config(again.config), again, source, narrator)
+        resume_run(again.read_description(), again, source, narrator)
     except RunFolderError as error:
         again.discard()
         raise speak_of(folder, again, error) from None

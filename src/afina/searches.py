@@ -8,7 +8,7 @@ from typing import Any
 
 from afina.api import Run, anchor_paths, make_narrator
 from afina.config.keywords import collect_keywords
-from afina.config.load import complete_key, flatten_yaml, load_config
+from afina.config.load import complete_key, flatten_yaml, join_settings, load_config
 from afina.errors import ConfigError, Problem
 from afina.pipeline.changes import parse_allowed
 from afina.runs.search_folder import open_search
@@ -40,7 +40,7 @@ class Search:
 
     @property
     def best(self) -> Run:
-        """The winner's run, scored on the test part.
+        """The result's run, scored on the test part: the winner's, or the default's where its lead was too small.
 
         Raises:
             ConfigError: if the search isn't finished.
@@ -70,7 +70,8 @@ def search(
     verbose: bool = True,
     **settings: Any,
 ) -> Search:
-    """The best of as many runs as fit into a time, judged on the validation part; the test part is scored once.
+    """The best of as many runs as fit into a time, judged on the validation part; the test part is scored once. The
+    default stays the result unless another run is ahead by more than the error of its lead.
 
     Args:
         data: as for `fit`.
@@ -78,7 +79,8 @@ def search(
         budget: time for everything, such as `20m`, `1h30m` or `90s`.
         metric: score of the validation part; by default the task's own.
         trials: how many at most.
-        techniques: `lora,full` or a list, in the order in which their defaults are tried; by default all that fit.
+        techniques: `lora,full` or a list, in the order in which their defaults are tried; by default `auto`, what `fit`
+            does without a technique, and then all that fit.
         storage: URL of an Optuna storage that several machines share.
         resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
             left of them. Of all else it takes its rows, if they were in memory, and `storage`.
@@ -102,8 +104,8 @@ def search(
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
     check_given(data, model, budget, trials, allow_changes)
-    overrides = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
-    overrides.update(collect_keywords(settings, search))
+    named = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
+    overrides = join_settings([*named.items(), *collect_keywords(settings, search).items()])
     path = Path(config) if config else None
     description = anchor_paths(load_config(path, overrides))
     plan = SearchPlan(

@@ -154,10 +154,10 @@ def read_seen(data: bytes, folder: Path) -> None:
     import numpy as np
 
     from afina.runs.folder import RunFolder
-    from afina.runs.seen_texts import count_seen_texts
+    from afina.runs.seen_texts import read_seen_texts
 
     (folder / "seen_texts.npy").write_bytes(data)
-    count_seen_texts(RunFolder(folder), np.arange(3))
+    read_seen_texts(RunFolder(folder)).count(np.arange(3))
 
 
 def read_description(data: bytes, folder: Path) -> None:

@@ -26,6 +26,7 @@ from afina.errors import (
     describe_cause,
     describe_rows,
     find_close,
+    take_sentences,
 )
 
 
@@ -156,3 +157,25 @@ def catch(action: Callable[[], object]) -> Exception:
 )
 def test_causes_are_said_without_the_words_of_python(action: Callable[[], object], said: str) -> None:
     assert describe_cause(catch(action), "gguf") == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        ("No such layer", "No such layer"),
+        ("Unrecognized model in /x. Should have one of: " + "albert, " * 100, "Unrecognized model in /x."),
+        ("It is not valid. Download it again.\nElse\nask", "It is not valid. Download it again."),
+        ("Error in x:\n\tsize mismatch for y.\n\tand more", "Error in x: size mismatch for y."),
+        (
+            "Give one of:\n(1) a file, \n(2) a name or\n(3) nothing.\nElse",
+            "Give one of: (1) a file, (2) a name or (3) nothing.",
+        ),
+        ("No way\nand a long trace", "No way"),
+        ("Failed:\nTraceback (most recent call last)", "Failed:"),
+        ("word " * 100, f"{'word ' * 60}..."),
+        ("x" * 400, f"{'x' * 300} ..."),
+    ],
+)
+def test_whole_sentences_are_taken_of_what_a_library_says(text: str, said: str) -> None:
+    assert take_sentences(text) == said

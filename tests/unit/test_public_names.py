@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -55,3 +56,16 @@ def test_other_libraries_tell_nobody_and_fetch_nothing(name: str, value: str) ->
         code = f"import os; {change}; import afina; print(os.environ[{name!r}])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_that_wait_let_others_have_the_core(before: dict[str, str], expected: str) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, afina; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=kept | before
+    )
+    assert done.stdout == f"{expected}\n"

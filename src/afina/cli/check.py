@@ -34,14 +34,13 @@ def check(
 ) -> None:
     """Say what is wrong with the data, by row number, before anything is trained. Exits with 2 if a run would fail."""
     from afina.api import check as look
-    from afina.config.load import parse_override
+    from afina.config.keywords import collect_flags
 
     given = {
         "task": task, "text_column": text_column, "label_column": label_column, "chat_template": chat_template,
         "chat_template_kwargs": chat_template_kwargs, "max_seq_length": max_seq_length,
     }  # fmt: skip
-    settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
-    settings.update(parse_override(text) for text in set_)
+    settings = collect_flags(given, set_, look)
     report = look(data, model, fix=fix, html=html, show_mask=show_mask, verbose=not quiet, **settings)
     if as_json:
         print_json(report.to_dict())

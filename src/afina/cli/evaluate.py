@@ -19,12 +19,13 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    for note in result.get("notes", []):
+    for note in result["notes"]:
         show(note, on_stderr=True)
     metrics = choose_metrics(result["metrics"], result["primary_metric"])
     scores = [format_score(result["metrics"], result["intervals"], f"test/{name}") for name in metrics]
     print_table(f"{run} on {result['rows']:,} rows of {data}", ["", *metrics], [[result["technique"], *scores]])
-    show(describe_seen(result["rows"], result["rows_seen"]))
+    if result["rows_seen"] is not None or not result["notes"]:
+        show(describe_seen(result["rows"], result["rows_seen"]))
 
 
 def describe_seen(rows: int, seen: int | None) -> str:

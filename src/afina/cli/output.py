@@ -17,8 +17,9 @@ QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
 SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
 
 ALLOW_OPTION = typer.Option(
-    "", metavar="NAMES", help="What may have changed since it began: some of device,model,versions."
+    "", metavar="NAMES", help="What may have changed since it began: some of config,device,model,versions."
 )
+ROWS_OPTION = typer.Option(None, "--data", metavar="DATA", help="Where the same rows are now, if they were moved.")
 
 SHOWN = (
     "accuracy", "f1", "precision", "recall", "f1_macro", "f1_micro", "f1_weighted", "mcc", "subset_accuracy", "rmse",

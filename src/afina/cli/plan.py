@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from afina.cli.output import JSON_OPTION, print_json, show
@@ -27,15 +25,12 @@ def plan(
 ) -> None:
     """Show what each technique would cost, and whether it fits, before anything is trained."""
     from afina.api import plan as make_plan
-    from afina.config.load import parse_override
+    from afina.config.keywords import collect_flags
 
     given = {
         "task": task, "max_seq_length": max_seq_length, "per_device_train_batch_size": per_device_train_batch_size
     }  # fmt: skip
-    settings: dict[str, Any] = dict(
-        parse_override(f"{name}={value}") for name, value in given.items() if value is not None
-    )
-    settings.update(parse_override(text) for text in set_)
+    settings = collect_flags(given, set_, make_plan)
     found = make_plan(data, model, device=device, device_memory=device_memory, measure=measure, **settings)
     if as_json:
         print_json(found.to_dict())

@@ -30,6 +30,8 @@ def runs(
         for each in found
     ]  # fmt: skip
     print_table(f"runs under {root}/", ["run", "state", "technique", "metric", "score", "model"], rows)
+    for reason in (each["reason"] for each in found if "reason" in each):
+        show(f"damaged: {reason}", on_stderr=True)
 
 
 def describe_state(run: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ def search(
     data: str | None = DATA,
     model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
     budget: str | None = typer.Option(None, help="Time for everything: 20m, 1h30m or 90s."),
-    techniques: str | None = typer.Option(None, help="Such as lora,full; the first one's default is the first trial."),
+    techniques: str | None = typer.Option(None, help="Such as lora,full, the default first; auto if not named."),
     metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
     trials: int | None = typer.Option(None, help="Trials at most; with --resume, from now on."),
     seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),
@@ -29,12 +29,11 @@ def search(
     quiet: bool = QUIET_OPTION,
 ) -> None:
     """Try techniques and settings within a budget of time, and say whether the winner's lead is larger than noise."""
-    from afina.config.load import parse_override
+    from afina.config.keywords import collect_flags
     from afina.searches import search as run_search
 
     given = {"seed": seed, "task": task, "output": output}
-    settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
-    settings.update(parse_override(text) for text in set_)
+    settings = collect_flags(given, set_, run_search)
     found = run_search(
         data, model, budget, metric=metric, trials=trials, techniques=techniques, storage=storage, resume=resume,
         allow_changes=allow_changes,

@@ -46,7 +46,8 @@ def train(
 ) -> None:
     """Adapt a model to labelled rows, score it on held-out ones, and write a report."""
     given = {
-        "task": task, "seed": seed, "output": output, "text_column": text_column, "text_pair_column": text_pair_column,
+        "task": task, "technique": technique,
+        "seed": seed, "output": output, "text_column": text_column, "text_pair_column": text_pair_column,
         "label_column": label_column, "max_seq_length": max_seq_length, "learning_rate": learning_rate,
         "num_train_epochs": num_train_epochs, "per_device_train_batch_size": per_device_train_batch_size,
         "messages_column": messages_column, "prompt_column": prompt_column, "completion_column": completion_column,
@@ -54,13 +55,10 @@ def train(
         "r": r, "lora_alpha": lora_alpha, "lora_dropout": lora_dropout, "target_modules": target_modules,
     }  # fmt: skip
     from afina.api import fit
-    from afina.config.load import parse_override
+    from afina.config.keywords import collect_flags
 
-    settings = dict(parse_override(f"{name}={value}") for name, value in given.items() if value is not None)
-    if text_pair_column == "":
-        settings["text_pair_column"] = ""
-    settings.update(parse_override(text) for text in set_)
-    run = fit(model, data, technique, config=config, verbose=not quiet, **settings)
+    settings = collect_flags(given, set_, fit)
+    run = fit(model, data, settings.pop("technique", None), config=config, verbose=not quiet, **settings)
     if as_json:
         print_json(describe_result(run.report))
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from afina.config.load import is_section, list_keys, name_leaves
+from afina.config.load import find_path, is_section, join_settings, list_keys, name_leaves, parse_override
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, find_close
 
@@ -19,18 +19,48 @@ def collect_keywords(settings: Mapping[str, Any], function: Callable[..., Any]) 
         settings: the keywords that `function` has no parameter for.
 
     Raises:
-        ConfigError: for a slip of one of its parameters, such as `metrik=`.
+        ConfigError: for a slip of one of its parameters, such as `metrik=`, and for a setting that is given twice.
     """
     known = {*name_leaves(list_keys()), *RunConfig.model_fields}
     own = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
-    nearest = {name: find_close(name, [*own, *known]) for name in settings if name not in known}
+    nearest = {name: find_close(name, [*own, *known]) for name in settings if name not in known and not find_path(name)}
     slips = [
         Problem(f"unknown argument {name} of afina.{function.__name__}", remedy=f"did you mean {near}?")
         for name, near in nearest.items() if near in own
     ]  # fmt: skip
     if slips:
         raise ConfigError(problems=slips)
-    return {key: value for name, given in settings.items() for key, value in spell_out(name, given).items()}
+    return join_settings(pair for name, given in settings.items() for pair in spell_out(name, given).items())
+
+
+def collect_flags(
+    flags: Mapping[str, str | None], texts: Iterable[str], function: Callable[..., Any]
+) -> dict[str, Any]:
+    """The settings of a command line, by their full paths, as keywords of `function`.
+
+    Args:
+        flags: values by name; those of None aren't given.
+        texts: `key=value`, of `--set`.
+
+    Raises:
+        ConfigError: for a setting that is given twice, and for what is no setting, but a parameter of the function.
+    """
+    given = [parse_override(f"{name}={value}") for name, value in flags.items() if value is not None]
+    pairs = [*given, *map(parse_override, texts)]
+    settings = join_settings(pair for name, value in pairs for pair in spell_out(name, value).items())
+    own = inspect.signature(function).parameters
+    odd = [name for name in settings if is_section(name) or (name in own and find_path(name) is None)]
+    if odd:
+        raise ConfigError(problems=[describe_odd(name) for name in odd])
+    return settings
+
+
+def describe_odd(name: str) -> Problem:
+    """The problem of a `--set` with the name of a section, or of a flag that is no setting."""
+    if is_section(name):
+        inside = ", ".join(path for path in list_keys() if path.startswith(f"{name}."))
+        return Problem(f"{name} holds settings, and has no value", "", f"one of {inside}", f"--set {name}.NAME=VALUE")
+    return Problem(f"{name} is no setting", remedy=f"the flag or argument of this name, not --set {name}=...")
 
 
 def spell_out(name: str, value: Any) -> dict[str, Any]:

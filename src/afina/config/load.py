@@ -130,6 +130,25 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def join_settings(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Settings by their full paths, from flags, `--set` and keywords; names that no setting has stay, to be judged.
+
+    Raises:
+        ConfigError: for those that are given twice with different values, of which one would be lost in silence.
+    """
+    found: dict[str, Any] = {}
+    twice = []
+    for key, value in pairs:
+        path = find_path(key) or key
+        if path in found and found[path] != value:
+            shown = " and ".join(repr(each)[:LONGEST_FOUND] for each in (found[path], value))
+            twice.append(Problem(f"the setting {path} is given twice", shown, "one value", "leave one of the two out"))
+        found[path] = value
+    if twice:
+        raise ConfigError(problems=twice)
+    return found
+
+
 def is_text(key: str) -> bool:
     """Whether a setting (its path, or the last part of it) holds any text at all."""
     fields = list_fields().items()
@@ -148,13 +167,17 @@ def complete_key(key: str) -> str:
     Raises:
         ConfigError: for a name that no setting has, with the nearest one.
     """
+    path = find_path(key)
+    if path is None:
+        raise ConfigError(problems=[describe_unknown(key)])
+    return path
+
+
+def find_path(key: str) -> str | None:
+    """The full path of a setting that is named by it or by its last part; None for a name that no setting has."""
     paths = list_keys()
-    if key in paths:
-        return key
-    ending = [path for path in paths if path.rsplit(".", 1)[-1] == key]
-    if len(ending) == 1:
-        return ending[0]
-    raise ConfigError(problems=[describe_unknown(key)])
+    ending = [key] if key in paths else [path for path in paths if path.rsplit(".", 1)[-1] == key]
+    return ending[0] if len(ending) == 1 else None
 
 
 def list_keys() -> list[str]:

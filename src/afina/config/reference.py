@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig
 
 HEAD = """# Settings
@@ -38,11 +39,12 @@ def is_section(annotation: Any) -> bool:
 def render_table(section: str, model: type[BaseModel]) -> str:
     """A heading and a line for each setting."""
     prefix = f"{section}." if section else ""
-    lines = [f"\n## {section or 'the run'}\n", "| setting | default | |", "|---|---|---|"]
+    lines = [f"\n## {section or 'the run'}\n", "| setting | default | takes | |", "|---|---|---|---|"]
     for name, info in model.model_fields.items():
         if not is_section(info.annotation):
             text = " ".join((info.description or "").split()).replace("|", "\\|")
-            lines.append(f"| `{prefix}{name}` | `{describe_default(info.default)}` | {text} |")
+            default = describe_default(info.default)
+            lines.append(f"| `{prefix}{name}` | `{default}` | {describe_kind(info)} | {text} |")
     return "\n".join(lines) + "\n"
 
 

@@ -108,10 +108,18 @@ def choose_objective(config: RunConfig, facts: Facts) -> Reason:
         )  # fmt: skip
     if wanted != "auto":
         return Reason(name, wanted, "as given")
-    rows, per_class = facts.train_rows, facts.train_rows / facts.classes if facts.classes else math.inf
-    if not facts.classes or (rows > FEW_ROWS and per_class > FEW_ROWS_PER_CLASS):
+    if measure_plenty(facts) > 1:
         return Reason(name, "cross-entropy", "the usual one")
+    rows, per_class = facts.train_rows, facts.train_rows / facts.classes
     return Reason(name, "contrastive", f"{rows:,} rows, {per_class:.0f} a class, are few, and pairs of them are many")
+
+
+def measure_plenty(facts: Facts) -> float:
+    """How many rows there are for each one that `few rows` may have, in all or a class: 1 at the limit up to which they
+    are learned by pairs, infinite where rows don't have one class each."""
+    if not facts.classes:
+        return math.inf
+    return min(facts.train_rows / FEW_ROWS, facts.train_rows / facts.classes / FEW_ROWS_PER_CLASS)
 
 
 def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:

@@ -50,9 +50,13 @@ class ColumnProfile:
 
 def profile_columns(table: RowTable) -> dict[str, ColumnProfile]:
     """Profiles of all columns, by name."""
+    return {name: _profile(name, values) for name, values in sample_columns(table).items()}
+
+
+def sample_columns(table: RowTable) -> dict[str, list[Any]]:
+    """Values of all columns, by name, in rows spread evenly over the table."""
     spread = np.unique(np.linspace(0, table.row_count - 1, SAMPLE_ROWS).astype(np.int64))
-    columns = table.take(spread, table.names)
-    return {name: _profile(name, values) for name, values in columns.items()}
+    return table.take(spread, table.names)
 
 
 def _profile(name: str, values: list[Any]) -> ColumnProfile:

@@ -14,6 +14,7 @@ from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
 from afina.data.column_names import LABEL_TIERS, PAIRS, TEXT_TIERS, normalize_name
 from afina.data.column_profile import ColumnProfile, profile_columns
+from afina.data.header import add_hint
 from afina.data.label_profile import profile_labels
 from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask, choose_task
@@ -47,6 +48,14 @@ def choose_columns(tables: Mapping[str, RowTable], config: DataConfig, task: Tas
     """
     table = tables["all"] if "all" in tables else tables["train"]
     check_apart(config)
+    try:
+        return _choose(tables, table, config, task)
+    except DataError as error:
+        raise add_hint(error, table) from None
+
+
+def _choose(tables: Mapping[str, RowTable], table: RowTable, config: DataConfig, task: TaskName) -> ColumnChoice:
+    """The choice, by the training part."""
     given = (config.text_column, config.text_pair_column or None, config.label_column)
     check_columns(table, [name for name in given if name], flagged=config)
     guess = _Guess(table, profile_columns(table), config)

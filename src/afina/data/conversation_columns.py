@@ -18,6 +18,7 @@ from afina.config.reason import Reason
 from afina.data.column_names import LABEL_TIERS, normalize_name
 from afina.data.column_profile import SAMPLE_ROWS, profile_columns
 from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, list_names
+from afina.data.header import add_hint
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
 
@@ -82,7 +83,10 @@ def choose_conversation_columns(
     given = {"messages": messages_column, "prompt": prompt_column, "completion": completion_column, "text": text_column}
     flagged = {role: name for role, name in given.items() if name}
     guess = _Guess(table)
-    columns = _use_flags(guess, flagged) if flagged else _use_names(guess)
+    try:
+        columns = _use_flags(guess, flagged) if flagged else _use_names(guess)
+    except DataError as error:
+        raise add_hint(error, table) from None
     for other in tables.values():
         check_columns(other, [name for role, name in columns.names.items() if role not in OPTIONAL])
     return columns

@@ -106,9 +106,7 @@ def load_conversations(
         problems += found if is_strict else []
     if problems:
         raise DataError(problems=problems)
-    for name, table in tables.items():
-        _check_left(table, usable[name])
-    parts = _split(tables, usable, columns, config, seed)
+    parts = divide_conversations(tables, usable, columns, config, seed)
     counts = count_rows(tables, usable)
     notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
     notes += [_note_parts(parts, tables, seed)]
@@ -170,6 +168,19 @@ class _Scan:
         return listed
 
 
+def divide_conversations(
+    tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows], columns: ConversationColumns, config: DataConfig,
+    seed: int,
+) -> dict[str, ConversationPart]:  # fmt: skip
+    """The parts that train, choose and test. Checking data asks for them too, so that it refuses what training does.
+
+    DataError where there are too few rows, or too few different prompts, for that.
+    """
+    for name, table in tables.items():
+        _check_left(table, usable[name])
+    return _split(tables, usable, columns, config, seed)
+
+
 def _check_left(table: RowTable, rows: UsableRows) -> None:
     if not len(rows.indices):
         raise DataError(
@@ -181,8 +192,8 @@ def _check_left(table: RowTable, rows: UsableRows) -> None:
 
 
 def _split(
-    tables: dict[str, RowTable],
-    usable: dict[str, UsableRows],
+    tables: Mapping[str, RowTable],
+    usable: Mapping[str, UsableRows],
     columns: ConversationColumns,
     config: DataConfig,
     seed: int,

@@ -112,10 +112,7 @@ def load_examples(
     )
     if structural or problems:
         raise DataError(problems=[*structural, *problems])
-    for name, table in tables.items():
-        _check_left(table, usable[name], space)
-    parts = _split(tables, usable, choice, space, config, seed)
-    _check_size(parts["train"], space)
+    parts = divide_rows(tables, usable, choice, space, config, seed)
     counts = count_rows(tables, usable)
     class_counts = {name: count_classes(part.labels, space) for name, part in parts.items()}
     notes = [note for table in tables.values() for note in table.notes]
@@ -173,6 +170,21 @@ def find_usable(
     return space, {first: training, **rest}
 
 
+def divide_rows(
+    tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows], choice: ColumnChoice, space: LabelSpace,
+    config: DataConfig, seed: int,
+) -> dict[str, Part]:  # fmt: skip
+    """The parts that train, choose and test. Checking data asks for them too, so that it refuses what training does.
+
+    DataError where there are too few rows for that, or too many classes.
+    """
+    for name, table in tables.items():
+        _check_left(table, usable[name], space)
+    parts = _split(tables, usable, choice, space, config, seed)
+    _check_size(parts["train"], space)
+    return parts
+
+
 def _check_left(table: RowTable, rows: UsableRows, space: LabelSpace) -> None:
     if len(rows.indices):
         if space.kind == "multiclass" and len(space.names) < 2:
@@ -194,8 +206,8 @@ def _check_left(table: RowTable, rows: UsableRows, space: LabelSpace) -> None:
 
 
 def _split(
-    tables: dict[str, RowTable],
-    usable: dict[str, UsableRows],
+    tables: Mapping[str, RowTable],
+    usable: Mapping[str, UsableRows],
     choice: ColumnChoice,
     space: LabelSpace,
     config: DataConfig,

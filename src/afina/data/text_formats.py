@@ -177,7 +177,7 @@ def check_header(source: str, header: list[str]) -> None:
                 f"{source}: the header has names that stand twice",
                 ", ".join(map(repr, twice[:10])),
                 "each name once",
-                "rename one of the columns, or remove it",
+                "rename one of the columns, or remove it; before a first line that is a row write one with names",
             )
         )
     if problems:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from afina.evaluation.report import load_template
 
 SEVERITIES = ("error", "warning", "hint")
+MARK = '<meta name="generator" content="afina check">'
+HEAD_BYTES = 1000
+"""Of a page, among which the mark stands."""
 ROWS_SHOWN = 50
 CLASSES_SHOWN = 40
 
@@ -23,7 +27,17 @@ def render_check(report: Mapping[str, Any]) -> str:
         counts=counts,
         classes=list_classes(report["facts"].get("classes") or {}),
         rows_shown=ROWS_SHOWN,
+        mark=MARK,
     )
+
+
+def is_own_page(path: Path) -> bool:
+    """Whether a file is a page of `afina check`, which may be replaced by a newer one."""
+    try:
+        with open(path, "rb") as file:
+            return MARK.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def list_classes(classes: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from afina.data.encode import TokenArrays
 from afina.errors import ModelError, describe_rows
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.completeness import shorten
+from afina.models.finite import COPY_MODEL, find_odd_weights
 from afina.models.heads import POOLINGS, find_head
 
 Floats = npt.NDArray[np.float32]
@@ -81,14 +82,13 @@ def check_finite(features: Mapping[str, Floats], row_numbers_N: Indices, part: s
     if is_finite_N.all():
         return
     rows = np.unique(row_numbers_N[~is_finite_N]).tolist()
-    odd = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    odd = find_odd_weights(model)
     blamed = f"; NaN or infinities are in {shorten(odd)}" if odd else ""
     raise ModelError(
         "the model gives features that are not finite numbers",
         found=f"{describe_rows(rows)} (part {part}){blamed}",
         expected="finite numbers for every row",
-        remedy="copy the model again from where it was published, its config.json too (a layer_norm_eps, say, may be"
-        " NaN); if it is a few rows only, look at these, or --set training.precision=fp32",
+        remedy=f"{COPY_MODEL}; if it is a few rows only, look at these, or --set training.precision=fp32",
     )
 
 

@@ -152,10 +152,11 @@ def load_text_config(folder: Path) -> Any:
     """The config of the text part, with the defaults of its class.
 
     Raises:
-        ModelError: if transformers doesn't accept it.
+        ModelError: if it is no JSON, or transformers doesn't accept it.
     """
     from transformers import AutoConfig
 
+    read_json(folder / "config.json")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).get_text_config()
     except Exception as error:  # the classes of configs raise whatever they like

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.errors import ModelError, describe_cause
 from afina.models.completeness import check_whole
+from afina.models.inspect import load_text_config
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
         except Exception as error:  # any library error here means that the folder's tokenizer is unusable
+            load_text_config(folder)  # the library reads it first, so it may be that which is damaged
             raise ModelError(
                 f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers")
             ) from error

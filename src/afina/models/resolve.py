@@ -75,6 +75,11 @@ def resolve_model(reference: str, revision: str | None = None, *, allow_gguf: bo
     return _download(reference, revision)
 
 
+def name_model(reference: str) -> str:
+    """A reference as people would say it: the folder's name, or the id."""
+    return Path(reference).name if os.path.isdir(reference) else reference
+
+
 def describe_file(path: Path, *, allow_gguf: bool = False) -> ModelError:
     """The error for a path that is there, but is not a folder."""
     if path.suffix == ".gguf":

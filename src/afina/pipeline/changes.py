@@ -15,16 +15,15 @@ from afina.config.load import dump_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.models.fingerprint import hash_model
+from afina.pipeline.description import CHANGED, ORIGIN, list_settings
 from afina.pipeline.environment import PACKAGES, describe_environment
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 
-ORIGIN = "origin.json"
-ALLOWED = ("device", "model", "versions")
+ALLOWED = ("config", "device", "model", "versions")
 """What `--allow-changes` takes."""
 MACHINE = ("cpu", "gpu", "kernel", "system", "python", "threads")
 HASH_SHOWN = 16
-CHANGED = "changed since the run began: "
 LAST_BITS = "; from here on the weights may differ in their last bits from those of a run that nobody stopped"
 
 
@@ -52,7 +51,7 @@ def keep_files(
         check_origin(folder, origin, narrator)
         return
     folder.write_json("data.json", data)
-    folder.write_json(ORIGIN, origin)
+    folder.write_json(ORIGIN, origin | {"settings": [list_settings(config)]})
     folder.write_text("config.yaml", dump_config(config))
 
 

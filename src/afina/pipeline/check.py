@@ -7,30 +7,38 @@ probably wrong are looked for, and of conversations it is shown what would be le
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.config.unread import list_unread
 from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.conversation_columns import ConversationColumns, choose_conversation_columns
-from afina.data.conversations import find_usable_conversations
+from afina.data.conversations import divide_conversations, find_usable_conversations
 from afina.data.conversations import make_part as make_conversation_part
 from afina.data.doctor.copy import FixedCopy, check_output, write_copy
 from afina.data.doctor.examine import Examination, examine, sort_findings
+from afina.data.doctor.finding import Finding
 from afina.data.doctor.fix import Cleaner, ConversationCleaner, LabelledCleaner, decide_drops, find_spellings
 from afina.data.doctor.subject import Subject, view_conversations, view_labelled
-from afina.data.examples import count_classes, describe_source, find_usable, make_part
+from afina.data.examples import (
+    check_fractions,
+    count_classes,
+    describe_source,
+    divide_rows,
+    find_usable,
+    make_part,
+)
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
-from afina.data.usable_rows import UsableRows
 from afina.errors import ConfigError, DataError
 from afina.pipeline.check_report import CheckReport, check_page
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, TAGGING, find_model, guess_task
-from afina.pipeline.tagging.check import count_all_types, find_tag_faults, look_at_words, open_tagged
+from afina.pipeline.tagging.check import count_all_types, divide_tagged, find_tag_faults, look_at_words, open_tagged
 
 if TYPE_CHECKING:
     from afina.pipeline.check_model import ModelView
@@ -45,6 +53,8 @@ class Opened:
     subject: Subject
     task: str
     reasons: tuple[Reason, ...]
+    shortages: list[Finding]
+    """Why no run could divide these rows into parts."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrato
         if config.model.reference:
             seen = look_through_model(config, source, opened, wanted.mask, Path(work), narrator)
         fixed = fix_data(config, source, opened, wanted.fix) if wanted.fix else None
-        report = write_report(source, opened, examination, seen, fixed)
+        report = write_report(config, source, opened, examination, seen, fixed)
     if wanted.html:
         report.save_html(wanted.html)
     return report
@@ -103,17 +113,20 @@ def check_wanted(config: RunConfig, source: Any, wanted: Wanted) -> None:
 
 
 def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
-    """The rows, the columns, and which of the rows can be used."""
+    """The rows, the columns, which of the rows can be used, and whether they are enough."""
+    check_fractions(config.data)
     tables = read_parts(source, spool)
     base = find_model(config) if config.model.reference else None
     task, reason = guess_task(config, tables, base)
     reasons = [Reason("task", task, reason)] if reason else []
     columns: ColumnChoice | ConversationColumns
-    usable: Mapping[str, UsableRows]
+    usable: Mapping[str, Any]
     try:
         if task == TAGGING:
             columns, subject, usable = open_tagged(tables, config)
-            return Opened(tables, columns, subject.with_faults(tables, usable), task, (*reasons, *columns.reasons))
+            subject = subject.with_faults(tables, usable)
+            shortages = find_shortages(lambda: divide_tagged(tables, usable, columns, subject, config))
+            return Opened(tables, columns, subject, task, (*reasons, *columns.reasons), shortages)
         columns = find_columns(tables, config, task)
     except DataError as error:
         # Rows that can't be read may be why the others make no sense.
@@ -123,13 +136,31 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
         usable = {name: find_usable_conversations(table, columns)[0] for name, table in tables.items()}
         turns = (make_conversation_part(name, tables[name], columns, rows) for name, rows in usable.items())
         subject = view_conversations(turns, columns)
+        shortages = find_shortages(lambda: divide_conversations(tables, usable, columns, config.data, config.seed))
     else:
         task = columns.task
         space, usable = find_usable(dict(tables), columns, config.data)
         parts = (make_part(name, tables[name], columns, rows) for name, rows in usable.items())
         subject = view_labelled(parts, columns, space)
+        shortages = find_shortages(lambda: divide_rows(tables, usable, columns, space, config.data, config.seed))
     subject = subject.with_faults(tables, usable)
-    return Opened(tables, columns, subject, task, (*reasons, *columns.reasons))
+    return Opened(tables, columns, subject, task, (*reasons, *columns.reasons), shortages)
+
+
+def find_shortages(divide: Callable[[], object]) -> list[Finding]:
+    """What keeps `divide` from making the parts of a run: training refuses the same rows by the same rule."""
+    try:
+        divide()
+    except DataError as error:
+        meaning = "a run stops before it begins"
+        return [
+            Finding(
+                "row-counts", "error", f"{each.what}: {each.found}", f"{meaning}: it takes {each.expected}",
+                each.remedy or "add rows", 0,
+            )
+            for each in error.problems
+        ]  # fmt: skip
+    return []
 
 
 def find_columns(tables: Mapping[str, RowTable], config: RunConfig, task: str) -> ColumnChoice | ConversationColumns:
@@ -173,8 +204,9 @@ def fix_data(config: RunConfig, source: Any, opened: Opened, output: Path) -> Fi
 
 
 def write_report(
-    source: Any, opened: Opened, examination: Examination, seen: ModelView | None, fixed: FixedCopy | None
-) -> CheckReport:
+    config: RunConfig, source: Any, opened: Opened, examination: Examination, seen: ModelView | None,
+    fixed: FixedCopy | None,
+) -> CheckReport:  # fmt: skip
     """All of it together."""
     subject = opened.subject
     facts: dict[str, Any] = {"task": opened.task, "columns": list(subject.columns)}
@@ -185,8 +217,9 @@ def write_report(
     elif subject.space:
         facts["classes"] = {name: count_classes(view.labels, subject.space) for name, view in subject.views.items()}
     facts |= examination.facts
-    findings, reasons = sort_findings(examination.findings), list(opened.reasons)
+    findings, reasons = sort_findings([*opened.shortages, *examination.findings]), list(opened.reasons)
     notes = [note for table in opened.tables.values() for note in table.notes]
+    notes += list_unread(config, is_generation=opened.task == GENERATION)
     if seen:
         facts |= seen.facts
         findings = sort_findings([*findings, *seen.findings])

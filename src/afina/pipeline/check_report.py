@@ -115,10 +115,10 @@ class CheckReport:
         return ", ".join(count(counts[severity], severity) for severity in SEVERITIES)
 
     def save_html(self, path: str | Path) -> Path:
-        """The report as one page that needs nothing else; an older page is replaced.
+        """The report as one page that needs nothing else; an older page of a check is replaced.
 
         Raises:
-            DataError: if the name isn't that of a page, or the file can't be written.
+            DataError: if the name isn't that of a page, another file has it, or it can't be written.
         """
         from afina.evaluation.check_page import render_check
 
@@ -133,12 +133,20 @@ class CheckReport:
 
 
 def check_page(path: str | Path) -> Path:
-    """The path of a page. DataError for the name of anything else, which would be written over."""
+    """The path of a page. DataError for the name of anything else, and for a file that isn't a page of ours: neither is
+    written over.
+    """
+    from afina.evaluation.check_page import is_own_page
+
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"{path} isn't the name of a page", remedy=f"--html {path.with_suffix('.html')}")
     if not path.parent.is_dir():
         raise DataError(f"the folder {path.parent} doesn't exist", remedy=f"make it, or another --html than {path}")
+    if path.exists() and not is_own_page(path):
+        raise DataError(
+            f"{path} exists already and is no page of afina check, so it isn't written over", remedy="another --html"
+        )
     return path
 
 

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from afina.advice.choose import Choice, choose_technique
 from afina.advice.evidence import gather_evidence
-from afina.config.load import READ_BY, dump_config
+from afina.config.load import READ_BY
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.costs import find_fitting
+from afina.pipeline.description import rewrite_description
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
@@ -54,7 +55,7 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     """The run as it was settled, and what was learned by the technique that it was settled on."""
     first = prepared if prepared.technique.name == FIRST_LOOK else change_technique(prepared, FIRST_LOOK, narrator)
     found = look(first, narrator)
-    chosen = recall_choice(first, found, narrator)
+    chosen = {**recall_choice(first, found, narrator), "pooling": found.solution.pooling}
     settled = (
         first if chosen["technique"] == FIRST_LOOK else settle(prepared, first, chosen["technique"], found, narrator)
     )
@@ -71,7 +72,7 @@ def learn_by_choice(prepared: Prepared, narrator: Narrator) -> tuple[Prepared, L
     if chosen["technique"] != FIRST_LOOK:  # also where a kill came after the two were compared
         narrator.explain(Reason("result", FIRST_LOOK, chosen["why_kept"]))
         narrator.note(f"seconds and memory are those of both, the head and {chosen['technique']}")
-        first.folder.write_text("config.yaml", dump_config(first.config))
+        rewrite_description(first.folder, first.config)
         # What was predicted for the head alone is not what was measured.
         first = replace(first, costs=None)
     return first, replace(take_probe(first, found, narrator), choice=chosen)

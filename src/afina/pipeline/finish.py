@@ -15,6 +15,7 @@ from afina.errors import RunFolderError, describe_cause
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
 from afina.models.load import quiet_transformers
+from afina.models.resolve import name_model
 from afina.pipeline.costs import describe_prediction
 from afina.pipeline.environment import describe_environment
 from afina.pipeline.learned import Learned
@@ -24,7 +25,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.scoring import score_run, write_rows
-from afina.pipeline.source import name_model
+from afina.runs.folder import FOR_OWNER
 from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
@@ -66,6 +67,7 @@ def write_reports(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """The report for people, the model card, and last the report for programs, which makes a run finished."""
     folder.write_text("report.html", render_report(report))
     folder.write_text("README.md", render_card(report))
+    folder.make_private()
     folder.write_json("report.json", report)
 
 
@@ -88,7 +90,7 @@ def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
     unfinished = folder.path / ".model.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(FOR_OWNER)
         with quiet_transformers():
             save(unfinished)
         shutil.rmtree(folder.model, ignore_errors=True)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from afina.config.run import RunConfig
-from afina.errors import Interrupted, ProofError, ResourceError, TrainingError
+from afina.errors import Interrupted, ProofError, ResourceError, RunFolderError, TrainingError
 from afina.pipeline.changes import settle_device
+from afina.pipeline.description import check_description, check_model_place
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
 from afina.runs.status import StatusFile
@@ -28,6 +29,7 @@ def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narra
         try:
             go_through(config, folder, source, narrator)
         except BaseException as error:
+            check_there(folder, error)
             if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
                 discard(folder, narrator)
             raise_stop(error, folder, narrator)
@@ -46,11 +48,27 @@ def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     with hold_folder(folder.path, "afina resume"):
         if folder.is_finished:  # by the process that has just let go of it
             return
+        check_description(folder, config, narrator)
+        check_model_place(folder, config)
         config = settle_device(config, folder, narrator)
         try:
             go_through(config, folder, source, narrator)
         except BaseException as error:
+            check_there(folder, error)
             raise_stop(error, folder, narrator)
+
+
+def check_there(folder: RunFolder, error: BaseException) -> None:
+    """Say it plainly where an error came of the folder of the run being removed while it was at work.
+
+    Raises:
+        RunFolderError: then.
+    """
+    if isinstance(error, Exception) and not folder.path.is_dir():
+        raise RunFolderError(
+            f"{folder.path} was removed or renamed while the run was at work in it",
+            remedy="a new run with afina train, whose folder stays where it is until the end",
+        ) from error
 
 
 def tidy_finished(folder: RunFolder) -> None:
@@ -62,6 +80,7 @@ def tidy_finished(folder: RunFolder) -> None:
 def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> NoReturn:
     """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
     kept = folder.path if folder.config.exists() else None
+    folder.make_private()
     if narrator.status and kept:
         state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
         narrator.status.tell(
@@ -91,6 +110,7 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
 
     reset_peak_memory()
     narrator.status = StatusFile(folder)
+    folder.make_work()
     narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from accelerate import Accelerator
 from torch import nn
 
 from afina.config.reason import Reason
@@ -90,7 +91,7 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)
         task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)
         logits = {"validation": compute_logits(prepared, model, prepared.parts["validation"])}
-        parts = solve_again(prepared, session, narrator)
+        parts = solve_again(prepared, session.objective, model, session.accelerator, narrator)
         if "test" in prepared.parts:
             logits["test"] = compute_logits(prepared, model, prepared.parts["test"])
     kept_step = session.progress.best_step
@@ -100,12 +101,13 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
     return Learned(model, task_fit, logits, parameters, parts, kept_step=kept_step, incidents=incidents)
 
 
-def solve_again(prepared: Prepared, session: Session, narrator: Narrator) -> tuple[str, ...]:
+def solve_again(
+    prepared: Prepared, objective: Objective, model: nn.Module, accelerator: Accelerator, narrator: Narrator
+) -> tuple[str, ...]:
     """The parts that were learned from: with the validation rows, if the head is solved and may be solved with them."""
-    objective = session.objective
     if not isinstance(objective, ContrastiveRows) or not may_learn_from_validation(prepared):
         return ("train",)
-    objective.solve_head(session.model, session.accelerator, *(prepared.parts[name] for name in BOTH))
+    objective.solve_head(model, accelerator, *(prepared.parts[name] for name in BOTH))
     narrator.explain(Reason("training.rows_of_head", " + ".join(BOTH), WHY_BOTH))
     return BOTH
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
+from afina.config.unread import list_unread
 from afina.data.conversations import Conversations
 from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
+from afina.models.resolve import name_model
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import TOKENS_AT_ONCE, list_facts, resolve_hardware
 from afina.pipeline.sampling import read_rows, sample_lengths
-from afina.pipeline.source import Opened, name_model, open_source
+from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -87,7 +91,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     labels = None if isinstance(rows, Conversations) else rows.labels
     sizes = list_facts(len(rows.parts["train"]), opened.facts, labels)
     config = config.model_copy(update={"task": task})
-    resolved, _ = resolve_config(config, sizes)
+    resolved, reasons = resolve_config(config, sizes)
 
     from afina.advice.plan import Plan
     from afina.models.load import load_tokenizer
@@ -104,12 +108,22 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]
     planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
-    plan = Plan(subject, planned, name_model(str(config.model.reference)), [], by_pairs)
+    notes = [*tell_length(config, reasons), *list_unread(config, is_generation=opened.is_generation)]
+    plan = Plan(subject, planned, name_model(str(config.model.reference)), notes, by_pairs)
     if not measure:
         return plan
     from afina.pipeline.measure import measure_plan
 
     return measure_plan(plan, techniques, configs, opened.facts, tokenizer, head, labels)
+
+
+def tell_length(config: RunConfig, reasons: Sequence[Reason]) -> list[str]:
+    """A note where the model takes fewer tokens than were asked for, as a run says it."""
+    wanted = config.model.max_seq_length
+    return [
+        f"{reason.setting} = {reason.value}: {reason.reason}" for reason in reasons
+        if reason.setting == "model.max_seq_length" and wanted not in ("auto", reason.value)
+    ]  # fmt: skip
 
 
 def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunConfig, str]:

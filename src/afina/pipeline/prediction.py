@@ -16,6 +16,9 @@ from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
 from afina.runs.table_file import check_output, write_rows
 
+PREDICTION, CONFIDENCE = "prediction", "confidence"
+PREFIX = "model_"
+
 
 def predict_rows(
     folder: RunFolder, source: Any, decoding: Mapping[str, Any], narrator: Narrator,
@@ -31,43 +34,59 @@ def predict_rows(
         ConfigError: if decoding is given for a run that answers nothing.
     """
     stored = folder.read_task()
+    prefix = choose_prefix(stored)
     if stored["task"] == GENERATION:
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding
 
-        return answer_rows(folder, source, Decoding(**decoding), narrator, journal)
+        return answer_rows(folder, source, Decoding(**decoding), narrator, journal, f"{prefix}{PREDICTION}")
     if decoding:
         raise ConfigError(
             f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
         )
     if stored["task"] == TAGGING:
         has_entities = stored["labels"]["kind"] == "entities"
-        return predict_tags(folder, source, stored["columns"]["text"], has_entities=has_entities)
+        return predict_tags(folder, source, stored["columns"]["text"], prefix, has_entities=has_entities)
     columns = [stored["columns"][role] for role in ("text", "text_pair")]
-    added = ["prediction"] if stored["labels"]["kind"] == "regression" else ["prediction", "confidence"]
-    return predict_labels(folder, source, [name for name in columns if name], added)
+    added = [PREDICTION] if stored["labels"]["kind"] == "regression" else [PREDICTION, CONFIDENCE]
+    return predict_labels(folder, source, [name for name in columns if name], {name: prefix + name for name in added})
+
+
+def choose_prefix(stored: Mapping[str, Any]) -> str:
+    """What stands before the names of added columns: nothing, or `model_` where a column that the run learned from has
+    one of these names itself, and so stands in the rows.
+
+    Args:
+        stored: task.json of the run.
+    """
+    return PREFIX if {PREDICTION, CONFIDENCE} & set(stored["columns"].values()) else ""
 
 
 def predict_labels(
-    folder: RunFolder, source: Any, text_names: Sequence[str], added: Sequence[str]
+    folder: RunFolder, source: Any, text_names: Sequence[str], added: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Every row with its columns and those `added`: `prediction`, and for classes `confidence`. A row without text gets
-    None.
+    """Every row with its columns and those that are added: `prediction`, and for classes `confidence`, under the names
+    in `added`. A row without text gets None.
 
     Raises:
         DataError: before the first row, if a row can't be read, a text column is missing, or an added one is there.
     """
     with open_rows(source) as rows:
         check_columns(rows.table, text_names)
-        check_free(rows.table, added)
+        check_free(rows.table, list(added.values()))
         refuse_problems(rows.table.problems)
         from afina.pipeline.predictor import Predictor
 
-        yield from Predictor(folder.path).predict_table(rows.table)
+        yield from Predictor(folder.path).predict_table(rows.table, added)
 
 
-def predict_tags(folder: RunFolder, source: Any, text_name: str, *, has_entities: bool) -> Iterator[dict[str, Any]]:
+def predict_tags(
+    folder: RunFolder, source: Any, text_name: str, prefix: str, *, has_entities: bool
+) -> Iterator[dict[str, Any]]:
     """Every row with its columns, a tag for each word and the entities; a row without words gets None.
+
+    Args:
+        prefix: of the names of added columns.
 
     Raises:
         DataError: as `predict_labels`.
@@ -76,9 +95,10 @@ def predict_tags(folder: RunFolder, source: Any, text_name: str, *, has_entities
         check_columns(rows.table, [text_name])
         from afina.pipeline.tagging.predictor import TagPredictor, list_added
 
-        check_free(rows.table, list_added(rows.table, text_name, has_entities=has_entities))
+        added = {name: prefix + name for name in list_added(rows.table, text_name, has_entities=has_entities)}
+        check_free(rows.table, list(added.values()))
         refuse_problems(rows.table.problems)
-        yield from TagPredictor(folder.path).predict_table(rows.table)
+        yield from TagPredictor(folder.path).predict_table(rows.table, added)
 
 
 def predict_to_file(
@@ -91,11 +111,12 @@ def predict_to_file(
     """
     check_output(path)
     journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), 0
+    name = choose_prefix(folder.read_task()) + PREDICTION
 
     def count_empty() -> Iterator[dict[str, Any]]:
         nonlocal empty
         for row in predict_rows(folder, source, decoding, narrator, journal):
-            empty += row["prediction"] is None
+            empty += row[name] is None
             yield row
 
     rows = write_rows(count_empty(), path, find_delimiter(source, path.suffix))

@@ -5,29 +5,26 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from afina.config.run import RunConfig
-from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
-from afina.data.task_choice import KnownTask
-from afina.data.usable_rows import find_usable_rows
-from afina.errors import ConfigError, DataError, Problem
+from afina.errors import ConfigError, DataError, ModelError, Problem
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
+from afina.pipeline.description import is_lost
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.source import GENERATION, NEEDS, TAGGING
-from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks, open_rows, refuse_problems
+from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
 from afina.runs.folder import RunFolder, open_run
-from afina.runs.seen_texts import count_seen_texts
 from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
 from afina.techniques.base import Setup
@@ -102,25 +99,28 @@ class Predictor:
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
         check_unicode(texts)
 
-    def predict_table(self, table: RowTable) -> Iterator[dict[str, Any]]:
-        """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None."""
-        for columns in iterate_chunks(table):
-            yield from self._predict_chunk(columns)
+    def predict_table(self, table: RowTable, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None.
 
-    def _predict_chunk(self, columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        Args:
+            names: what the two are called.
+        """
+        for columns in iterate_chunks(table):
+            yield from self._predict_chunk(columns, names)
+
+    def _predict_chunk(self, columns: dict[str, list[Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         texts = list(zip(*(columns[name] for name in self.text_names), strict=True))
         usable = [i for i, parts in enumerate(texts) if all(is_text(part) for part in parts)]
         wanted: Any = [texts[i] if len(self.text_names) == 2 else str(texts[i][0]) for i in usable]
         found = dict(zip(usable, self.predict(wanted), strict=True))
         for i in range(len(texts)):
             row = {name: values[i] for name, values in columns.items()}
-            yield {**row, **summarise_prediction(found.get(i), self.task.labels.kind)}
+            summary = summarise_prediction(found.get(i), self.task.labels.kind)
+            yield row | {names[name]: value for name, value in summary.items()}
 
-    def evaluate_source(self, source: Any) -> dict[str, Any]:
-        """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them."""
-        with open_rows(source) as rows:
-            part = self._find_labelled(rows.table)
-            logits_NC = np.concatenate([self.logits(texts) for texts in part.texts(ROWS_AT_ONCE)])
+    def evaluate(self, part: Part) -> dict[str, Any]:
+        """`metrics` and `intervals` of labelled rows, and by what the run is judged."""
+        logits_NC = np.concatenate([self.logits(texts) for texts in part.texts(ROWS_AT_ONCE)])
         settings = self.config.evaluation
         intervals = self.task.intervals(
             logits_NC, part.labels, self.fit, settings.bootstrap_resamples, self.config.seed
@@ -130,26 +130,9 @@ class Predictor:
             "run": str(self.folder.path),
             "technique": self.technique.name,
             "primary_metric": self.task.primary_metric,
-            "rows": len(part),
-            "rows_seen": count_seen_texts(self.folder, part.hashes),
             "metrics": {f"test/{name}": value for name, value in scores.items()},
             "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
         }
-
-    def _find_labelled(self, table: RowTable) -> Part:
-        """All rows with their labels encoded.
-
-        Raises:
-            DataError: with every row that has no text, or no label that the model knows.
-        """
-        space, label = self.task.labels, str(self.columns["label"])
-        check_columns(table, [*self.text_names, label])
-        task = cast(KnownTask, self.task.name)
-        text, pair = str(self.columns["text"]), self.columns["text_pair"]
-        choice = ColumnChoice(text, pair, label, task, space.kind == "multilabel")
-        usable = find_usable_rows(table, choice, space)
-        refuse_problems([*table.problems, *usable.problems(table, choice, space)])
-        return Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
 
 
 def open_predictor(path: Path) -> Predictor:
@@ -180,6 +163,12 @@ def find_base(config: RunConfig, stored: Mapping[str, Any], *, is_language_model
     if original.suffix == ".gguf" and not Path(stored["reference"]).exists():
         # The folder that was made of the GGUF file lay in a cache, which has been emptied.
         return convert_gguf(resolve_model(str(original), allow_gguf=True), locate_cache())
+    if is_lost(stored["reference"]):
+        raise ModelError(
+            "the model beside which the adapter was trained is no longer where it was",
+            found=f"nothing at {stored['reference']}",
+            remedy="bring it back there, or write the place where it is now as base.reference into the run's task.json",
+        )
     base = resolve_model(stored["reference"], stored["revision"])
     inspect_model(base, NEEDS.get(str(config.task), "sequence-classification"))
     return base

@@ -105,7 +105,7 @@ def write_rows(prepared: Prepared, learned: Learned) -> None:
         predictions: Sequence[dict[str, Any]] = predict_part(prepared, learned, scored.name)
     else:
         predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
-    write_predictions(folder.path / "predictions.jsonl", scored.row_numbers, predictions)
+    write_predictions(folder, scored.row_numbers, predictions)
     write_row_scores(folder, (line for name in learned.logits for line in describe_rows(prepared, learned, name)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.config.unread import list_unread
 from afina.data.column_profile import profile_columns
 from afina.data.conversation_columns import looks_like_conversations
 from afina.data.read import read_parts
@@ -82,6 +83,8 @@ def open_model(
     facts = inspect_model(base, NEEDS.get(task, "sequence-classification"))
     if reason:
         narrator.explain(Reason("task", task, reason))
+    for note in list_unread(config, is_generation=task == GENERATION):
+        narrator.note(note)
     if task == GENERATION and facts.architecture == "encoder":
         raise ModelError(
             f"the model {reference} reads texts but can't write any",
@@ -131,8 +134,3 @@ def is_language_model(base: Path) -> bool:
     path = base / "config.json"
     names = read_json(path).get("architectures") if os.path.isfile(path) else None
     return isinstance(names, list) and any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-
-
-def name_model(reference: str) -> str:
-    """A reference as people would say it: the folder's name, or the id."""
-    return Path(reference).name if Path(reference).is_dir() else reference

@@ -12,6 +12,8 @@ from typing import Any
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
 from afina.runs.paired_comparison import compare_pair
+from afina.runs.row_scores import NAME as ROW_SCORES
+from afina.runs.row_scores import read_row_scores
 
 Report = Mapping[str, Any]
 
@@ -32,6 +34,8 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
     notes += [f"{path} is compared with itself" for path in list_repeated(folders)]
     paired = [compare_pair(folders[0], reports[0], *other, part) for other in zip(folders, reports, strict=True)][1:]
     check_comparable(folders, reports, part, [each is not None for each in paired])
+    pairs = zip(folders[1:], paired, strict=True)
+    notes += [explain_unpaired(folders[0], folder, part) for folder, pair in pairs if pair is None]
     return {
         "metric": f"{part}/{reports[0]['primary_metric']}",
         "part": part,
@@ -40,6 +44,16 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
         "differences": list_differences(reports),
         "notes": notes,
     }
+
+
+def explain_unpaired(first: RunFolder, second: RunFolder, part: str) -> str:
+    """Why nothing is said of whether chance explains the difference between two runs."""
+    without = [str(folder.path) for folder in (first, second) if not read_row_scores(folder, part)]
+    why = f"{' and '.join(without)} kept no scores of single {part} rows ({ROW_SCORES})"
+    return (
+        f"whether chance explains the difference between {second.path} and {first.path} isn't known:"
+        f" {why if without else f'no {part} row was scored by both'}"
+    )
 
 
 def list_repeated(folders: Sequence[RunFolder]) -> list[str]:

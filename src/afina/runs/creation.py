@@ -10,10 +10,8 @@ from pathlib import Path
 
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
-from afina.runs.folder import RUNS, RunFolder, check_new
+from afina.runs.folder import FOR_OWNER, RUNS, RunFolder, check_new
 
-FOR_OWNER = 0o700
-"""Mode of a run's folder: what is in it tells of the data. One that exists keeps the mode that it has."""
 LONGEST_NAME = 60
 """Characters; a number may still come behind them."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +14,15 @@ from afina.config.load import load_config
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
+from afina.runs.damage import COPY, refuse_description, refuse_missing, refuse_no_model
 from afina.runs.forms import parse_file
-from afina.runs.lock import LOCK
+from afina.runs.lock import LOCK, find_holder
+from afina.runs.lock import refuse as refuse_held
 from afina.runs.task_file import check_task
 
 RUNS = Path("runs")
+FOR_OWNER, FILE_FOR_OWNER = 0o700, 0o600
+"""Modes of a run's folder and of what it holds, which tells of the data. A folder that was there keeps its mode."""
 CONFIG = "config.yaml"
 REPORT = "report.json"
 SEARCH = "search.json"
@@ -96,6 +99,21 @@ class RunFolder:
                 os.fsync(file.fileno())
         os.replace(unfinished, self.path / name)
 
+    def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write one JSON object a line, whole: under another name, then renamed."""
+        unfinished = self.path / f".{name}.tmp"
+        with open(unfinished, "w", encoding="utf-8", opener=open_private) as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        os.replace(unfinished, self.path / name)
+
+    def make_private(self) -> None:
+        """Take from everybody else what libraries have written here for all to read: files and folders, not links."""
+        for path in self.path.rglob("*"):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):  # somebody else's, or gone by now
+                    path.chmod(FOR_OWNER if path.is_dir() else FILE_FOR_OWNER)
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the run, known to have the form that a run writes where `runs.forms` knows one.
 
@@ -105,10 +123,10 @@ class RunFolder:
         try:
             return parse_file(name, (self.path / name).read_text(encoding="utf-8"), str(self.path / name))
         except FileNotFoundError:
-            remedy = f"afina resume {shlex.quote(str(self.path))}" if not self.is_finished else ""
-            raise RunFolderError(f"{self.path} has no {name}; the run isn't finished", remedy=remedy) from None
+            raise refuse_missing(self.path, name, self.config, is_finished=self.is_finished) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise RunFolderError(f"{self.path / name} can't be read", found=describe_cause(error)) from None
+            found = describe_cause(error)
+            raise RunFolderError(f"{self.path / name} can't be read", found=found, remedy=COPY) from None
 
     def write_task(self, value: dict[str, Any]) -> None:
         """task.json, with the bytes of each file in `model/`, which is complete by then."""
@@ -124,14 +142,26 @@ class RunFolder:
         check_task(stored, str(self.path / TASK))
         return stored
 
+    def read_description(self) -> RunConfig:
+        """What config.yaml holds, be the run finished or not.
+
+        Raises:
+            ConfigError: if it can't be read.
+            RunFolderError: if it is no run's.
+        """
+        config = load_config(self.config)
+        if config.model.reference is None:
+            raise refuse_description(self.config)
+        return config
+
     def read_config(self) -> RunConfig:
         """The description of a finished run, in which everything is settled.
 
         Raises:
             ConfigError: if it can't be read.
-            RunFolderError: if something that a finished run has chosen is still to be chosen.
+            RunFolderError: if it is no run's, or something that a finished run has chosen is still to be chosen.
         """
-        config = load_config(self.config)
+        config = self.read_description()
         chosen = {
             "technique": config.technique,
             "model.max_seq_length": config.model.max_seq_length,
@@ -142,7 +172,7 @@ class RunFolder:
                 f"{self.config} is not that of a finished run",
                 found=", ".join(f"{name}: {value}" for name, value in chosen.items()),
                 expected="what the run has chosen instead of auto",
-                remedy="copy the folder of the run again",
+                remedy=COPY,
             )
         return config
 
@@ -156,10 +186,9 @@ class RunFolder:
             ModelError: with what may not be in the model's folder.
         """
         if not self.model.is_dir():
-            raise RunFolderError(
-                f"{self.path} holds no model; a search keeps those of its best trial and of the default",
-                remedy=f"afina train --config {self.config} --set evaluation.score_test=true --output NEW",
-            )
+            is_trial = (self.path.parent / SEARCH).is_file()
+            has_data = self.read_description().data.path is not None
+            raise refuse_no_model(self.path, self.config, is_trial=is_trial, has_data=has_data)
         check_saved_model(self.model)
         self.check_files()
 
@@ -181,8 +210,12 @@ class RunFolder:
                 f"the model in {self.model} is not what the run wrote",
                 found=", ".join(changed[:8]),
                 expected="each file that task.json names, weights in their size",
-                remedy="copy the folder of the run again",
+                remedy=COPY,
             )
+
+    def make_work(self) -> None:
+        """The folder for rows and tokens, which nobody else can look into."""
+        self.work.mkdir(FOR_OWNER, exist_ok=True)
 
     def clear_work(self) -> None:
         """Remove what only a running run needs."""
@@ -203,7 +236,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Leave everything as it was before the run: its files go, and the folders that were made for it."""
-        for entry in list(self.path.iterdir()):
+        for entry in list(self.path.iterdir()) if self.path.is_dir() else ():
             remove(entry)
         for folder in self.made:
             with contextlib.suppress(OSError):  # another run may be beside it
@@ -265,7 +298,7 @@ def is_temporary(entry: Path) -> bool:
 
 def open_private(path: str, flags: int) -> int:
     """An opener for `open`: a new file is its owner's alone, and one that is a symbolic link isn't followed."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), FILE_FOR_OWNER)
 
 
 class HasPath(Protocol):
@@ -301,7 +334,11 @@ def open_run(run: AnyRun) -> RunFolder:
     """
     path = find_path(run)
     folder = RunFolder(path)
+    if folder.is_finished and not folder.config.is_file():
+        raise RunFolderError(f"{path} has no config.yaml, which every run has", remedy=COPY)
     if not folder.config.is_file():
+        if (owner := find_holder(folder.path)) is not None:
+            raise refuse_held(folder.path, owner)
         what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
         remedy = "afina runs, or afina.list_runs(), gives the runs here"
         if folder.path.is_dir() and is_beginning(folder.path):

@@ -127,6 +127,7 @@ class _Origin(Form):
     model: str
     versions: dict[str, str]
     machine: dict[str, str | int]
+    settings: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class _Status(Form):

@@ -51,7 +51,7 @@ def take_lock(path: Path, folder: Path) -> int:
     """The open lock file, locked where that is possible."""
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise RunFolderError(f"nothing can be written to {folder}", found=describe_cause(error)) from None
         try:
@@ -65,6 +65,22 @@ def take_lock(path: Path, folder: Path) -> int:
             os.close(handle)
             raise refuse(folder, owner) from None
         os.close(handle)  # the holder has just let go and removed it: what is locked is no longer there
+
+
+def find_holder(folder: Path) -> dict[str, Any] | None:
+    """What the lock file says of the process that holds the folder now; None if nobody does."""
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        owner = read_owner(path)
+        return None if lock_file(handle) or not is_alive(owner) else owner
+    except BlockingIOError:
+        return owner
+    finally:
+        os.close(handle)  # and so lets go of it
 
 
 def lock_file(handle: int) -> bool:

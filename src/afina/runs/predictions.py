@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from afina.runs.folder import RunFolder
 
-def write_predictions(path: Path, row_numbers: Iterable[int], predictions: Iterable[Mapping[str, Any]]) -> None:
+PREDICTIONS = "predictions.jsonl"
+
+
+def write_predictions(folder: RunFolder, row_numbers: Iterable[int], predictions: Iterable[Mapping[str, Any]]) -> None:
     """One line a row: `row` (its number in the user's data), `prediction`, and what is known beside it."""
-    with open(path, "w", encoding="utf-8") as file:
-        for number, prediction in zip(row_numbers, predictions, strict=True):
-            file.write(json.dumps({"row": int(number), **prediction}, ensure_ascii=False) + "\n")
+    pairs = zip(row_numbers, predictions, strict=True)
+    folder.write_lines(PREDICTIONS, ({"row": int(number), **prediction} for number, prediction in pairs))

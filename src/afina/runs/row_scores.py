@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -39,12 +38,8 @@ def hash_content(content: Any) -> str:
 
 
 def write_row_scores(folder: RunFolder, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write all lines whole: under another name, then renamed."""
-    unfinished = folder.path / f".{NAME}.tmp"
-    with open(unfinished, "w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    os.replace(unfinished, folder.path / NAME)
+    """Write all lines."""
+    folder.write_lines(NAME, lines)
 
 
 def read_row_scores(folder: RunFolder, part: str) -> dict[tuple[str, int], dict[str, Any]]:

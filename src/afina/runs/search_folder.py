@@ -7,7 +7,7 @@ from typing import Any
 
 from afina.errors import RunFolderError
 from afina.runs.creation import make_folder, make_named_folder
-from afina.runs.folder import SEARCH, RunFolder
+from afina.runs.folder import FOR_OWNER, SEARCH, RunFolder
 
 STUDY = "study.db"
 
@@ -34,7 +34,7 @@ class SearchFolder(RunFolder):
     def make_trial(self, number: int) -> RunFolder:
         """The run of a trial, its folder there: a new one, or that of a trial that was stopped."""
         folder = self.name_trial(number)
-        folder.path.mkdir(exist_ok=True)
+        folder.path.mkdir(FOR_OWNER, exist_ok=True)
         return folder
 
     def read(self) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder
 
 SEEN_TEXTS = "seen_texts.npy"
@@ -32,12 +32,22 @@ def encode_hashes(hashes_N: NDArray[np.int64]) -> bytes:
     return content.getvalue()
 
 
-def count_seen_texts(folder: RunFolder, hashes_N: NDArray[np.int64]) -> int | None:
-    """How many of the rows with these hashes the model learned from; None where the run doesn't hold the file.
+@dataclass(frozen=True)
+class SeenTexts:
+    """The texts that a model has learned from, as far as its run knows them."""
 
-    Raises:
-        RunFolderError: if the file is damaged.
-    """
+    hashes: NDArray[np.int64] | None
+    """Rising; None where they aren't known."""
+    notes: tuple[str, ...] = ()
+    """Why, where the file is damaged."""
+
+    def count(self, hashes_N: NDArray[np.int64]) -> int | None:
+        """How many of the rows with these hashes the model learned from; None where that isn't known."""
+        return None if self.hashes is None else int(np.isin(hashes_N, self.hashes).sum())
+
+
+def read_seen_texts(folder: RunFolder) -> SeenTexts:
+    """Those of a run. It is read before anything is computed, and a damaged file costs no scores."""
     path = folder.path / SEEN_TEXTS
     try:
         content = path.read_bytes()
@@ -45,11 +55,9 @@ def count_seen_texts(folder: RunFolder, hashes_N: NDArray[np.int64]) -> int | No
         seen = np.frombuffer(content[HEADER_BYTES:], "<i8")
         is_whole = content == encode_hashes(seen)
     except FileNotFoundError:
-        return None
+        return SeenTexts(None)
     except (OSError, ValueError):
         is_whole = False
     if not is_whole:
-        raise RunFolderError(
-            f"{path} is damaged", expected="the file as afina train wrote it", remedy=f"remove {path}"
-        ) from None
-    return int(np.isin(hashes_N, seen).sum())
+        return SeenTexts(None, (f"{path} is damaged, so whether the model learned from these rows isn't known",))
+    return SeenTexts(seen.astype(np.int64))

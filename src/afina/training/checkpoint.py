@@ -65,10 +65,16 @@ class CheckpointStore:
         """Those that were found whole by this process: enough for not hashing them again at each save."""
 
     def try_save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path | None:
-        """`save`; where that is impossible it is said, once until it is possible again, and the run may go on."""
+        """`save`; where that is impossible it is said, once until it is possible again, and the run may go on.
+
+        Raises:
+            RunFolderError: if the folder of the run is no longer there.
+        """
         try:
             saved = self.save(model, optimizer, state)
         except RunFolderError as error:
+            if not self.folder.parent.is_dir():
+                raise
             if not self.is_failing:
                 self.say(
                     f"the checkpoint of step {state['step']} can't be written, so the run goes on and tries again at"
@@ -93,7 +99,9 @@ class CheckpointStore:
         unfinished = self.folder / f".{target.name}.tmp"
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir(0o700)  # as all of a run, its owner's alone
+            unfinished.mkdir()
             files.write_tensors(unfinished / files.WEIGHTS, dict(iterate_trainable(model)))
             files.write_tensors(unfinished / files.MOMENTS, collect_moments(model, optimizer))
             files.write_synced(unfinished / files.STATE, json.dumps(state, indent=1).encode())

@@ -71,5 +71,7 @@ def test_durations_are_learned() -> None:
     durations.record("lora", seconds=6.0, train_seconds=2.0, planned_rows=1000)
     assert durations.expect("lora", 1000) == pytest.approx(3.0 + 6.0)
     assert durations.expect("full", 1000) == pytest.approx(2 * 3.0 + 2 * 6.0), "what wasn't tried may be slower"
+    durations.record_rate("full", 0.5)
+    assert durations.expect("full", 1000) == pytest.approx(2 * 3.0 + 500.0), "its first steps tell it"
     durations.record("feature-extraction", seconds=1.0, train_seconds=0.0, planned_rows=0)
     assert durations.expect("feature-extraction", 0) == pytest.approx(1.0)

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from afina.advice.search.space import Space, build_space
+from afina.advice.search.space import ARM, Space, build_space
 from afina.config.load import load_config
 from afina.config.resolve import Facts, resolve_config
 
@@ -36,17 +36,19 @@ def build() -> Callable[..., Space]:
     return make
 
 
-def list_settings(space: Space, technique: str) -> list[str]:
-    return [each.setting for each in space.dimensions[technique]]
+def list_settings(space: Space, arm: str) -> list[str]:
+    return [each.setting for each in space.arms[arm].dimensions]
 
 
 def test_each_technique_has_the_settings_that_it_reads(build: Callable[..., Space]) -> None:
     space = build("full", "lora", "feature-extraction")
     steps = ["training.learning_rate", "training.num_train_epochs", "training.per_device_train_batch_size"]
-    assert list_settings(space, "full") == [*steps, "training.dropout"]
+    assert list_settings(space, "full") == [*steps, "features.pooling", "training.dropout"]
     assert list_settings(space, "lora") == [*steps, "lora.r", "lora.lora_dropout", "lora.target_modules"]
     assert list_settings(space, "feature-extraction") == ["features.pooling"]
-    assert "lora.target_modules" not in list_settings(build("lora", task="text-generation"), "lora")
+    language = build("lora", "full", task="text-generation")
+    assert "lora.target_modules" not in list_settings(language, "lora")
+    assert "features.pooling" not in list_settings(language, "full")
 
 
 def test_what_the_user_gave_is_not_searched(build: Callable[..., Space]) -> None:
@@ -60,15 +62,15 @@ def test_what_the_user_gave_is_not_searched(build: Callable[..., Space]) -> None
 def test_the_default_is_a_point_of_the_space(technique: str, build: Callable[..., Space]) -> None:
     space = build("full", "lora", "feature-extraction")
     study = optuna.create_study(
-        sampler=optuna.samplers.PartialFixedSampler(space.default_of(technique), optuna.samplers.RandomSampler(0))
+        sampler=optuna.samplers.PartialFixedSampler(space.locate(technique, {}) or {}, optuna.samplers.RandomSampler(0))
     )
     proposal = space.suggest(study.ask())
     assert (proposal.technique, proposal.settings) == (technique, {})
     resolved, _ = resolve_config(load_config(None, {"task": "text-classification", "technique": technique}), FACTS)
-    for each in space.dimensions[technique]:
+    for each in space.arms[technique].dimensions:
         section, name = each.setting.split(".")
         assert getattr(getattr(resolved, section), name) == each.default
-        assert each.default in each.choices if each.choices else each.low <= each.default <= each.high
+        assert each.holds(each.default)
 
 
 def test_proposals_are_valid_and_the_same_when_asked_again(build: Callable[..., Space]) -> None:
@@ -89,5 +91,75 @@ def test_proposals_are_valid_and_the_same_when_asked_again(build: Callable[..., 
 def test_batches_are_not_larger_than_the_data_allows() -> None:
     config = load_config(None, {"task": "text-classification"})
     space = build_space(config, ["full"], Facts(40, 384, 512), POOLINGS, ())
-    batches = next(each for each in space.dimensions["full"] if "batch" in each.setting)
+    batches = next(each for each in space.arms["full"].dimensions if "batch" in each.setting)
     assert batches.choices == (8, 16), "16 is the default and stays"
+
+
+def build_few(rows: int, classes: int, *given: str, **settings: Any) -> Space:
+    config = load_config(None, {"task": "text-classification", **settings})
+    facts = Facts(rows, 384, 512, classes=classes)
+    return build_space(config, ["full", "lora", "feature-extraction"], facts, POOLINGS, given)
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "arms"),
+    [
+        (383, 2, {"full/contrastive", "lora/contrastive"}),
+        (384, 2, {"full/contrastive", "full", "lora/contrastive", "lora"}),
+        (1024, 2, {"full/contrastive", "full", "lora/contrastive", "lora"}),
+        (1025, 2, {"full", "lora"}),
+        (3000, 100, {"full/contrastive", "full", "lora/contrastive", "lora"}),
+        (1025, 0, {"full", "lora"}),
+        (128, 0, {"full", "lora"}),
+    ],
+)
+def test_both_objectives_are_tried_near_the_limit_of_few_rows(rows: int, classes: int, arms: set[str]) -> None:
+    assert set(build_few(rows, classes).arms) == {*arms, "feature-extraction"}
+
+
+def test_an_objective_that_was_given_is_the_only_one() -> None:
+    space = build_few(512, 2, "training.objective", **{"training.objective": "cross-entropy"})
+    assert set(space.arms) == {"full", "lora", "feature-extraction"}
+
+
+def test_the_default_arm_is_the_objective_that_the_rows_stand_for() -> None:
+    few, many = build_few(512, 2), build_few(513, 2)
+    assert (few.arms["full/contrastive"].settings, few.arms["full"].settings) == (
+        {}, {"training.objective": "cross-entropy"}
+    )  # fmt: skip
+    assert (many.arms["full/contrastive"].settings, many.arms["full"].settings) == (
+        {"training.objective": "contrastive"}, {}
+    )  # fmt: skip
+    assert few.find_arm("full", {"training.objective": "cross-entropy"}) is few.arms["full"]
+    assert few.find_arm("qlora", {}) is None
+
+
+def test_epochs_are_those_of_the_objective() -> None:
+    space = build_few(512, 2)
+    pairs, cross = (
+        next(each for each in space.arms[name].dimensions if "epochs" in each.setting)
+        for name in ("full/contrastive", "full")
+    )
+    assert (pairs.low, pairs.default, pairs.high) == (2, 4, 8), "a hundred steps"
+    assert (cross.low, cross.default, cross.high) == (7, 19, 20), "six hundred steps"
+
+
+def test_a_point_that_the_space_does_not_have(build: Callable[..., Space]) -> None:
+    space = build("full")
+    assert space.locate("full", {"features.pooling": "last"}) is None
+    assert space.locate("full", {"training.learning_rate": 1.0}) is None
+    assert space.locate("lora", {}) is None
+
+
+def test_a_neighbour_differs_in_two_settings_one_of_them_in_turn(build: Callable[..., Space]) -> None:
+    space = build("full", "feature-extraction")
+    point = space.locate("full", {"features.pooling": "mean"})
+    assert point is not None
+    free = [sorted(name.rpartition(".")[2] for name in point.keys() - space.loosen(point, turn)) for turn in range(5)]
+    assert free == [
+        ["learning_rate", "num_train_epochs"], ["learning_rate", "per_device_train_batch_size"],
+        ["learning_rate", "pooling"], ["dropout", "learning_rate"], ["learning_rate", "num_train_epochs"],
+    ]  # fmt: skip
+    head = space.locate("feature-extraction", {})
+    assert head is not None
+    assert space.loosen(head, 3) == {ARM: "feature-extraction"}

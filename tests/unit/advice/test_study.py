@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from afina.advice.search import study
-from afina.advice.search.space import Dimension, Space
-from afina.advice.search.study import Ledger, check_url, hide_password
+from afina.advice.search.space import Arm, Dimension, Space
+from afina.advice.search.study import Ledger, check_url, count_good, hide_password
 from afina.errors import ConfigError, RunFolderError
 
-SPACE = Space({"full": [Dimension("training.learning_rate", 1e-4, low=1e-5, high=1e-3)]}, ties_alpha=False)
+RATE = Dimension("training.learning_rate", 1e-4, low=1e-5, high=1e-3)
+SPACE = Space({"full": Arm("full", {}, by_pairs=False, dimensions=[RATE])}, ties_alpha=False)
 
 
 @pytest.fixture
@@ -63,6 +64,24 @@ def test_a_trial_can_be_reopened_and_its_worse_half_ends(open_ledger: Callable[.
     assert ledger.propose(SPACE, again) == proposal
     ledger.tell(again, "finished", 0.5)
     assert ledger.entries()[-1] == {"state": "running", "trial": 4, "is_told": True}
+
+
+def test_a_trial_without_parameters_gets_those_that_it_turned_out_to_have(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    trial = ledger.ask(0, {})
+    ledger.note(trial, {"state": "finished"})
+    assert trial.params == {}
+    point = SPACE.locate("full", {"training.learning_rate": 3e-4})
+    assert point == {"arm": "full", "full/training.learning_rate": 3e-4}
+    ledger.place(trial, SPACE, point)
+    ledger.tell(trial, "finished", 0.5)
+    again = ledger.reopen(trial.number)
+    assert again.params == point
+    assert ledger.propose(SPACE, again).settings == {"training.learning_rate": 3e-4}
+
+
+def test_a_quarter_of_the_trials_are_good_ones() -> None:
+    assert [count_good(trials) for trials in (1, 4, 5, 8, 40)] == [1, 1, 2, 2, 10]
 
 
 def test_a_storage_that_is_gone(open_ledger: Callable[..., Ledger], tmp_path: Path) -> None:

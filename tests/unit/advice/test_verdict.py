@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,39 @@ def test_intervals_of_all_trials_are_the_usual_ones() -> None:
     for each, trial in zip(bounds, trials, strict=True):
         usual = bootstrap_classification(trial.predictions, trial.labels, 2, 1000, 0)["accuracy"]
         assert each == pytest.approx(usual, abs=0.01)
+
+
+def test_the_standard_error_is_that_of_the_lead() -> None:
+    rows = np.arange(400)
+    found = judge([make_trial(rows < 200), make_trial((rows >= 40) & (rows < 260))], 0, 1, "accuracy", 0)
+    # 60 rows that only the winner has right and 40 that only the default has: the root of 100 less 20 squared over 400.
+    assert found.lead == pytest.approx(0.05)
+    assert found.standard_error == pytest.approx(99**0.5 / 400, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_promoted", "why"),
+    [
+        ({}, True, "a lead of 0.0300 accuracy is more than one standard error of it, 0.0200, and some of it is left"
+         " where the rows that choose are not those that judge"),
+        ({"lead": 0.02}, False, "a lead of 0.0200 accuracy is within one standard error of it, 0.0200"),
+        ({"corrected_lead": 0.0}, False, "of a lead of 0.0300 accuracy nothing is left where the rows that choose are"
+         " not those that judge"),
+        ({"rows": 9}, False, "9 validation rows are too few to give it up for another one"),
+        ({"is_default": True, "lead": 0.0}, False, "no trial was better on the validation rows"),
+    ],
+)  # fmt: skip
+def test_the_default_gives_way_only_to_a_lead_above_its_error(
+    changes: dict[str, Any], is_promoted: bool, why: str
+) -> None:
+    usual: dict[str, Any] = {
+        "metric": "accuracy", "rows": 100, "lead": 0.03, "lead_interval": (-0.01, 0.07), "corrected_lead": 0.01,
+        "corrected_interval": (-0.02, 0.04), "is_default": False, "standard_error": 0.02,
+    }  # fmt: skip
+    found = Judgement(**{**usual, **changes})
+    assert found.is_promoted is is_promoted
+    assert found.explain_promotion() == why
+    assert {"is_promoted": is_promoted, "why_promoted": why}.items() <= found.as_dict().items()
 
 
 @pytest.mark.parametrize(("rows", "is_clear"), [(9, False), (10, True)])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import afina
-from afina.config.keywords import collect_keywords
+from afina.config.keywords import collect_flags, collect_keywords
+from afina.config.load import load_config
 from afina.errors import ConfigError
 
 
@@ -36,3 +37,43 @@ def test_a_slip_of_an_argument_leads_to_it(function: Any, given: dict[str, Any],
 
 def test_a_slip_of_a_setting_is_left_to_the_settings() -> None:
     assert collect_keywords({"learning_rat": 1}, afina.fit) == {"learning_rat": 1}
+
+
+def test_a_setting_given_twice_with_two_values_is_refused() -> None:
+    flags = {"learning_rate": "1.0e-4", "seed": "1", "task": None}
+    assert collect_flags(flags, ["training.learning_rate=0.0001", "lora={r: 8}"], afina.fit) == {
+        "training.learning_rate": 1e-4, "seed": 1, "lora.r": 8,
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        collect_flags(flags, ["training.learning_rate=0.0002", "seed=2"], afina.fit)
+    assert str(caught.value) == (
+        "2 problems\n"
+        "1. the setting training.learning_rate is given twice\n     found: 0.0001 and 0.0002\n"
+        "     expected: one value\n     do: leave one of the two out\n"
+        "2. the setting seed is given twice\n     found: 1 and 2\n     expected: one value\n"
+        "     do: leave one of the two out"
+    )
+    with pytest.raises(ConfigError, match=r"the setting lora\.r is given twice"):
+        collect_keywords({"r": 4, "lora": {"r": 8}}, afina.fit)
+    with pytest.raises(ConfigError, match=r"the setting model\.reference is given twice"):
+        afina.fit("bert", [], **{"model.reference": "other"})
+    with pytest.raises(ConfigError, match=r"the setting data\.path is given twice"):
+        afina.check("rows.csv", **{"data.path": "other.csv"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("verbose=true", "verbose is no setting\n  do: the flag or argument of this name, not --set verbose=..."),
+        ("quantization=8", "quantization holds settings, and has no value"),
+        ("model=bert", "model holds settings, and has no value\n  expected: one of model.reference, model.revision,"),
+    ],
+)
+def test_what_is_no_setting_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, collect_flags({}, [text], afina.fit))
+    assert message in str(caught.value)
+
+
+def test_a_setting_with_the_name_of_an_argument_reaches_its_setting() -> None:
+    assert collect_flags({}, ["device=cpu"], afina.plan) == {"training.device": "cpu"}

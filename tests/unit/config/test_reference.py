@@ -20,4 +20,12 @@ def test_every_setting_is_described() -> None:
     assert len(keys) > 30
     for key in keys:
         line = next(line for line in page.splitlines() if line.startswith(f"| `{key}` |"))
-        assert len(line.split("|")[3].strip()) > 20, key
+        _, _, _, takes, text, _ = line.replace("\\|", "/").split("|")
+        assert takes.strip(), key
+        assert len(text.strip()) > 20, key
+
+
+def test_ranges_are_those_of_the_schema() -> None:
+    page = render_reference()
+    assert "| `training.learning_rate` | `auto` | a number above 0 and up to 1, or auto |" in page
+    assert "| `features.folds` | `4` | a whole number from 2 and up to 20 |" in page

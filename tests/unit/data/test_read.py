@@ -271,7 +271,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "2. a.csv: the header has names that stand twice\n"
             "     found: 't'\n"
             "     expected: each name once\n"
-            "     do: rename one of the columns, or remove it",
+            "     do: rename one of the columns, or remove it; before a first line that is a row write one with names",
         ),
         (
             "a.csv",

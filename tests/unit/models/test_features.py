@@ -13,6 +13,7 @@ import torch
 from afina.data.encode import TokenArrays
 from afina.errors import ModelError
 from afina.models.features import check_finite, extract_features, list_poolings, number_distinct_rows
+from afina.models.finite import check_losses
 from afina.models.heads import find_head
 from afina.models.load import load_classifier, load_tokenizer
 from afina.testing.models import DECODERS, FAMILIES
@@ -158,4 +159,22 @@ def test_features_that_are_not_finite_are_refused(classifier: Callable[[str], An
         "  expected: finite numbers for every row\n"
         "  do: copy the model again from where it was published, its config.json too (a layer_norm_eps, say, may be"
         " NaN); if it is a few rows only, look at these, or --set training.precision=fp32"
+    )
+
+
+def test_losses_that_are_not_finite_are_refused_where_weights_are_to_blame(classifier: Callable[[str], Any]) -> None:
+    model, _ = classifier("llama")
+    losses_N, numbers_N = np.asarray([1.0, np.nan, np.inf]), np.asarray([7, 8, 9])
+    check_losses(losses_N, numbers_N, "test", model)  # these rows are odd, and their steps are skipped
+    with torch.no_grad():
+        model.model.embed_tokens.weight[3] = torch.nan
+    check_losses(losses_N[:1], numbers_N[:1], "test", model)
+    with pytest.raises(ModelError) as caught:
+        check_losses(losses_N, numbers_N, "test", model)
+    assert str(caught.value) == (
+        "the model gives losses that are not finite numbers\n"
+        "  found: rows 8, 9 (part test); NaN or infinities are in model.embed_tokens.weight\n"
+        "  expected: finite numbers for every row\n"
+        "  do: copy the model again from where it was published, its config.json too (a layer_norm_eps, say, may be"
+        " NaN)"
     )

@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from afina.data.batches import collate_rows
 from afina.errors import ModelError
+from afina.models.inspect import load_text_config
 from afina.models.load import dropout_settings, load_classifier, load_tokenizer
 from afina.testing.models import DECODERS, FAMILIES
 
@@ -196,6 +197,24 @@ def test_a_damaged_tokenizer_is_refused(copy_model: Callable[[str], Path]) -> No
     with pytest.raises(ModelError) as caught:
         load_tokenizer(folder)
     assert str(caught.value).startswith(f"the tokenizer in {folder} can't be loaded\n  found: ")
+
+
+def test_a_damaged_config_is_not_taken_for_a_damaged_tokenizer(copy_model: Callable[[str], Path]) -> None:
+    """transformers reads the one to find the other."""
+    folder = copy_model("bert")
+    (folder / "config.json").write_text('{"model_type": "bert"')
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(folder)
+    assert str(caught.value).startswith(f"{folder}/config.json can't be read\n  found: no comma between two values")
+
+
+def test_what_transformers_says_is_not_cut_off_in_a_sentence(tmp_path: Path) -> None:
+    """It goes on with the names of all architectures."""
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError) as caught:
+        load_text_config(tmp_path)
+    assert caught.value.problems[0].found.startswith("transformers says: Unrecognized model in ")
+    assert caught.value.problems[0].found.endswith(".")
 
 
 def test_a_tokenizer_without_any_token_to_pad_with_is_refused(

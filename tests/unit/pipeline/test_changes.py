@@ -114,7 +114,8 @@ def test_a_name_that_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_allowed("model,weather")
     assert str(caught.value) == (
-        "unknown change: weather\n  found: allow_changes = model,weather\n  expected: some of device, model, versions"
+        "unknown change: weather\n  found: allow_changes = model,weather\n"
+        "  expected: some of config, device, model, versions"
     )
     with pytest.raises(ConfigError) as caught:
         parse_allowed("data")

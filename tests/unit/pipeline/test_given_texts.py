@@ -15,6 +15,7 @@ import pytest
 import afina
 from afina.errors import ConfigError, DataError
 from afina.pipeline.given_texts import list_given, take_texts
+from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import Predictor
 from afina.testing.data import make_conversations, make_rows
 
@@ -63,6 +64,35 @@ def test_rows_without_the_text_column_are_refused_before_the_model_is_loaded(
         afina.predict(run.path, [{"words": "a"}])
 
 
+def test_rows_to_score_are_refused_before_the_model_is_loaded(
+    run: afina.Run, speaker: afina.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "__init__", None)
+    monkeypatch.setattr(Speaker, "of_run", None)
+    for rows, said in (([{"text": "a"}], "no column 'label'"), ([{"text": "a", "label": "none"}], "row 1")):
+        with pytest.raises(DataError, match=said):
+            afina.evaluate(run, rows)
+    for rows, said in (([{"text": "a"}], "no column 'messages'"), ([{"messages": [{"role": "king"}]}], "row 1")):
+        with pytest.raises(DataError, match=said):
+            afina.evaluate(speaker, rows)
+
+
+def test_scores_are_given_beside_a_damaged_file_of_seen_texts(
+    run: afina.Run, speaker: afina.Run, tmp_path: Path
+) -> None:
+    for name, whole, rows in (("a", run, ROWS), ("b", speaker, make_conversations("messages", 24))):
+        expected = afina.evaluate(whole, rows)
+        assert (expected["rows_seen"] or 0) > 0
+        copy = Path(shutil.copytree(whole.path, tmp_path / name))
+        (copy / "seen_texts.npy").write_bytes(b"damaged")
+        found = afina.evaluate(copy, rows)
+        assert found["metrics"] == expected["metrics"]
+        assert found["rows_seen"] is None
+        assert found["notes"][0] == (
+            f"{copy / 'seen_texts.npy'} is damaged, so whether the model learned from these rows isn't known"
+        )
+
+
 @pytest.mark.parametrize(
     "given",
     [pd.DataFrame(ROWS), pd.DataFrame(ROWS)["text"], np.array(TEXTS), tuple(TEXTS), [{"text": t} for t in TEXTS]],
@@ -106,6 +136,34 @@ def test_columns_that_predicting_would_write_over_are_refused(run: afina.Run, sp
     )
     with pytest.raises(DataError, match="predicting would write over: 'prediction'"):
         afina.predict(speaker, [{"messages": [{"role": "user", "content": "why?"}], "prediction": "mine"}])
+
+
+def rename_column(run: afina.Run, path: Path, before: str, now: str) -> Path:
+    """A copy of the run that has learned from a column of another name."""
+    copy = Path(shutil.copytree(run.path, path))
+    stored = json.loads((copy / "task.json").read_text())
+    stored["columns"] = {role: now if name == before else name for role, name in stored["columns"].items()}
+    (copy / "task.json").write_text(json.dumps(stored))
+    return copy
+
+
+def test_a_run_that_learned_from_a_column_of_such_a_name_predicts_beside_it(
+    run: afina.Run, speaker: afina.Run, tmp_path: Path
+) -> None:
+    expected = afina.predict(run, [{"text": "good"}])[0]
+    copy = rename_column(run, tmp_path / "labels", "text", "prediction")
+    (found,) = afina.predict(copy, [{"prediction": "good", "confidence": 3}])
+    assert found == {
+        "prediction": "good", "confidence": 3, "model_prediction": expected["prediction"],
+        "model_confidence": expected["confidence"],
+    }  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text('{"prediction": "good"}\n{"prediction": " "}\n')
+    assert afina.predict_file(copy, tmp_path / "rows.jsonl", tmp_path / "out.csv", verbose=False)[1:] == (2, 1)
+    with pytest.raises(DataError, match="predicting would write over: 'model_prediction'"):
+        afina.predict(copy, [{"prediction": "good", "model_prediction": "mine"}])
+    copy = rename_column(speaker, tmp_path / "answers", "messages", "prediction")
+    (found,) = afina.predict(copy, [{"prediction": [{"role": "user", "content": "why?"}]}], max_new_tokens=2)
+    assert found.keys() == {"prediction", "model_prediction"}
 
 
 def test_a_language_model_has_no_probabilities(speaker: afina.Run) -> None:

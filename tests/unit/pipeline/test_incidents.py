@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import afina
+from afina.errors import ModelError
 from afina.testing.data import make_conversations, make_rows
 from afina.training.callbacks.history import read_history
 from afina.training.next_tokens import NextTokens
@@ -95,3 +98,15 @@ def as_dataset(parts: dict[str, list[dict[str, Any]]]) -> Any:
     from datasets import Dataset, DatasetDict
 
     return DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()})
+
+
+def test_a_language_model_with_weights_that_are_no_numbers_is_refused(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_models("llama"), tmp_path / "model"))
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"][0] = torch.nan
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"NaN or infinities are in model\.norm\.weight"):
+        afina.fit(model, make_conversations("completion", 24), "lora", output=tmp_path / "run", **SETTINGS)
+    assert not (tmp_path / "run").exists()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from afina.config.load import build_config
-from afina.errors import Interrupted, ModelError, ResourceError, TrainingError
+from afina.errors import Interrupted, ModelError, ResourceError, RunFolderError, TrainingError
 from afina.pipeline import launch
 from afina.pipeline.narrator import Narrator
 from afina.runs.creation import create_run_folder
@@ -50,6 +51,28 @@ def test_a_folder_that_was_told_is_said_to_be_removed(
     assert narrator.said == (told if is_told else [])
     assert "resume" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ModelError("no such layer")])
+def test_a_folder_that_is_removed_under_a_run(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(config: Any, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+        shutil.rmtree(folder.path)
+        raise error
+
+    monkeypatch.setattr(launch, "go_through", stop)
+    config = build_config({"output": str(tmp_path / "run")})
+    said = (
+        f"{tmp_path / 'run'} was removed or renamed while the run was at work in it\n"
+        "  do: a new run with afina train, whose folder stays where it is until the end"
+    )
+    with pytest.raises(RunFolderError) as caught:
+        launch.start_run(config, create_run_folder(config, "x"), None, Narrator())
+    assert str(caught.value) == said
+    with pytest.raises(RunFolderError) as caught:
+        launch.resume_run(config, create_run_folder(config, "x"), None, Narrator())
+    assert str(caught.value) == said
 
 
 def resume(error: BaseException | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

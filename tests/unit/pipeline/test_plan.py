@@ -195,3 +195,19 @@ def test_a_model_that_can_not_be_outlined_runs_all_the_same(
     run = afina.fit(tiny_models("bert"), make_rows("multiclass", 40), "full", output=tmp_path / "run", **QUICK)
     assert run.report["prediction"] is None
     assert "memory and time are not predicted: RuntimeError while the model was outlined" in run.report["notes"]
+
+
+@pytest.mark.parametrize(("family", "rows"), [
+    ("bert", make_rows("multiclass", 40)), ("llama", make_conversations("completion", 40)),
+])  # fmt: skip
+def test_a_length_beyond_the_model_is_told_as_a_run_tells_it(
+    family: str, rows: Any, tiny_models: Callable[[str], Path]
+) -> None:
+    plan = afina.plan(rows, tiny_models(family), max_seq_length=4096)
+    assert plan.notes == [
+        "model.max_seq_length = 128: 4096 was asked for, but the model can't take more than 128 tokens"
+    ]
+    assert afina.plan(rows, tiny_models(family), max_seq_length=64).notes == []
+    told = afina.plan(rows, tiny_models(family), class_weight="balanced", train_on="last").notes
+    assert len(told) == 1
+    assert told[0].endswith("doesn't read it, so it does nothing here")

@@ -17,8 +17,8 @@ from afina.advice.search.study import Ledger
 from afina.data import encode
 from afina.data.conversations import ConversationPart
 from afina.data.examples import Part
-from afina.errors import ConfigError, Interrupted, RunFolderError, TrainingError
-from afina.pipeline import features
+from afina.errors import ConfigError, Interrupted, ResourceError, RunFolderError, TrainingError
+from afina.pipeline import choosing, features
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search import loop, outcome
 from afina.pipeline.search.display import Display
@@ -129,7 +129,7 @@ def check_trials(found: afina.Search) -> None:
         folder = RunFolder(found.path / f"trial-{each['trial']:03d}")
         report = folder.read_json("report.json")
         assert report["metrics"]["validation/accuracy"] == each["score"]
-        is_kept = str(each["trial"]) in (str(found.to_dict()["best"]["trial"]), "0")
+        is_kept = each["trial"] in (found.to_dict()["winner"]["trial"], 0)
         assert folder.model.exists() is is_kept
         assert (report["scored"] == "test") is is_kept
         if not is_kept:
@@ -141,11 +141,14 @@ def check_trials(found: afina.Search) -> None:
 
 
 def check_outcome(found: afina.Search) -> None:
-    """The winner is the best trial; it and the default are scored on the test part with everything a run has."""
+    """The winner is the best trial; it and the default are scored on the test part with everything a run has, and one
+    of the two is the result."""
     stored = found.to_dict()
     assert stored["state"] == "finished"
-    best = max(found.trials, key=lambda each: (each["score"], -each["trial"]))
-    assert stored["best"]["trial"] == best["trial"]
+    winner = max(found.trials, key=lambda each: (each["score"], -each["trial"]))
+    assert stored["winner"]["trial"] == winner["trial"]
+    best = found.trials[stored["best"]["trial"]]
+    assert best is (winner if stored["verdict"]["is_promoted"] else found.trials[0])
     assert found.best.metrics["validation/accuracy"] == best["score"]
     assert set(found.best.baselines) == {"majority", "tfidf-linear"}
     assert found.best.report["settings"]["evaluation"]["score_test"] is True
@@ -158,7 +161,8 @@ def check_outcome(found: afina.Search) -> None:
     text = str(found)
     assert stored["verdict"]["words"] in text
     assert text.splitlines()[0].split()[:3] == ["trial", "technique", "validation"]
-    assert text.splitlines()[1].split()[0] == str(best["trial"])
+    assert text.splitlines()[1].split()[0] == str(winner["trial"])
+    assert stored["best"]["why"] in text
     assert afina.search(resume=found.path).to_dict() == stored
     for more in ({"budget": "1m"}, {"trials": 2}):
         with pytest.raises(ConfigError, match="is finished: its test part was scored"):
@@ -177,8 +181,9 @@ def test_a_search_of_a_language_model(search: Callable[..., afina.Search], doors
     found = search(data=make_conversations("messages", 40), family="llama", trials=3, **settings)
     assert doors.is_open
     assert [each["technique"] for each in found.trials[:2]] == ["lora", "full"]
-    best = min(found.trials, key=lambda each: (each["score"], each["trial"]))
-    assert found.to_dict()["best"]["trial"] == best["trial"]
+    winner = min(found.trials, key=lambda each: (each["score"], each["trial"]))
+    assert found.to_dict()["winner"]["trial"] == winner["trial"]
+    best = found.trials[found.to_dict()["best"]["trial"]]
     assert found.best.metrics["validation/loss"] == pytest.approx(best["score"], rel=1e-5)
     assert {"test/loss", "test/token_accuracy"} <= set(found.best.metrics)
     assert len(found.best.report["generations"]) == 1
@@ -186,11 +191,89 @@ def test_a_search_of_a_language_model(search: Callable[..., afina.Search], doors
     assert found.to_dict()["verdict"]["metric"] == "loss"
 
 
+def test_a_search_begins_with_what_a_run_without_a_technique_does(
+    search: Callable[..., afina.Search], tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Few rows by pairs: the default is the very model of `afina train`, its head solved with the validation rows."""
+    found = search(trials=3)
+    first, head, third = found.trials
+    assert [first["asked"], first["technique"], head["technique"], third["technique"]] == [
+        "auto", "full", "feature-extraction", "full"
+    ]  # fmt: skip
+    pooling = found.best.report["choice"]["pooling"]
+    assert first["settings"] == ({} if pooling == "own" else {"features.pooling": pooling})
+    assert head["settings"] == {}
+    assert (third["technique"], third["settings"]) != (first["technique"], first["settings"])
+    assert found.to_dict()["best"]["trial"] == 0, "seven validation rows promote nothing else"
+    alone = afina.fit(tiny_models("bert"), ROWS, output=tmp_path / "alone", **SETTINGS)
+    assert found.best.metrics == pytest.approx(alone.metrics, abs=1e-6)
+    one, two = (run.predict_proba(["the kettle"])[0] for run in (found.best, alone))
+    assert one == pytest.approx(two, abs=1e-5)
+    reasons = [{each["setting"]: each["value"] for each in run.reasons} for run in (found.best, alone)]
+    assert reasons[0]["training.rows_of_head"] == reasons[1]["training.rows_of_head"] == "train + validation"
+    assert reasons[0]["result"] == reasons[1]["result"] == "full"
+    row = next(line for line in str(found).splitlines() if line.startswith("0 "))
+    assert "default: chosen by auto" in row
+
+
+def test_a_default_that_keeps_the_head_does_not_try_twice_what_it_tried(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "compare", lambda *_: ("feature-extraction", "as the test wants it"))
+    found = search(trials=3, objective="contrastive", pooling="mean")
+    assert [(each["technique"], each["settings"]) for each in found.trials[:2]] == [
+        ("feature-extraction", {}),
+        ("lora", {}),
+    ]
+    assert found.trials[0]["moved"] == {"technique": "full", "settings": {}}
+    assert ("full", {}) not in [(each["technique"], each["settings"]) for each in found.trials]
+
+
+def test_auto_beside_a_named_technique(search: Callable[..., afina.Search]) -> None:
+    found = search(trials=2, techniques="auto,lora", objective="contrastive")
+    assert [each["asked"] for each in found.trials] == ["auto", "lora"]
+    assert found.to_dict()["plan"]["techniques"] == ["auto", "lora"]
+
+
+def test_a_stopped_default_goes_on_with_its_choice(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = search("whole", trials=3)
+    on_step_end = TrialListener.on_step_end
+
+    def stop(self: TrialListener, step: int, values: dict[str, float]) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+        on_step_end(self, step, values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialListener, "on_step_end", stop)
+        with pytest.raises(Interrupted):
+            search("halves", trials=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(choosing, "gather_evidence", None)  # what was seen isn't looked at again
+        done = afina.search(ROWS, resume=tmp_path / "halves", verbose=False)
+    told = [[(each["technique"], each["settings"], each["score"]) for each in one.trials] for one in (done, whole)]
+    assert told[0] == told[1]
+    assert done.best.metrics == whole.best.metrics
+
+
+@pytest.mark.parametrize(("objective", "is_heard"), [("contrastive", False), ("cross-entropy", True)])
+def test_a_trial_by_pairs_is_not_cut_by_scores_on_its_way(
+    objective: str, is_heard: bool, search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "report", lambda *given: True)
+    found = search(trials=2, techniques="full", objective=objective, learning_rate=1e-3, early_stopping_patience=0)
+    ends = [(each["state"], each["why"]) for each in found.trials]
+    assert ends[0] == ("finished", ""), "a default is never cut"
+    assert (ends[1][0] == "stopped") is is_heard
+
+
 def test_the_best_of_regressions_has_the_least_error(search: Callable[..., afina.Search]) -> None:
     found = search(data=make_rows("regression", 60), trials=3, metric="mae")
-    best = min(found.trials, key=lambda each: (each["score"], each["trial"]))
-    assert found.to_dict()["best"]["trial"] == best["trial"]
-    assert best["score"] == found.best.metrics["validation/mae"]
+    winner = min(found.trials, key=lambda each: (each["score"], each["trial"]))
+    assert found.to_dict()["winner"]["trial"] == winner["trial"]
+    assert found.trials[found.to_dict()["best"]["trial"]]["score"] == found.best.metrics["validation/mae"]
 
 
 def test_a_stopped_search_goes_on_where_it_was(
@@ -230,7 +313,7 @@ def test_a_stopped_search_goes_on_where_it_was(
     (path / "trial-001" / "model").mkdir(exist_ok=True)  # as if a kill had come before the beaten one was removed
     done = afina.search(ROWS, resume=path, verbose=False, trials=3, allow_changes="versions")
     kept = {int(model.parent.name.removeprefix("trial-")) for model in path.glob("trial-*/model")}
-    assert kept == {0, done.to_dict()["best"]["trial"]}
+    assert kept == {0, done.to_dict()["winner"]["trial"]}
     outcomes = [
         [(each["technique"], each["settings"], each["score"], each["state"]) for each in found.trials]
         for found in (done, whole)
@@ -239,8 +322,9 @@ def test_a_stopped_search_goes_on_where_it_was(
     assert done.best.metrics == whole.best.metrics
 
 
+@pytest.mark.parametrize("error", [TrainingError, ResourceError])
 def test_a_trial_that_fails_is_counted_and_passed_over(
-    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = loop.SearchLoop.run_trial
 
@@ -252,7 +336,7 @@ def test_a_trial_that_fails_is_counted_and_passed_over(
     def raise_once(method: Any) -> Any:
         def fail(*given: Any) -> Any:
             monkeypatch.setattr(given[2], "notes", [])
-            raise TrainingError("the loss or its gradient is not a finite number at step 3")
+            raise error("the loss or its gradient is not a finite number at step 3")
 
         return fail
 
@@ -276,11 +360,12 @@ def test_machines_share_a_storage(search: Callable[..., afina.Search], tmp_path:
     assert [each["trial"] for each in second.trials] == [0, 1, 2]
     assert second.trials[2]["run"] == str(tmp_path / "second" / "trial-002")
     assert second.to_dict()["plan"]["storage"] == settings["storage"]
-    chosen = second.to_dict()["best"]
-    assert chosen["trial"] == best["trial"]
-    assert chosen["how"].startswith(f"retrained: trial {best['trial']} ran on ")
-    assert second.best.path == tmp_path / "second" / "best"
-    assert second.best.metrics["test/loss"] == pytest.approx(first.best.metrics["test/loss"])
+    winner = second.to_dict()["winner"]
+    assert winner["trial"] == best["trial"]
+    assert winner["how"].startswith(f"retrained: trial {best['trial']} ran on ")
+    assert winner["run"] == str(tmp_path / "second" / "best")
+    again, once = (found.to_dict()["test"]["winner"]["test/loss"] for found in (second, first))
+    assert again == pytest.approx(once)
 
 
 def test_a_storage_that_is_taken_away_in_the_middle(
@@ -346,6 +431,30 @@ def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.parametrize(("is_known", "seconds"), [(False, 1.0), (False, 0.5), (True, 1.0)])
+def test_a_trial_that_would_be_cut_in_its_middle_ends_after_a_few_steps(
+    is_known: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("afina.pipeline.search.trial.time.monotonic", lambda: now[0])
+    budget = Budget(60.0, clock=lambda: now[0])
+    listener = TrialListener(
+        "accuracy", lambda score, epoch: False, budget, 5.0, Display(Narrator()), must_fit=False, is_known=is_known
+    )
+    listener.on_train_begin(TrainingPlan(total_steps=100, epochs=4, first_step=0))
+    for step in range(1, 5):
+        now[0] += seconds
+        listener.on_step_end(step, {"epoch": step / 25})
+    now[0] += seconds
+    if is_known or seconds < 1:
+        listener.on_step_end(5, {"epoch": 0.2})
+        return
+    with pytest.raises(ResourceError) as caught:
+        listener.on_step_end(5, {"epoch": 0.2})
+    assert str(caught.value) == "it would take about 1m35s more, and 50 s are left"
+    assert listener.train_seconds == 100.0
+
+
 def test_a_refused_search_leaves_nothing(
     search: Callable[..., afina.Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,10 +512,10 @@ def test_what_a_search_that_goes_on_keeps_is_refused(tmp_path: Path) -> None:
 
 def test_techniques_that_a_search_cannot_try(search: Callable[..., afina.Search]) -> None:
     with pytest.raises(ConfigError) as caught:
-        search(techniques="auto")
+        search(techniques="lora,auto")
     assert str(caught.value) == (
-        "a search has no technique 'auto': it tries the very techniques that auto chooses among\n"
-        "  expected: full, feature-extraction, lora, qlora\n  do: leave --techniques out, or --techniques lora,full"
+        "'auto' can only be the first technique of a search: it is the default that the others are held against\n"
+        "  found: lora,auto\n  do: --techniques auto,lora"
     )
     with pytest.raises(ConfigError) as caught:
         search(data=make_conversations("messages", 40), family="llama", techniques="feature-extraction")

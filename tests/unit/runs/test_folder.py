@@ -188,6 +188,58 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{run.report} can't be read\n  found: ")
 
 
+def test_what_a_run_no_longer_has_is_not_asked_of_resume(tmp_path: Path) -> None:
+    """Neither of a finished run, nor of one whose first files are gone: going on would refuse it as well."""
+    run = RunFolder(tmp_path / "my run")
+    run.path.mkdir()
+    again = f"copy the folder of the run again, or train it anew: afina train --config '{run.config}' --output NEW"
+    with pytest.raises(RunFolderError) as caught:
+        run.read_json("data.json")
+    assert str(caught.value) == f"{run.path} has no data.json, which every run that goes on has\n  do: {again}"
+    run.report.write_text("{}")
+    with pytest.raises(RunFolderError) as caught:
+        run.read_json("task.json")
+    assert str(caught.value) == f"{run.path} has no task.json, which a finished run has\n  do: {again}"
+    with pytest.raises(RunFolderError) as caught:
+        open_run(run)
+    assert str(caught.value) == (
+        f"{run.path} has no config.yaml, which every run has\n  do: copy the folder of the run again"
+    )
+
+
+@pytest.mark.parametrize(("content", "found"), [("", "an empty file"), ("technique: full\n", "no model.reference")])
+def test_a_description_that_no_run_writes(content: str, found: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.config.write_text(content)
+    for read in (run.read_description, run.read_config):
+        with pytest.raises(RunFolderError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"{run.config} is not what a run writes\n  found: {found}\n  expected: the description of the run\n"
+            "  do: copy the folder of the run again, or start a new run with afina train"
+        )
+
+
+@pytest.mark.parametrize(("data", "argument"), [("data: {path: rows.csv}\n", ""), ("", " DATA")])
+def test_a_run_whose_model_is_gone_can_be_trained_anew(data: str, argument: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(f"model: {{reference: bert}}\n{data}")
+    again = f"train it anew: afina train{argument} --config {run.config} --output NEW"
+    with pytest.raises(RunFolderError) as caught:
+        run.check_model()
+    assert str(caught.value) == (
+        f"{run.path} holds no model, though the run is finished\n  do: copy the folder of the run again, or {again}"
+    )
+    (tmp_path / "search.json").write_text("{}")
+    with pytest.raises(RunFolderError) as caught:
+        run.check_model()
+    assert str(caught.value) == (
+        f"{run.path} holds no model; a search keeps those of its best trial and of the default\n"
+        f"  do: {again} --set evaluation.score_test=true"
+    )
+
+
 def test_a_full_disk_is_refused_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
         free = 2_500_000_000
@@ -233,6 +285,23 @@ def test_a_run_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((folder.path / "data.json").stat().st_mode) == 0o600
     (tmp_path / "mine").mkdir(mode=0o750)
     assert stat.S_IMODE(make_folder(tmp_path / "mine").path.stat().st_mode) == 0o750
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+def test_what_libraries_wrote_becomes_its_owners_alone(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept", RunFolder(tmp_path / "run")
+    folder.path.mkdir(0o755)
+    folder.model.mkdir(0o755)
+    for path in (kept, folder.history, folder.model / "model.safetensors"):
+        path.touch(0o644)
+    (folder.path / "link").symlink_to(kept)
+    folder.write_lines("predictions.jsonl", [{"row": 1}])
+    assert stat.S_IMODE((folder.path / "predictions.jsonl").stat().st_mode) == 0o600
+    folder.make_private()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.path.rglob("*") if path.name != "link"}
+    assert modes == {"model": 0o700, "model.safetensors": 0o600, "metrics.jsonl": 0o600, "predictions.jsonl": 0o600}
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o644
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o755, "the folder itself keeps the mode that it has"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

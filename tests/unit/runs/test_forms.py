@@ -108,9 +108,11 @@ def test_a_status_that_no_run_has_written_tells_nothing(changes: dict[str, Any],
 
 def test_a_finished_run_has_nothing_left_to_choose(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.config.write_text("technique: full\nmodel: {max_seq_length: 64}\nevaluation: {eval_tokens_per_batch: 99}\n")
+    folder.config.write_text(
+        "technique: full\nmodel: {reference: bert, max_seq_length: 64}\nevaluation: {eval_tokens_per_batch: 99}\n"
+    )
     assert folder.read_config().model.max_seq_length == 64
-    folder.config.write_text("technique: full\n")
+    folder.config.write_text("technique: full\nmodel: {reference: bert}\n")
     with pytest.raises(RunFolderError) as caught:
         folder.read_config()
     assert str(caught.value) == (

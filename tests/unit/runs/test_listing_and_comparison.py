@@ -17,7 +17,7 @@ from afina.runs.listing import list_runs
 def make_run(path: Path, score: float = 0.9, age_seconds: int = 0, finished: bool = True, **changes: Any) -> RunFolder:
     path.mkdir()
     run = RunFolder(path)
-    run.config.write_text("technique: lora\n")
+    run.config.write_text("technique: lora\nmodel:\n  reference: bert\n")
     os.utime(run.config, (1e9 - age_seconds, 1e9 - age_seconds))
     run.write_json("data.json", {"hash": changes.pop("hash", "a" * 64)})
     report = {
@@ -45,9 +45,30 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     }  # fmt: skip
     assert list_runs(tmp_path) == [
         {"run": str(tmp_path / "new"), "score": 0.75, **rest},
-        {"run": str(tmp_path / "killed"), "state": "unfinished"},
+        {"run": str(tmp_path / "killed"), "state": "unfinished", "technique": "lora", "model": "bert"},
         {"run": str(tmp_path / "old"), "score": 0.5, **rest},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "finished", "reason"),
+    [
+        ("report.json", "{", True, "report.json can't be read"),
+        ("report.json", "{}", True, "report.json is not what a run writes"),
+        ("config.yaml", "", False, "config.yaml is not what a run writes\n  found: an empty file"),
+        ("config.yaml", "a: [", False, "config.yaml can't be read"),
+        ("config.yaml", "nothing: 1", False, "unknown setting nothing"),
+    ],
+)
+def test_a_damaged_run_leaves_the_others(name: str, content: str, finished: bool, reason: str, tmp_path: Path) -> None:
+    make_run(tmp_path / "whole")
+    run = make_run(tmp_path / "damaged", age_seconds=-50, finished=finished)
+    (run.path / name).write_text(content)
+    damaged, whole = sorted(list_runs(tmp_path), key=lambda each: str(each["state"]))
+    assert whole["state"] == "finished"
+    assert damaged.keys() == {"run", "state", "reason"}
+    assert damaged["state"] == "damaged"
+    assert reason in damaged["reason"]
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +101,20 @@ def test_a_comparison_shows_scores_and_what_differs(tmp_path: Path) -> None:
         "peak_memory_bytes": 100,
     }  # fmt: skip
     assert [run["metrics"]["test/accuracy"] for run in found["runs"]] == [0.9, 0.8]
+
+
+def test_a_comparison_without_scores_of_rows_says_so(tmp_path: Path) -> None:
+    one, other = make_run(tmp_path / "one"), make_run(tmp_path / "other")
+    unknown = f"whether chance explains the difference between {other.path} and {one.path} isn't known: "
+    kept_none = "kept no scores of single test rows (row_scores.jsonl)"
+    assert compare_runs([one, other])["notes"] == [f"{unknown}{one.path} and {other.path} {kept_none}"]
+    line = {"part": "test", "row": 1, "key": "a", "label": "x", "prediction": "x", "loss": 0.5}
+    one.write_lines("row_scores.jsonl", [line])
+    assert compare_runs([one, other])["notes"] == [f"{unknown}{other.path} {kept_none}"]
+    other.write_lines("row_scores.jsonl", [line | {"key": "b"}])
+    assert compare_runs([one, other])["notes"] == [f"{unknown}no test row was scored by both"]
+    other.write_lines("row_scores.jsonl", [line])
+    assert compare_runs([one, other])["notes"] == []
 
 
 def test_one_run_is_no_comparison(tmp_path: Path) -> None:

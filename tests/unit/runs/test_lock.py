@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from afina.errors import RunFolderError
-from afina.runs.lock import LOCK, hold_folder
+from afina.runs.folder import open_run
+from afina.runs.lock import LOCK, find_holder, hold_folder
 
 PROCESSES, TURNS = 4, 15
 
@@ -148,3 +149,22 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
     with pytest.raises(RunFolderError) as caught, hold_folder(tmp_path, "x"):
         pass
     assert str(caught.value) == f"nothing can be written to {tmp_path}\n  found: Read-only file system"
+
+
+def test_a_run_that_is_still_preparing_is_said_to_be_alive(other: int, tmp_path: Path) -> None:
+    """It has no config.yaml yet, and so looks like one that was killed before it began."""
+    (tmp_path / "held").unlink()
+    with pytest.raises(RunFolderError) as caught:
+        open_run(tmp_path)
+    assert str(caught.value).startswith(
+        f"another process is at work in {tmp_path}\n  found: afina train, process {other} on "
+    )
+    assert find_holder(tmp_path) is not None
+
+
+def test_nobody_holds_what_a_dead_process_left(tmp_path: Path) -> None:
+    assert find_holder(tmp_path) is None
+    (tmp_path / LOCK).write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+    assert find_holder(tmp_path) is None
+    with pytest.raises(RunFolderError, match="it was killed before there was anything to go on with"):
+        open_run(tmp_path)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from afina.errors import RunFolderError
+from afina.runs.folder import RunFolder
 from afina.runs.predictions import write_predictions
 from afina.runs.table_file import check_output, write_rows
 
@@ -96,10 +97,10 @@ def test_an_output_is_checked_before_the_work(tmp_path: Path) -> None:
 
 
 def test_predictions_name_the_row_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "predictions.jsonl"
-    write_predictions(path, [4, 9], [{"prediction": "ä", "probabilities": {"ä": 1.0}}, {"prediction": "b"}])
+    folder, path = RunFolder(tmp_path), tmp_path / "predictions.jsonl"
+    write_predictions(folder, [4, 9], [{"prediction": "ä", "probabilities": {"ä": 1.0}}, {"prediction": "b"}])
     assert path.read_text(encoding="utf-8") == (
         '{"row": 4, "prediction": "ä", "probabilities": {"ä": 1.0}}\n{"row": 9, "prediction": "b"}\n'
     )
     with pytest.raises(ValueError, match="shorter"):
-        write_predictions(path, [1, 2], [{"prediction": "a"}])
+        write_predictions(folder, [1, 2], [{"prediction": "a"}])

@@ -51,6 +51,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
         config = build_config({"technique": technique, "training": training}).training
         name = "text-regression" if kind == "regression" else "text-classification"
         rate = 1e-2 if config.learning_rate == "auto" else config.learning_rate
+        (tmp_path / folder).mkdir(exist_ok=True)
         return Session(
             model=model,
             optimizer=make_optimizer(model, rate, config.weight_decay),

@@ -48,6 +48,7 @@ def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> CheckpointStore:
+    (tmp_path / "run").mkdir()
     return CheckpointStore(tmp_path / "run" / "checkpoints", keep=2)
 
 
@@ -232,6 +233,7 @@ def test_an_error_of_the_disk_at_any_instant_is_said_and_costs_nothing(
     refused: list[str] = []
     written = False
     for at in range(100):
+        (tmp_path / str(at)).mkdir()
         store = CheckpointStore(tmp_path / str(at) / "checkpoints", 2)
         model, optimizer = trained
         store.save(model, optimizer, {"step": 5, "n": 1})
@@ -531,6 +533,13 @@ def test_what_is_not_a_checkpoint_is_left_alone(tmp_path: Path, trained: Any) ->
     assert list_names(store) == ["mine", "step-00000001-copy", name_step(3), "step-99", "step-backup"]
     found, damaged = store.find_newest()
     assert (found and found.state["step"], damaged) == (3, {})
+
+
+def test_a_folder_that_is_gone_ends_the_run_and_is_not_made_anew(tmp_path: Path, trained: Any) -> None:
+    store = CheckpointStore(tmp_path / "run" / "checkpoints", 2)
+    with pytest.raises(RunFolderError, match="No such file or directory"):
+        store.try_save(*trained, {"step": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path: Path, trained: Any) -> None:

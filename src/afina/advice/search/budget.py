@@ -96,7 +96,11 @@ class Durations:
         """Learn from a trial; `planned_rows` are training rows times epochs, 0 where no steps are taken."""
         self.fixed_seconds.setdefault(technique, []).append(max(0.0, seconds - train_seconds))
         if planned_rows:
-            self.row_seconds.setdefault(technique, []).append(train_seconds / planned_rows)
+            self.record_rate(technique, train_seconds / planned_rows)
+
+    def record_rate(self, technique: str, row_seconds: float) -> None:
+        """Learn from the first steps of a trial that wasn't gone on with."""
+        self.row_seconds.setdefault(technique, []).append(row_seconds)
 
     def expect(self, technique: str, planned_rows: int) -> float:
         """Seconds that a trial will take; 0 while nothing is known."""

@@ -1,9 +1,12 @@
-"""What the lead of a search's winner is worth.
+"""What the lead of a search's winner is worth, and whether it takes the place of the default.
 
 The winner was chosen by the very rows that it leads on, so its lead there is flattered. Two things are said: the paired
 bootstrap interval of the lead on these rows, and what is left of it when the choice is made anew in each resample and
 the chosen trial is judged by the rows outside of it (bootstrap bias corrected cross-validation: Tsamardinos, Greasidou
 and Borboudakis 2018, Machine Learning 107).
+
+The default gives way where the lead is larger than its own standard error, and something is left of it in the second
+way: docs/decisions/0020 says what that costs and what it saves.
 
 Shapes: T trials, N rows, R resamples.
 """
@@ -38,15 +41,40 @@ class Judgement:
     corrected_interval: tuple[float, float]
     is_default: bool
     """Whether the winner is the default itself."""
+    standard_error: float = 0.0
+    """Of the lead, by the same resamples as its interval."""
 
     @property
     def is_clear(self) -> bool:
         """Whether the lead is larger than noise."""
         return self.rows >= FEWEST_ROWS_TO_JUDGE and self.lead_interval[0] > 0 and self.corrected_lead > 0
 
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the winner rather than the default is the result of the search."""
+        is_ahead = self.lead > self.standard_error and self.corrected_lead > 0
+        return not self.is_default and self.rows >= FEWEST_ROWS_TO_JUDGE and is_ahead
+
+    def explain_promotion(self) -> str:
+        """Why the winner is the result, or isn't."""
+        if self.is_default:
+            return "no trial was better on the validation rows"
+        if self.rows < FEWEST_ROWS_TO_JUDGE:
+            return f"{self.rows} validation rows are too few to give it up for another one"
+        lead, error = f"a lead of {self.lead:.4f} {self.metric}", f"one standard error of it, {self.standard_error:.4f}"
+        apart = "left where the rows that choose are not those that judge"
+        if self.lead <= self.standard_error:
+            return f"{lead} is within {error}"
+        if self.corrected_lead <= 0:
+            return f"of {lead} nothing is {apart}"
+        return f"{lead} is more than {error}, and some of it is {apart}"
+
     def as_dict(self) -> dict[str, Any]:
         """For search.json, with the words."""
-        return {**asdict(self), "is_clear": self.is_clear, "words": str(self)}
+        return {
+            **asdict(self), "is_clear": self.is_clear, "is_promoted": self.is_promoted, "words": str(self),
+            "why_promoted": self.explain_promotion(),
+        }  # fmt: skip
 
     def __str__(self) -> str:
         if self.is_default:
@@ -89,7 +117,7 @@ def judge(trials: Sequence[ScoredRows], default: int, winner: int, metric: str, 
     one, two = (float(trials[place].score(all_rows)[metric][0]) for place in (default, winner))
     return Judgement(
         metric, len(trials[0]), sign * (two - one), find_bounds(lead_R), float(corrected_R.mean()),
-        find_bounds(corrected_R), winner == default,
+        find_bounds(corrected_R), winner == default, float(lead_R.std()),
     )  # fmt: skip
 
 

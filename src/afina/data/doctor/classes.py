@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,9 +24,16 @@ MAJORITY = 0.95
 NAMES_SHOWN = 6
 
 
+NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0+)?")
+
+
 def normalize_label(name: str) -> str:
-    """The name without what makes no difference to a reader: case, white space, compatibility forms."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """The name without what makes no difference to a reader: case, white space, compatibility forms, and of a whole
+    number a leading zero or a fraction of nothing. `1.10` isn't `1.1`: it may be a version.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    number = NUMBER.fullmatch(plain)
+    return f"{number[1].removeprefix('+')}{number[2]}" if number else plain
 
 
 def group_variants(counts: Mapping[str, int]) -> dict[str, str]:
@@ -87,7 +95,7 @@ class LabelVariants(ClassCheck):
         yield Finding(
             "label-variants",
             "warning",
-            f"labels that differ only in case or spaces: {spellings} ({count(total, 'row')})",
+            f"labels that differ only in case, spaces or how a number is written: {spellings} ({count(total, 'row')})",
             "each spelling is a class of its own, and a model is wrong when it gives the other",
             "--fix OUT writes the commonest of each",
             total,

@@ -6,6 +6,7 @@ from afina.data.doctor.characters import ControlCharacters, Mojibake, ReplacedCh
 from afina.data.doctor.check import Check
 from afina.data.doctor.classes import AbsentClasses, LabelVariants, LopsidedClasses, SmallClasses
 from afina.data.doctor.columns import SilentColumns
+from afina.data.doctor.header import RowForHeader
 from afina.data.doctor.label_in_text import LabelInText
 from afina.data.doctor.languages import Languages
 from afina.data.doctor.lengths import Lengths
@@ -19,6 +20,7 @@ from afina.data.doctor.unusable import UnreadRows, UnusableRows
 CHECKS: tuple[type[Check], ...] = (
     UnreadRows,
     UnusableRows,
+    RowForHeader,
     Turns,
     SameTexts,
     LeakedRows,

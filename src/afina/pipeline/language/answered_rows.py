@@ -58,16 +58,20 @@ class Questions:
 
 
 def answer_rows(
-    folder: RunFolder, source: Any, decoding: Decoding, narrator: Narrator, journal: AnswerJournal | None = None
-) -> Iterator[dict[str, Any]]:
-    """Every row with its columns and `prediction`; a row that asks nothing gets None.
+    folder: RunFolder, source: Any, decoding: Decoding, narrator: Narrator, journal: AnswerJournal | None = None,
+    name: str = "prediction",
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Every row with its columns and its answer; a row that asks nothing gets None.
+
+    Args:
+        name: of the column with the answers.
 
     Raises:
         DataError: before the first answer, with every row that can't be read or put into the template.
         Interrupted: by a signal while answers are kept in the journal.
     """
     with open_rows(source) as rows:
-        check_free(rows.table, ["prediction"])
+        check_free(rows.table, [name])
         questions = check_questions(load_encoder(folder), rows.table)
         from afina.pipeline.language.speaker import Speaker
 
@@ -83,7 +87,7 @@ def answer_rows(
         place = 0
         for columns in iterate_chunks(rows.table):
             for values in zip(*columns.values(), strict=True):
-                yield {**dict(zip(columns, values, strict=True)), "prediction": answers.get(place)}
+                yield {**dict(zip(columns, values, strict=True)), name: answers.get(place)}
                 place += 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,30 +15,36 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
+from afina.models.load import load_tokenizer
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.source_rows import open_rows, refuse_problems
 from afina.runs.folder import RunFolder
-from afina.runs.seen_texts import count_seen_texts
+from afina.runs.seen_texts import read_seen_texts
 from afina.training.next_tokens import NextTokens
 from afina.training.session import start_accelerator
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them,
-    and `notes` tell which were cut, split or left out.
+    and `notes` tell which were cut, split or left out. They are found right before the model is loaded.
 
     Raises:
         DataError: with every row that can't be used.
     """
-    config, speaker = folder.read_config(), Speaker.of_run(folder.path)
-    encoding = Encoding(speaker.has_template, config.data.train_on, int(config.model.max_seq_length))
+    folder.check_model()
+    config, stored, seen = folder.read_config(), folder.read_task(), read_seen_texts(folder)
+    encoding = Encoding(stored["has_template"], config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        columns = ConversationColumns(speaker.reader.form, dict(speaker.reader.columns))
-        part, data, tally = encode_table(rows.table, columns, speaker, encoding, Path(work))
+        columns, tokenizer = ConversationColumns(stored["form"], stored["columns"]), load_tokenizer(folder.model)
+        part, data, tally = encode_table(rows.table, columns, tokenizer, encoding, Path(work))
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
-        pad_id, batch = int(speaker.tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
+        pad_id, batch = int(tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
+        speaker = Speaker.of_run(folder.path)
         accelerator = start_accelerator(speaker.device, speaker.precision)
         counts = NextTokens(data, data, pad_id, batch).measure(speaker.model, data, accelerator)
     intervals = counts.bootstrap(config.evaluation.bootstrap_resamples, config.seed)
@@ -48,15 +54,15 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
         "technique": config.technique,
         "primary_metric": PRIMARY_METRIC,
         "rows": data.row_count,
-        "rows_seen": count_seen_texts(folder, hashes_N),
+        "rows_seen": seen.count(hashes_N),
         "metrics": metrics,
         "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
-        "notes": describe_tally("test", tally, data, encoding.max_seq_length),
+        "notes": [*seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
     }
 
 
 def encode_table(
-    table: RowTable, columns: ConversationColumns, speaker: Speaker, encoding: Encoding, work: Path
+    table: RowTable, columns: ConversationColumns, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, work: Path
 ) -> tuple[ConversationPart, TrainedRows, Tally]:
     """All rows of a table, and those with an answer to score as tokens and marks; what happened on the way.
 
@@ -66,7 +72,7 @@ def encode_table(
     check_columns(table, [name for role, name in columns.names.items() if role not in OPTIONAL])
     usable, problems = find_usable_conversations(table, columns)
     part = make_part("test", table, columns, usable)
-    data, tally = encode_conversations(part, speaker.tokenizer, encoding, work)
+    data, tally = encode_conversations(part, tokenizer, encoding, work)
     refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
     if not len(data):
         raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))

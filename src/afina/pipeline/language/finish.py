@@ -16,6 +16,7 @@ from afina.config.reason import Reason
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
 from afina.errors import ProofError
+from afina.models.resolve import name_model
 from afina.pipeline.costs import describe_prediction
 from afina.pipeline.environment import describe_environment
 from afina.pipeline.finish import write_model, write_reports
@@ -25,7 +26,7 @@ from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.listeners import count_skipped
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, name_model
+from afina.pipeline.source import GENERATION
 from afina.runs.seen_texts import write_seen_texts
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history

@@ -18,6 +18,7 @@ from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import collate_packed, collate_padded, pack_rows
 from afina.evaluation.general_text import read_paragraphs
 from afina.kernels.allocator import keep_freed_memory
+from afina.models.finite import check_losses
 from afina.models.language_head import compare_with_forward, find_language_head
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
@@ -105,7 +106,7 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
         with narrator.stage("evaluate"):
             return measure_model(prepared, model, objective, accelerator, samples, stops)
 
-    before = remember_base(prepared, measure)
+    before = remember_base(prepared, model, measure)
     tell_scores(prepared, "untouched", before, narrator)
     progress = train(prepared, model, objective, accelerator, narrator)
     after = measure()
@@ -189,12 +190,18 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
     return ""
 
 
-def remember_base(prepared: PreparedLanguage, measure: Any) -> Measured:
-    """What the untouched model does; a resumed run, whose adapter may have moved, has it on disk."""
+def remember_base(prepared: PreparedLanguage, model: nn.Module, measure: Any) -> Measured:
+    """What the untouched model does; a resumed run, whose adapter may have moved, has it on disk.
+
+    Raises:
+        ModelError: if its weights are why it gives no finite losses.
+    """
     path: Path = prepared.folder.path / BASE
     if path.exists():
         return Measured.from_dict(prepared.folder.read_json(BASE))
     found: Measured = measure()
+    part = prepared.parts[prepared.scored]
+    check_losses(found.counts.losses_N, part.row_numbers, part.name, model)
     prepared.folder.write_json(BASE, found.as_dict())
     return found
 

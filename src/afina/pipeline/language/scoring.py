@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from afina.data.encode_conversations import number_rows
 from afina.pipeline.language.learn import LearnedLanguage, Measured
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
+from afina.runs.predictions import write_predictions
 from afina.runs.row_scores import hash_content, write_row_scores
 from afina.tasks.text_generation import score_answers
 from afina.training.next_tokens import TokenCounts
@@ -67,10 +67,9 @@ def list_answers(prepared: PreparedLanguage, learned: LearnedLanguage) -> list[d
 
 def write_answers(prepared: PreparedLanguage, answers: list[dict[str, Any]]) -> None:
     """predictions.jsonl: one line for each sampled prompt."""
-    lines = [
-        json.dumps({"row": each["row"], "prediction": each["tuned"], **each}, ensure_ascii=False) for each in answers
-    ]
-    prepared.folder.write_text("predictions.jsonl", "".join(f"{line}\n" for line in lines))
+    write_predictions(
+        prepared.folder, (each["row"] for each in answers), ({"prediction": each["tuned"], **each} for each in answers)
+    )
 
 
 def write_language_rows(prepared: PreparedLanguage, learned: LearnedLanguage) -> None:

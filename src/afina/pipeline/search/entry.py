@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.advice.search.budget import Budget, describe_seconds
+from afina.advice.search.openings import AUTO
 from afina.advice.search.space import build_space
 from afina.advice.search.study import (
     SQLITE,
@@ -19,7 +20,8 @@ from afina.advice.search.study import (
 )
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
-from afina.pipeline.changes import ORIGIN, check_origin, describe_origin
+from afina.pipeline.changes import check_origin, describe_origin
+from afina.pipeline.description import ORIGIN
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.display import Display, make_display
 from afina.pipeline.search.loop import SearchLoop
@@ -130,16 +132,21 @@ def go_through(
         folder.write_json(ORIGIN, origin)
     else:
         check_origin(folder, origin, display.narrator)
-    plan = settle_plan(plan, bench.kind, bench.primary_metric)
+    plan = settle_plan(plan, bench)
     if budget.left_seconds <= 0 and stored is None:
         raise ConfigError(
             f"the budget of {describe_seconds(budget.seconds)} is too little for one trial",
             found=f"reading and checking the rows took {describe_seconds(budget.used_seconds)}",
             remedy="--budget 20m",
         )
-    space = build_space(plan.shared_config(), plan.techniques, bench.facts, bench.poolings, plan.given)
-    # Machines that share a storage share a study where they search for the same thing on the same rows.
-    name = f"afina {bench.data_hash[:16]} {plan.config.model.reference} {plan.metric}"
+    description = plan.shared_config().model_copy(update={"task": bench.task})
+    space = build_space(
+        description, [name for name in plan.techniques if name != AUTO], bench.facts, bench.poolings, plan.given
+    )
+    # Machines that share a storage share a study where they search for the same thing on the same rows, by the same
+    # techniques.
+    arms = ",".join(sorted(space.arms))
+    name = f"afina {bench.data_hash[:16]} {plan.config.model.reference} {plan.metric} {arms}"
     url = storage or f"{SQLITE}{folder.study.resolve()}"
     if stored is not None:
         check_storage_exists(url)

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
-from afina.pipeline.finish import finish_run, write_reports
-from afina.pipeline.learn import compute_logits, learn
+from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_moving
+from afina.pipeline.costs import expect_costs
+from afina.pipeline.description import rewrite_description
+from afina.pipeline.finish import describe_task, finish_run, save_model, write_reports
+from afina.pipeline.learn import compute_logits, learn, make_objective, solve_again
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
+    AUTO,
+    FIRST_LOOK,
     Prepared,
+    change_technique,
     describe_data,
+    describe_workload,
     encode_part,
     find_technique,
     list_facts,
     list_parts,
     resolve_hardware,
 )
+from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.scoring import score_run, write_rows
-from afina.pipeline.search.workbench import rewrite_config
 from afina.runs.folder import RunFolder
+from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.base import Fit
+from afina.training.contrastive import ContrastiveRows
+from afina.training.session import start_accelerator
 
 
 class LabelledWorkbench:
@@ -36,6 +47,7 @@ class LabelledWorkbench:
         self.kind: str = prepared.task.labels.kind
         self.task = prepared.task.name
         self.primary_metric = prepared.task.primary_metric
+        self.first_technique = AUTO
         self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
@@ -44,7 +56,16 @@ class LabelledWorkbench:
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 
+    def list_fitting(self) -> dict[str, bool]:
+        first = change_technique(self.prepared, FIRST_LOOK, Narrator())
+        return {FIRST_LOOK: True, **list_fitting(first, resolve_moving(first))}
+
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
+        if config.technique == AUTO:
+            given = config.model_copy(update={"task": self.task})
+            first = self.vary(given.model_copy(update={"technique": FIRST_LOOK}), folder, narrator)
+            settled, learned = learn_by_choice(replace(first, given=given), narrator)
+            return finish_run(settled, learned, narrator)
         varied = self.vary(config, folder, narrator)
         keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
         return finish_run(varied, learn(varied, narrator), narrator)
@@ -52,19 +73,20 @@ class LabelledWorkbench:
     def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         self.encode_test(narrator)
         varied = self.vary(config, folder, narrator)
-        rewrite_config(folder, varied.config)
+        rewrite_description(folder, varied.config)
+        stored = folder.read_json("report.json")
         if varied.technique.learns_by == "solver":
             # Validation rows have nothing left to choose now: the head is solved once more, with them (seconds).
-            return finish_run(varied, learn(varied, narrator), narrator)
-        stored = folder.read_json("report.json")
-        model = varied.technique.restore(folder.model, varied.setup).to(varied.device)
-        held_out = [part for name, part in varied.parts.items() if name != "train"]
-        logits = {part.name: compute_logits(varied, model, part) for part in held_out}
-        fit = Fit.from_dict(folder.read_task()["fit"])
-        learned = Learned(model, fit, logits, "", kept_step=stored["kept_step"])
-        scores = score_run(varied, learned, narrator)
+            return finish_run(varied, replace(learn(varied, narrator), choice=stored["choice"]), narrator)
+        learned = restore_learned(varied, stored, narrator)
+        found = score_run(varied, learned, narrator)
+        if learned.parts != ("train",):
+            found["proof"] = save_again(varied, learned, narrator)
         write_rows(varied, learned)
-        report = {**stored, **scores, "settings": varied.config.model_dump(mode="json"), "notes": narrator.notes}
+        found["metrics"] |= {name: each for name, each in stored["metrics"].items() if name.startswith("train/")}
+        told = {"notes": narrator.notes, "reasons": [asdict(reason) for reason in narrator.reasons]}
+        report = {**stored, **found, **told, "settings": varied.config.model_dump(mode="json")}
+        folder.write_json("reasons.json", report["reasons"])
         write_reports(folder, report)
         return report
 
@@ -85,8 +107,35 @@ class LabelledWorkbench:
         for reason in reasons:
             narrator.explain(reason)
         technique = find_technique(config, self.task, self.prepared.facts, folder)
+        setup = replace(self.prepared.setup, config=config, precision=precision)
+        parts = {name: self.prepared.parts[name] for name in list_parts(config)}
+        costs = expect_costs(technique, setup, self.prepared.facts, describe_workload(parts), device, narrator)
         return replace(
-            self.prepared, folder=folder, config=config, technique=technique, device=device,
-            setup=replace(self.prepared.setup, config=config, precision=precision),
-            parts={name: self.prepared.parts[name] for name in list_parts(config)},
+            self.prepared, folder=folder, config=config, technique=technique, device=device, setup=setup, parts=parts,
+            costs=costs,
         )  # fmt: skip
+
+
+def restore_learned(varied: Prepared, stored: Mapping[str, Any], narrator: Narrator) -> Learned:
+    """The saved model of a trial with what it says of all held-out rows; a head that was solved on a moved backbone is
+    solved once more, with the validation rows, as in any run whose test part is scored."""
+    model = varied.technique.restore(varied.folder.model, varied.setup).to(varied.device)
+    fit = Fit.from_dict(varied.folder.read_task()["fit"])
+    objective, accelerator = make_objective(varied, fit), start_accelerator(varied.device, varied.setup.precision)
+    with narrator.stage("evaluate"):
+        if isinstance(objective, ContrastiveRows):  # a kill may have left the head that knows the validation rows
+            objective.solve_head(model, accelerator, varied.parts["train"])
+        logits = {"validation": compute_logits(varied, model, varied.parts["validation"])}
+        parts = solve_again(varied, objective, model, accelerator, narrator)
+        logits["test"] = compute_logits(varied, model, varied.parts["test"])
+    return Learned(model, fit, logits, "", parts, kept_step=stored["kept_step"])
+
+
+def save_again(varied: Prepared, learned: Learned, narrator: Narrator) -> dict[str, Any]:
+    """The model saved in the place of the older one, with all that names its rows; gives the proof."""
+    with narrator.stage("save"):
+        save_model(varied, learned)
+        varied.folder.write_task(describe_task(varied, learned))
+    write_seen_texts(varied.folder, [varied.examples.parts[name].hashes for name in learned.parts])
+    with narrator.stage("prove"):
+        return prove_saved_model(varied, learned)

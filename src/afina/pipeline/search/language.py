@@ -8,8 +8,11 @@ from typing import Any
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.changes import keep_files
+from afina.pipeline.costs import expect_costs, find_fitting
+from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import write_reports
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
+from afina.pipeline.language.choosing import CANDIDATES, resolve
 from afina.pipeline.language.finish import finish_language
 from afina.pipeline.language.learn import (
     BASE,
@@ -19,11 +22,16 @@ from afina.pipeline.language.learn import (
     measure_model,
     tell_scores,
 )
-from afina.pipeline.language.prepare import PreparedLanguage, describe_data, describe_tally, encode_part
+from afina.pipeline.language.prepare import (
+    PreparedLanguage,
+    describe_data,
+    describe_tally,
+    describe_workload,
+    encode_part,
+)
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import find_technique, list_parts, resolve_hardware
-from afina.pipeline.search.workbench import rewrite_config
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
 from afina.training.session import start_accelerator
@@ -43,10 +51,18 @@ class LanguageWorkbench:
         self.device = prepared.device
         facts = prepared.facts
         self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+        self.first_technique = prepared.technique.name
         self.data_hash = prepared.conversations.data_hash
         self.test_rows = len(prepared.conversations.parts["test"])
         self._untouched: dict[bool, dict[str, Any]] = {}
         """What the untouched model does on the validation rows, by whether it is stored in 4 bits."""
+
+    def list_fitting(self) -> dict[str, bool]:
+        shared = self.prepared
+        described = {name: resolve(shared.config, name, self.facts)[0] for name in CANDIDATES}
+        workload = describe_workload(shared.parts, shared.config, shared.device)
+        found = find_fitting(described, shared.setup, shared.facts, workload, shared.device)
+        return {name: each.fits for name, each in found.items()}
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
@@ -65,7 +81,8 @@ class LanguageWorkbench:
         learned = measure_states(varied, stored["kept_step"], narrator)
         folder.write_json(BASE, learned.before.as_dict())
         scores = score_language(varied, learned, narrator)
-        rewrite_config(folder, varied.config)
+        scores["metrics"] |= {name: each for name, each in stored["metrics"].items() if name.startswith("train/")}
+        rewrite_description(folder, varied.config)
         write_language_rows(varied, learned)
         report = {**stored, **scores, "settings": varied.config.model_dump(mode="json"), "notes": narrator.notes}
         write_reports(folder, report)
@@ -89,10 +106,13 @@ class LanguageWorkbench:
         for reason in reasons:
             narrator.explain(reason)
         technique = find_technique(config, GENERATION, self.prepared.facts, folder)
+        setup = replace(self.prepared.setup, config=config, precision=precision)
+        parts = {name: self.prepared.parts[name] for name in list_parts(config)}
+        workload = describe_workload(parts, config, device)
+        costs = expect_costs(technique, setup, self.prepared.facts, workload, device, narrator)
         return replace(
-            self.prepared, folder=folder, config=config, technique=technique, device=device,
-            setup=replace(self.prepared.setup, config=config, precision=precision),
-            parts={name: self.prepared.parts[name] for name in list_parts(config)},
+            self.prepared, folder=folder, config=config, technique=technique, device=device, setup=setup, parts=parts,
+            costs=costs,
         )  # fmt: skip
 
 

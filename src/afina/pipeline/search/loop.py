@@ -6,17 +6,21 @@ import gc
 import platform
 import shutil
 import time
-from collections.abc import Mapping
-from itertools import takewhile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import Budget, Durations, describe_seconds
-from afina.advice.search.space import TECHNIQUE, Proposal, Space
+from afina.advice.search.neighbourhood import choose_neighbourhood
+from afina.advice.search.openings import AUTO, HEAD, list_openings
+from afina.advice.search.space import CONTRASTIVE, Proposal, Space
 from afina.advice.search.study import Ledger
-from afina.errors import ConfigError, Interrupted, ProofError, TrainingError
+from afina.config.resolve import resolve_config
+from afina.config.run import RunConfig
+from afina.errors import ConfigError, Interrupted, ProofError, ResourceError, TrainingError
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.plan import SearchPlan
+from afina.pipeline.search.settling import describe_choice, list_known
 from afina.pipeline.search.summary import describe_settings, rank_trials
 from afina.pipeline.search.trial import TrialListener
 from afina.pipeline.search.workbench import TrialNarrator, Workbench
@@ -37,8 +41,9 @@ class SearchLoop:
     """A search while it runs.
 
     An entry, kept in the study, says of a trial: `search` (the key of the search that ran it), `place` (its number
-    there), `technique`, `settings` (those that aren't the default), `state` (running, finished, stopped, failed or
-    skipped), `why`, `score`, `seconds`, `run` and `host`.
+    there), `asked` (the technique that it was asked for, `auto` where it chose by itself), `technique` and `settings`
+    that came of it (those that aren't the default), `state` (running, finished, stopped, failed or skipped), `why`,
+    `score`, `seconds`, `run` and `host`; and where it chose, what `describe_choice` says.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class SearchLoop:
         for entry in self.mine:
             self.learn_duration(entry)
             if entry["state"] != "running" and not entry["is_told"]:  # a kill came between the two
-                self.ledger.tell(self.ledger.reopen(entry["trial"]), entry["state"], entry["score"])
+                self.tell(self.ledger.reopen(entry["trial"]), entry, entry["state"])
 
     @property
     def mine(self) -> list[Entry]:
@@ -89,40 +94,45 @@ class SearchLoop:
                 self.display.say(f"the limit of {most} trials is reached")
                 return None
             place = len(self.mine)
-            is_default = place < len(self.plan.techniques)
-            trial = self.ledger.ask(place, self.fix_parameters(place))
-            proposal = self.ledger.propose(self.space, trial)
+            fixed = self.fix_parameters(place)
+            trial = self.ledger.ask(place, fixed)
+            # A trial that chooses its technique itself becomes a point of the space when it has.
+            proposal = Proposal(AUTO, {}) if fixed == {} else self.ledger.propose(self.space, trial)
             entry = self.describe(trial.number, place, proposal)
             obstacle = self.find_obstacle(entry)
             self.keep(trial, entry | ({"state": "skipped", "why": obstacle} if obstacle else {}))
             if not obstacle:
                 return trial, entry
             self.ledger.tell(trial, "failed")
-            if is_default:
-                self.display.say(f"the default of {proposal.technique} is left out: {obstacle}")
+            if place < len(self.openings):
+                shown = f"{proposal.technique}, {describe_settings(proposal.settings)}"
+                self.display.say(f"{shown} is left out: {obstacle}")
         self.display.say(
             f"the search ends: none of {MOST_SKIPPED} proposals in a row is worth starting; of the last one,"
             f" {proposal.technique} with {describe_settings(proposal.settings)}: {obstacle}"
         )
         return None
 
-    def fix_parameters(self, place: int) -> Mapping[str, Any] | None:
-        """What isn't proposed: all of a default; after proposals that were passed over, the technique.
+    @property
+    def openings(self) -> list[dict[str, Any]]:
+        """The study's parameters of the first trials."""
+        first = next((entry for entry in self.mine if entry["place"] == 0 and entry["state"] != "running"), None)
+        return list_openings(self.space, self.plan.techniques, first)
 
-        The study would go on proposing the technique that does best, even one whose few settings have all been tried,
-        so then the techniques take turns.
-        """
-        techniques = self.plan.techniques
-        if place < len(techniques):
-            return self.space.default_of(techniques[place])
-        skipped = len(list(takewhile(lambda entry: entry["state"] == "skipped", reversed(self.mine))))
-        return {TECHNIQUE: techniques[skipped % len(techniques)]} if skipped else None
+    def fix_parameters(self, place: int) -> Mapping[str, Any] | None:
+        """What the study doesn't propose: all of an opening, then what `choose_neighbourhood` says."""
+        openings = self.openings
+        if place < len(openings):
+            return openings[place]
+        ranked = rank_trials(self.tried, self.plan.metric)
+        return choose_neighbourhood(self.space, ranked, self.mine, len(openings))
 
     def describe(self, number: int, place: int, proposal: Proposal) -> Entry:
         """The entry of a trial that hasn't begun."""
         return {
-            "trial": number, "search": self.plan.key, "place": place, "technique": proposal.technique,
-            "settings": dict(proposal.settings), "state": "running", "why": "", "score": None, "seconds": 0.0,
+            "trial": number, "search": self.plan.key, "place": place, "asked": proposal.technique,
+            "technique": proposal.technique, "settings": dict(proposal.settings), "state": "running", "why": "",
+            "score": None, "seconds": 0.0,
             "train_seconds": 0.0, "run": str(self.folder.name_trial(number).path.resolve()), "host": platform.node(),
         }  # fmt: skip
 
@@ -130,11 +140,12 @@ class SearchLoop:
         """Why a trial isn't worth starting; an empty string if it is. The first one always is."""
         if not self.mine:
             return ""
+        wanted = (entry["technique"], entry["settings"])
         for other in self.tried:
-            if (other["technique"], other["settings"]) == (entry["technique"], entry["settings"]):
+            if wanted in list_known(other):
                 return f"this was tried before, as trial {other['trial']}"
         left = self.budget.left_seconds - self.test_seconds
-        needed = self.durations.expect(entry["technique"], self.count_rows(entry))
+        needed = self.durations.expect(entry["technique"], self.count_rows(*wanted))
         if needed > left:
             return (
                 f"a trial of {entry['technique']} takes about {describe_seconds(needed)}, and"
@@ -142,24 +153,25 @@ class SearchLoop:
             )
         return ""
 
-    def count_rows(self, entry: Mapping[str, Any]) -> int:
-        """Rows that pass through training if nothing ends it early."""
-        if entry["technique"] == "feature-extraction":
+    def resolve(self, technique: str, settings: Mapping[str, Any]) -> RunConfig:
+        """The description of a trial, with what it will choose by the number of rows."""
+        config = self.plan.configure(technique, dict(settings))
+        return resolve_config(config.model_copy(update={"task": self.bench.task}), self.bench.facts)[0]
+
+    def count_rows(self, technique: str, settings: Mapping[str, Any]) -> int:
+        """Rows that pass through training if nothing ends it early; by pairs each one brings another."""
+        if technique == HEAD:
             return 0
-        epochs = self.space.default_of(entry["technique"]).get(f"{entry['technique']}/training.num_train_epochs")
-        given = self.plan.config.training.num_train_epochs
-        return self.bench.facts.train_rows * int(
-            entry["settings"].get("training.num_train_epochs", epochs if epochs is not None else given)
-        )
+        training = self.resolve(technique, settings).training
+        a_row = 2 if training.objective == CONTRASTIVE else 1
+        return a_row * self.bench.facts.train_rows * int(training.num_train_epochs)
 
     def run_trial(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """One trial from its start, or from where it was stopped, to its entry."""
-        is_default = not entry["settings"]
         listener = TrialListener(
-            self.plan.metric,
-            lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_default,
-            self.budget, self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
-            must_fit=entry["place"] == 0,
+            self.plan.metric, self.make_report(trial, entry), self.budget,
+            self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
+            must_fit=entry["place"] == 0, is_known=entry["technique"] in self.durations.row_seconds,
         )  # fmt: skip
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
         reset_peak_memory(self.bench.device)
@@ -167,15 +179,36 @@ class SearchLoop:
         entry |= self.attempt(entry, listener)
         entry["seconds"] = time.monotonic() - began
         self.keep(trial, entry)
-        told = entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed"
-        self.ledger.tell(trial, told, entry["score"])
+        self.tell(trial, entry, entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed")
         self.learn_duration(entry)
+        if entry["score"] is None and listener.train_seconds:
+            rows = self.count_rows(entry["technique"], entry["settings"])
+            self.durations.record_rate(entry["technique"], listener.train_seconds / rows)
         self.drop_models()
         gc.collect()
         self.display.end_trial(entry, self.tried, self.plan.metric, self.budget.left_seconds)
 
+    def make_report(self, trial: optuna.trial.Trial, entry: Entry) -> Callable[[float, int], bool]:
+        """What takes a score and its epoch, and says whether the trial ends there.
+
+        By pairs no trial does: its scores before the end are those of a head for a backbone on its way, and say little
+        of where it arrives. So these aren't held against those of other trials either.
+        """
+        if self.resolve(entry["asked"], entry["settings"]).training.objective == CONTRASTIVE:
+            return lambda score, epoch: False
+        is_opening = entry["place"] < len(self.openings)
+        return lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_opening
+
+    def tell(self, trial: optuna.trial.Trial, entry: Entry, state: str) -> None:
+        """Let the study know how a trial ended, and for one that chose its technique, at which point of the space."""
+        if entry["asked"] == AUTO:
+            point = self.space.locate(entry["technique"], entry["settings"])
+            if point is not None:
+                self.ledger.place(trial, self.space, point)
+        self.ledger.tell(trial, state, entry["score"])
+
     def attempt(self, entry: Entry, listener: TrialListener) -> Entry:
-        """What became of a trial: `state`, `why`, `score` and `train_seconds`.
+        """What became of a trial: `state`, `why`, `score` and `train_seconds`; where it chose, what it chose.
 
         The first trial has to succeed: without it there would be nothing to hold the others against.
         """
@@ -201,7 +234,9 @@ class SearchLoop:
         if undefined and entry["place"] == 0:
             raise ConfigError(undefined, remedy="--metric with another score")
         self.test_seconds = max(self.test_seconds, estimate_test_seconds(report, self.bench.test_rows))
+        chosen = describe_choice(report, self.plan.given) if entry["asked"] == AUTO else {}
         return {
+            **chosen,
             "state": "failed" if undefined else "stopped" if listener.why else "finished",
             "why": listener.why or undefined,
             "score": score,
@@ -223,7 +258,9 @@ class SearchLoop:
     def learn_duration(self, entry: Entry) -> None:
         """From an entry of this machine, for the trials to come."""
         if entry["score"] is not None:
-            self.durations.record(entry["technique"], entry["seconds"], entry["train_seconds"], self.count_rows(entry))
+            technique, settings = list_known(entry)[-1]
+            seconds = entry["seconds"] - entry.get("choose_seconds", 0.0)
+            self.durations.record(technique, seconds, entry["train_seconds"], self.count_rows(technique, settings))
 
     def drop_models(self) -> None:
         """Remove the weights of trials that can't win any more; their settings and scores stay."""
@@ -235,7 +272,7 @@ class SearchLoop:
 
     def write(self, **outcome: Any) -> None:
         """search.json as things stand."""
-        nothing: Entry = {"intervals": {}, "verdict": None, "best": None, "test": {}}
+        nothing: Entry = {"intervals": {}, "verdict": None, "winner": None, "best": None, "test": {}}
         self.folder.write({
             "state": "finished" if outcome else "unfinished",
             "kind": self.bench.kind,
@@ -248,16 +285,21 @@ class SearchLoop:
 
 
 def list_failures() -> tuple[type[BaseException], ...]:
-    """What ends one trial and not the search: a loss that is no number, a failed proof, too little memory."""
+    """What ends one trial and not the search: a loss that is no number, a failed proof, too little memory, whether it
+    runs out or is predicted to."""
     import torch
 
-    return TrainingError, ProofError, MemoryError, torch.OutOfMemoryError
+    return TrainingError, ProofError, ResourceError, MemoryError, torch.OutOfMemoryError
 
 
 def estimate_test_seconds(report: Mapping[str, Any], test_rows: int) -> float:
     """How long it takes to load two such models and score them on the test part, from what the validation part took."""
     stages, rows = report["stage_seconds"], report["rows"]["parts"]
     by_rows = stages.get("evaluate", 0.0) / max(1, rows["validation"])
+    others = rows["train"] + rows["validation"]
     if "features" in stages and "train" not in stages:
-        by_rows += stages["features"] / (rows["train"] + rows["validation"])
-    return 2.0 * (stages.get("load", 0.0) + stages.get("solve", 0.0) + stages.get("prove", 0.0) + by_rows * test_rows)
+        by_rows += stages["features"] / others
+    seen = test_rows
+    if report["settings"]["training"]["objective"] == CONTRASTIVE and "train" in stages:
+        seen += others  # the head is solved once more
+    return 2.0 * (stages.get("load", 0.0) + stages.get("solve", 0.0) + stages.get("prove", 0.0) + by_rows * seen)

@@ -1,4 +1,4 @@
-"""The end of a search: the verdict on its winner, and the test part, which is read here for the first time."""
+"""The end of a search: the verdict on its winner, what is promoted, and the test part, read here for the first time."""
 
 from __future__ import annotations
 
@@ -6,29 +6,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from afina.advice.search.verdict import bound_scores, judge
+from afina.config.reason import Reason
 from afina.pipeline.search.loop import SearchLoop
 from afina.pipeline.search.summary import rank_trials
 from afina.pipeline.search.workbench import TrialNarrator
-from afina.runs.folder import RunFolder
+from afina.runs.folder import FOR_OWNER, RunFolder
 from afina.runs.paired_comparison import can_judge, compare_pair, write_verdict
 from afina.runs.pairing import match_rows
 
 Entry = Mapping[str, Any]
 RETRAINED = "best"
+OWN_RUN = "the run of the trial itself"
 
 
 def finish_search(loop: SearchLoop) -> None:
-    """Judge, score the winner and the default on the test part, and write the outcome."""
+    """Judge, promote the winner or the default, score both on the test part, and write the outcome.
+
+    The test part is scored after the promotion, so that it has no say in it.
+    """
     default = next(each for each in loop.mine if each["place"] == 0)
     ranked = rank_trials(loop.tried, loop.plan.metric)
     winner = default if default["score"] == ranked[0]["score"] else ranked[0]
     folder, how = provide_run(loop, winner)
     runs = {each["trial"]: loop.locate(each) for each in ranked} | {winner["trial"]: folder}
     judged = judge_trials(loop, runs, default["trial"], winner["trial"])
+    best = promote(loop, judged["verdict"], winner, default, folder, how)
     loop.display.say("scoring the test part, for the first time and once: the winner and the default")
     test = compare_on_test(loop, winner, folder, default)
-    loop.write(**judged, best={"trial": winner["trial"], "run": str(folder.path), "how": how}, test=test)
+    loop.write(**judged, winner={"trial": winner["trial"], "run": str(folder.path), "how": how}, best=best, test=test)
     loop.folder.clear_work()
+    loop.folder.make_private()
 
 
 def judge_trials(loop: SearchLoop, runs: Mapping[int, RunFolder], default: int, winner: int) -> dict[str, Any]:
@@ -44,6 +51,17 @@ def judge_trials(loop: SearchLoop, runs: Mapping[int, RunFolder], default: int, 
         "intervals": {str(number): each for number, each in zip(numbers, bounds, strict=True)},
         "verdict": verdict.as_dict(),
     }
+
+
+def promote(
+    loop: SearchLoop, verdict: Mapping[str, Any] | None, winner: Entry, default: Entry, folder: RunFolder, how: str
+) -> dict[str, Any]:
+    """The result of the search: the winner where the validation rows say clearly enough that it is better, else the
+    default."""
+    if verdict is not None and verdict["is_promoted"]:
+        return {"trial": winner["trial"], "run": str(folder.path), "how": how, "why": verdict["why_promoted"]}
+    why = verdict["why_promoted"] if verdict is not None else "the trials have no scores by row to be judged by"
+    return {"trial": default["trial"], "run": str(loop.locate(default).path), "how": OWN_RUN, "why": why}
 
 
 def compare_on_test(loop: SearchLoop, winner: Entry, folder: RunFolder, default: Entry) -> dict[str, Any]:
@@ -72,9 +90,9 @@ def provide_run(loop: SearchLoop, winner: Entry) -> tuple[RunFolder, str]:
     """The winner's run: that of its trial, or where another machine has it, one trained again here."""
     run = loop.locate(winner)
     if winner["search"] == loop.plan.key and run.model.exists():
-        return run, "promoted: the run of the trial itself"
+        return run, OWN_RUN
     again = RunFolder(loop.folder.path / RETRAINED)
-    again.path.mkdir(exist_ok=True)
+    again.path.mkdir(FOR_OWNER, exist_ok=True)
     if not again.is_finished:
         loop.display.say(f"trial {winner['trial']} ran on {winner['host']}, so it is trained again here")
         config = loop.plan.configure(winner["technique"], dict(winner["settings"]))
@@ -89,6 +107,7 @@ def score_on_test(loop: SearchLoop, entry: Entry, folder: RunFolder) -> dict[str
         return report
     narrator = TrialNarrator(loop.display.narrator)
     narrator.notes = list(report["notes"])
+    narrator.reasons = [Reason(**{**each, "otherwise": tuple(each["otherwise"])}) for each in report["reasons"]]
     config = loop.plan.configure(entry["technique"], dict(entry["settings"]), is_trial=False)
     return loop.bench.score_test(config, folder, narrator)
 

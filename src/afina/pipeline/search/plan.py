@@ -5,14 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from afina.config.load import build_config
+from afina.advice.search.openings import AUTO
+from afina.config.load import READ_BY, build_config
 from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError, Problem
 
-# The first one is where a search starts; QLoRA saves memory but brings nothing else, so it is for those who ask.
-TECHNIQUES = {"labelled": ("lora", "feature-extraction", "full"), "generation": ("lora", "full")}
+if TYPE_CHECKING:
+    from afina.pipeline.search.workbench import Workbench
+
+# What is tried beside the default. QLoRA saves memory but brings nothing else, so it is for those who ask, and for
+# machines where nothing else fits.
+TECHNIQUES = {"labelled": ("feature-extraction", "full", "lora"), "generation": ("lora", "full")}
 SCORES = {
     "multiclass": ("accuracy", "f1_macro", "f1_weighted", "mcc", "loss"),
     "multilabel": ("f1_micro", "f1_macro", "subset_accuracy", "hamming_loss", "loss"),
@@ -56,10 +61,8 @@ class SearchPlan:
 
     @property
     def first_technique(self) -> str:
-        """The technique that the search starts with."""
-        if self.techniques:
-            return self.techniques[0]
-        return "lora" if self.config.technique == "auto" else self.config.technique
+        """The technique that the search starts with: `auto` where none was named, as in a run."""
+        return self.techniques[0] if self.techniques else self.config.technique
 
     def shared_config(self) -> RunConfig:
         """The description of the first trial."""
@@ -73,10 +76,9 @@ class SearchPlan:
         """
         tree = self.config.model_dump(exclude={"output"})
         tree["technique"] = technique
-        if technique not in ("lora", "qlora"):
-            del tree["lora"]
-        if technique != "qlora":
-            del tree["quantization"]
+        for section, readers in READ_BY.items():
+            if technique not in readers:
+                del tree[section]
         for path, value in settings.items():
             section, name = path.split(".")
             tree[section][name] = value
@@ -85,14 +87,14 @@ class SearchPlan:
         return build_config(tree)
 
 
-def settle_plan(plan: SearchPlan, kind: str, primary_metric: str) -> SearchPlan:
+def settle_plan(plan: SearchPlan, bench: Workbench) -> SearchPlan:
     """The plan once the task is known: techniques and metric chosen, or those that were given checked.
 
     Raises:
         ConfigError: with a problem for each that doesn't fit.
     """
-    usual = TECHNIQUES["generation" if kind == "generation" else "labelled"]
-    techniques = plan.techniques or tuple(dict.fromkeys((plan.first_technique, *usual)))
+    kind, primary_metric = bench.kind, bench.primary_metric
+    techniques = settle_techniques(plan, bench)
     metric = plan.metric or primary_metric
     problems = [*list_unfit(techniques, kind)]
     if metric not in SCORES[kind]:
@@ -105,6 +107,20 @@ def settle_plan(plan: SearchPlan, kind: str, primary_metric: str) -> SearchPlan:
     if problems:
         raise ConfigError(problems=problems)
     return replace(plan, techniques=techniques, metric=metric, key=plan.key or secrets.token_hex(8))
+
+
+def settle_techniques(plan: SearchPlan, bench: Workbench) -> tuple[str, ...]:
+    """The techniques in the order of their first trials: those that were named, or else the one of the description,
+    `auto` if it has none, and the usual others as far as they fit into memory."""
+    asked = plan.techniques or (plan.config.technique,)
+    named = [bench.first_technique if name == AUTO else name for name in asked]
+    if plan.techniques not in ((), (AUTO,)):
+        return tuple(dict.fromkeys(named))
+    fits = bench.list_fitting()
+    usual = [name for name in TECHNIQUES["generation" if bench.kind == "generation" else "labelled"] if fits[name]]
+    if not {"full", "lora"} & {*usual} and fits["qlora"]:
+        usual.append("qlora")
+    return tuple(dict.fromkeys((*named, *usual)))
 
 
 def check_language_model(plan: SearchPlan) -> None:
@@ -139,13 +155,12 @@ def parse_techniques(text: str | Sequence[str] | None) -> tuple[str, ...]:
     if not text:
         return ()
     names = [name.strip() for name in text.split(",")] if isinstance(text, str) else list(text)
-    known = [name for name in get_args(TechniqueName) if name != "auto"]
-    if "auto" in names:
+    known = get_args(TechniqueName)
+    if AUTO in names[1:]:
         raise ConfigError(
-            "a search has no technique 'auto': it tries the very techniques that auto chooses among",
-            expected=", ".join(known),
-            remedy="leave --techniques out, or --techniques lora,full",
-        )
+            "'auto' can only be the first technique of a search: it is the default that the others are held against",
+            found=",".join(names), remedy=f"--techniques {','.join([AUTO, *(name for name in names if name != AUTO)])}",
+        )  # fmt: skip
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(

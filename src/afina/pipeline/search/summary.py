@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.advice.search.budget import describe_seconds
+from afina.advice.search.openings import AUTO
 from afina.metrics.direction import is_better_larger
 
 Entry = Mapping[str, Any]
@@ -31,7 +32,7 @@ def make_rows(entries: Sequence[Entry], metric: str, intervals: Mapping[str, Seq
     return [
         (
             f"{each['trial']}", each["technique"], describe_score(each, intervals),
-            describe_seconds(each["seconds"]), each["why"] or "at its end", describe_settings(each["settings"]),
+            describe_seconds(each["seconds"]), each["why"] or "at its end", describe_trial(each),
         )
         for each in [*ranked, *rest]
     ]  # fmt: skip
@@ -51,6 +52,14 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(shown) or "default"
 
 
+def describe_trial(entry: Entry) -> str:
+    """Its settings, and whether it chose its technique by itself."""
+    shown = describe_settings(entry["settings"])
+    if entry.get("asked") != AUTO:
+        return shown
+    return f"default: chosen by auto, {shown}" if entry["settings"] else "default: chosen by auto"
+
+
 def summarise(search: Mapping[str, Any]) -> str:
     """The ranked table and the verdict as plain text."""
     metric = search["plan"]["metric"]
@@ -68,7 +77,16 @@ def describe_outcome(search: Mapping[str, Any]) -> list[str]:
     lines = [search["verdict"]["words"]] if search["verdict"] else []
     lines += [f"Test part, scored once: {describe_test(search)}"]
     lines += [*describe_ties(search), *describe_gaps(search["trials"])]
-    return [*lines, f"best run: trial {best['trial']}, {best['run']} ({best['how']})"]
+    return [*lines, describe_promotion(search), f"best run: trial {best['trial']}, {best['run']} ({best['how']})"]
+
+
+def describe_promotion(search: Mapping[str, Any]) -> str:
+    """Which of the winner and the default is the result, and why."""
+    best, winner = search["best"], search["winner"]
+    if winner["trial"] == best["trial"]:
+        number = f"trial {best['trial']}, the best by score"
+        return f"The result is {number}: {best['why']}."
+    return f"The result is the default, trial {best['trial']}, and not trial {winner['trial']}: {best['why']}."
 
 
 def describe_ties(search: Mapping[str, Any]) -> list[str]:

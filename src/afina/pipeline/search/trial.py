@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from afina.advice.search.budget import Budget, describe_seconds
-from afina.errors import ConfigError
+from afina.errors import ConfigError, ResourceError
 from afina.training.events import Callback, StopTraining, TrainingPlan
 
 if TYPE_CHECKING:
@@ -26,15 +26,20 @@ class TrialListener(Callback):
         report: takes a score and its epoch, and gives whether the trial should end there.
         budget: of the search.
         reserve_seconds: what must be left of it when training ends.
-        must_fit: whether a trial that can't end within the budget is refused, rather than cut.
+        must_fit: whether the search ends where this trial can't end within the budget.
+        is_known: whether other trials have told how long this one takes. One of which that isn't known ends after a few
+            steps where they say that it would be cut in its middle, with a learning rate that never went down.
     """
 
     def __init__(
         self, metric: str, report: Callable[[float, int], bool], budget: Budget, reserve_seconds: float,
-        display: Display, must_fit: bool,
+        display: Display, must_fit: bool, is_known: bool = True,
     ) -> None:  # fmt: skip
         self.metric, self.report, self.budget = metric, report, budget
-        self.reserve_seconds, self.display, self.must_fit = reserve_seconds, display, must_fit
+        self.reserve_seconds, self.display = reserve_seconds, display
+        self.must_fit, self.is_known = must_fit, is_known
+        self.train_seconds = 0.0
+        """What the whole training would take, by its first steps; 0 until that is known."""
         self.why = ""
         """Why the trial was ended before its end."""
         self.epochs = 0
@@ -48,24 +53,32 @@ class TrialListener(Callback):
     def on_step_end(self, step: int, values: dict[str, float]) -> None:
         self.steps += 1
         self.display.advance(step, self.plan.total_steps, self.budget.left_seconds)
-        if self.must_fit:
+        if self.must_fit or not self.is_known:
             self.check_fit(step)
         if self.budget.left_seconds <= self.reserve_seconds:
             self.why = f"out of time in epoch {int(values['epoch']) + 1} of {self.plan.epochs}"
             raise StopTraining
 
     def check_fit(self, step: int) -> None:
-        """Refuse the budget as soon as a few steps tell that it is too little.
+        """Refuse the budget, or this trial, as soon as a few steps tell that there is too little time.
 
         Raises:
-            ConfigError: with the time that one trial needs.
+            ConfigError: with the time that the first trial needs.
+            ResourceError: for another one.
         """
         if self.steps == WARM_STEPS:
             self.timed_from = time.monotonic()
         if self.steps != WARM_STEPS + TIMED_STEPS:
             return
         seconds = (time.monotonic() - self.timed_from) / TIMED_STEPS
+        self.train_seconds = seconds * self.plan.total_steps
         needed = self.budget.used_seconds + seconds * (self.plan.total_steps - step) + self.reserve_seconds
+        if needed > self.budget.seconds and not self.must_fit:
+            left = describe_seconds(self.budget.left_seconds - self.reserve_seconds)
+            raise ResourceError(
+                f"it would take about {describe_seconds(seconds * (self.plan.total_steps - step))} more, and {left} are"
+                " left"
+            )
         if needed > self.budget.seconds:
             raise ConfigError(
                 f"the budget of {describe_seconds(self.budget.seconds)} is too little for one trial",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from afina.config.load import dump_config
 from afina.config.reason import Reason
 from afina.config.resolve import Facts
 from afina.config.run import RunConfig
@@ -23,6 +22,8 @@ class Workbench(Protocol):
     """multiclass, multilabel, regression or generation."""
     task: str
     primary_metric: str
+    first_technique: str
+    """What a run without a technique begins with: `auto`, or where its choice takes no training, what it chose."""
     facts: Facts
     """What a technique's defaults depend on."""
     poolings: tuple[str, ...]
@@ -32,6 +33,10 @@ class Workbench(Protocol):
     device: str
     data_hash: str
     test_rows: int
+
+    def list_fitting(self) -> dict[str, bool]:
+        """Whether each technique that suits the task fits into the memory of this machine."""
+        ...
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         """A run of one configuration, from its newest checkpoint if there is one; gives its report."""
@@ -87,8 +92,3 @@ def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrat
     from afina.pipeline.search.labelled import LabelledWorkbench
 
     return LabelledWorkbench(labelled)
-
-
-def rewrite_config(folder: RunFolder, config: RunConfig) -> None:
-    """The description of a run whose evaluation was widened after it had finished."""
-    folder.write_text("config.yaml", dump_config(config))

@@ -19,8 +19,14 @@ from afina.data.findings import RowNumbers, count
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.data.tagged_columns import choose_tagged_columns
-from afina.data.tagged_rows import TaggedPart, find_usable_tags, make_tagged_part
-from afina.data.usable_rows import UsableRows
+from afina.data.tagged_rows import (
+    TaggedPart,
+    UsableTags,
+    check_tags,
+    find_usable_tags,
+    make_tagged_part,
+    split_tagged,
+)  # fmt: skip
 from afina.metrics.tags import PREFIXED, Tagging
 from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
@@ -36,12 +42,25 @@ WHOLE_TOKENS = 10**9
 
 def open_tagged(
     tables: Mapping[str, RowTable], config: RunConfig
-) -> tuple[ColumnChoice, Subject, Mapping[str, UsableRows]]:
+) -> tuple[ColumnChoice, Subject, Mapping[str, UsableTags]]:
     """The columns, the rows as the doctor sees them, and which of them can be used."""
     columns = choose_tagged_columns(tables, config.data)
     space, usable = find_usable_tags(tables, columns)
     parts = (make_tagged_part(name, tables[name], columns, rows) for name, rows in usable.items())
     return columns, view_labelled(parts, columns, space), usable
+
+
+def divide_tagged(
+    tables: Mapping[str, RowTable], usable: Mapping[str, UsableTags], columns: ColumnChoice, subject: Subject,
+    config: RunConfig,
+) -> None:  # fmt: skip
+    """Make the parts of a run.
+
+    Raises:
+        DataError: as training would.
+    """
+    check_tags(next(iter(tables.values())), columns, get_space(subject))
+    split_tagged(tables, usable, columns, len(get_space(subject).names), config.data, config.seed)
 
 
 def get_parts(subject: Subject) -> dict[str, TaggedPart]:

@@ -9,16 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from afina.data.columns import ColumnChoice, check_columns
 from afina.data.encode_words import encode_words
+from afina.data.examples import Part
 from afina.data.rows import RowTable
-from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
+from afina.data.tagged_rows import TaggedPart
 from afina.data.tags import Span, join_offsets, read_words
 from afina.errors import DataError, Problem
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.predictor import Predictor
-from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks, open_rows, refuse_problems
-from afina.runs.seen_texts import count_seen_texts
+from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
 from afina.tasks.base import Floats
 from afina.tasks.token_classification import TokenClassification
 from afina.training.tagged_words import predict_words
@@ -77,32 +76,33 @@ class TagPredictor(Predictor):
             described["entities"] = [describe_entity(each, words, places, cell) for each in found["entities"]]
         return described
 
-    def predict_table(self, table: RowTable) -> Iterator[dict[str, Any]]:
-        """Every row of a table with its columns and those of `list_added`; a row without words gets None."""
-        added = list_added(table, self.text_names[0], has_entities=not self._task.tagging.is_plain)
+    def predict_table(self, table: RowTable, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Every row of a table with its columns and those that are added; a row without words gets None.
+
+        Args:
+            names: what the columns of `list_added` are called.
+        """
         for columns in iterate_chunks(table):
             cells = columns[self.text_names[0]]
             usable = [i for i, cell in enumerate(cells) if split_cell(cell) is not None]
             found = dict(zip(usable, self._tag_cells([cells[i] for i in usable]), strict=True))
             for i, cell in enumerate(cells):
                 row = {name: values[i] for name, values in columns.items()}
-                yield {**row, **self._summarise(cell, found.get(i), added)}
+                values = self._summarise(cell, found.get(i))
+                yield row | {called: values.get(name) for name, called in names.items()}
 
-    def _summarise(self, cell: Any, found: dict[str, Any] | None, added: Sequence[str]) -> dict[str, Any]:
+    def _summarise(self, cell: Any, found: dict[str, Any] | None) -> dict[str, Any]:
         if found is None:
-            return dict.fromkeys(added)
+            return {}
         described, words = self._describe(cell, found), split_cell(cell)
-        values = {
+        return {
             "prediction": described["prediction"], "confidence": described["probabilities"],
             "predicted_entities": described.get("entities"), WORDS: words[0] if words else None,
         }  # fmt: skip
-        return {name: values[name] for name in added}
 
-    def evaluate_source(self, source: Any) -> dict[str, Any]:
-        """`metrics` and `intervals` of all rows of a tagged file; `rows` and `rows_seen` count them."""
-        with open_rows(source) as rows:
-            part = self._find_tagged(rows.table)
-            logits_KC = np.concatenate([self._compute(words) for words in part.words(ROWS_AT_ONCE)])
+    def evaluate(self, part: Part) -> dict[str, Any]:
+        assert isinstance(part, TaggedPart)
+        logits_KC = np.concatenate([self._compute(words) for words in part.words(ROWS_AT_ONCE)])
         counts, settings = self._task.count(logits_KC, part.tags), self.config.evaluation
         intervals = counts.bootstrap(settings.bootstrap_resamples, self.config.seed)
         scores = self.task.score(logits_KC, part.tags, self.fit)  # type: ignore[arg-type]
@@ -110,25 +110,10 @@ class TagPredictor(Predictor):
             "run": str(self.folder.path),
             "technique": self.technique.name,
             "primary_metric": self.task.primary_metric,
-            "rows": len(part),
-            "rows_seen": count_seen_texts(self.folder, part.hashes),
             "metrics": {f"test/{name}": value for name, value in scores.items()},
             "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
             "per_class": counts.tabulate(self._task.tagging.types),
         }
-
-    def _find_tagged(self, table: RowTable) -> TaggedPart:
-        """All rows with the numbers of their tags.
-
-        Raises:
-            DataError: with every row that can't be used, or has a tag that the model doesn't know.
-        """
-        text, label = self.text_names[0], str(self.columns["label"])
-        check_columns(table, [text, label])
-        choice = ColumnChoice(text, None, label, "token-classification", False)
-        usable = scan_table(table, choice, self.task.labels)
-        refuse_problems([*table.problems, *usable.problems(table, choice, self.task.labels)])
-        return make_tagged_part("test", table, choice, usable)
 
 
 def split_cell(cell: Any) -> tuple[list[str], list[Span] | None] | None:

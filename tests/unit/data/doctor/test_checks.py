@@ -10,6 +10,7 @@ import pytest
 
 import afina
 from afina.data.doctor.characters import clean_text
+from afina.data.doctor.classes import normalize_label
 from afina.data.doctor.finding import Finding, shorten, show_share
 from afina.data.doctor.personal_data import find_personal, is_card, is_iban
 from afina.data.doctor.registry import CHECKS
@@ -94,6 +95,17 @@ def test_spellings_of_one_label_are_one_finding(rows: Rows, find: Find) -> None:
     assert found.keys() == {"label-variants"}
     assert found["label-variants"].rows == {"all": [41, 42]}
     assert "'Pos ' beside 'pos'" in found["label-variants"].title
+
+
+@pytest.mark.parametrize(
+    ("names", "is_one"),
+    [
+        (("1", "01"), True), (("1", "1.0"), True), (("007", "7.00"), True), (("+2", "2"), True),
+        (("1.1", "1.10"), False), (("1", "10"), False), (("-1", "1"), False), (("1a", "01a"), False),
+    ],
+)  # fmt: skip
+def test_numbers_may_be_written_in_two_ways(names: tuple[str, str], is_one: bool) -> None:
+    assert (normalize_label(names[0]) == normalize_label(names[1])) is is_one
 
 
 def test_small_and_lopsided_classes(rows: Rows, find: Find) -> None:

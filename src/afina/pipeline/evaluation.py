@@ -1,0 +1,68 @@
+"""The scores of a run's classifier or regression on other rows: these are read and found right before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from afina.data.columns import ColumnChoice, check_columns
+from afina.data.examples import Part
+from afina.data.labels import LabelSpace
+from afina.data.rows import RowTable
+from afina.data.tagged_columns import TASK
+from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
+from afina.data.task_choice import KnownTask
+from afina.data.usable_rows import find_usable_rows
+from afina.pipeline.source import TAGGING
+from afina.pipeline.source_rows import open_rows, refuse_problems
+from afina.runs.folder import RunFolder
+from afina.runs.seen_texts import read_seen_texts
+
+
+def evaluate_labelled(folder: RunFolder, source: Any) -> dict[str, Any]:
+    """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them, `notes` say why the
+    latter aren't known.
+
+    Raises:
+        DataError: with every row that has no text, or no label that the model knows.
+    """
+    stored, seen = folder.read_task(), read_seen_texts(folder)
+    with open_rows(source) as rows:
+        part = find_labelled(rows.table, stored)
+        from afina.pipeline.predictor import open_predictor  # imports torch
+
+        found = open_predictor(folder.path).evaluate(part)
+    return {**found, "rows": len(part), "rows_seen": seen.count(part.hashes), "notes": list(seen.notes)}
+
+
+def find_labelled(table: RowTable, stored: Mapping[str, Any]) -> Part:
+    """All rows with their labels encoded.
+
+    Args:
+        stored: task.json of the run.
+
+    Raises:
+        DataError: with every row that has no text, or no label that the model knows.
+    """
+    columns, space = stored["columns"], LabelSpace.from_dict(stored["labels"])
+    if stored["task"] == TAGGING:
+        return find_tagged(table, columns["text"], columns["label"], space)
+    text, pair, label = str(columns["text"]), columns["text_pair"], str(columns["label"])
+    check_columns(table, [name for name in (text, pair, label) if name])
+    choice = ColumnChoice(text, pair, label, cast(KnownTask, stored["task"]), space.kind == "multilabel")
+    usable = find_usable_rows(table, choice, space)
+    refuse_problems([*table.problems, *usable.problems(table, choice, space)])
+    return Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
+
+
+def find_tagged(table: RowTable, text: str, label: str, space: LabelSpace) -> TaggedPart:
+    """All rows with the numbers of their words' tags.
+
+    Raises:
+        DataError: with every row that can't be used, or has a tag that the model doesn't know.
+    """
+    check_columns(table, [text, label])
+    choice = ColumnChoice(text, None, label, TASK, False)
+    usable = scan_table(table, choice, space)
+    refuse_problems([*table.problems, *usable.problems(table, choice, space)])
+    return make_tagged_part("test", table, choice, usable)
