@@ -31,7 +31,7 @@ def test_what_a_run_writes_is_taken(stored: dict[str, Any]) -> None:
     [
         ({}, ": Unable to extract tag using discriminator 'task'"),
         (LABELLED | {"task": "os.system"}, ": Input tag 'os.system' found using 'task' does not match any of the "
-         "expected tags: 'text-classification', 'text-regression', 'text-generation'"),
+         "expected tags: 'text-classification', 'text-regression', 'token-classification', 'text-generation'"),
         (LABELLED | {"labels": {"kind": "multiclass", "names": "ab"}},
          "text-classification.labels.names: Input should be a valid list"),
         (LABELLED | {"fit": {"evil": 1}}, "text-classification.fit.evil: Extra inputs are not permitted"),
