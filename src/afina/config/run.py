@@ -120,8 +120,8 @@ class TrainingConfig(Section):
     """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
     same numbers, with less time and memory."""
     compiled_kernels: bool = True
-    """Whether a CPU takes kernels that were compiled when afina was installed, where there are some: norms of language
-    models, and in full fine-tuning in bf16 the step. The same up to rounding, with less time."""
+    """Whether a CPU takes the kernels that were compiled when afina was installed, where there are some: for layers of
+    language models, attention's softmax and, in full fine-tuning in bf16, the step. The same up to rounding."""
     check_memory: bool = True
     """Whether a run that is predicted not to fit refuses to start, and one on a CPU minds how full memory is."""
 
