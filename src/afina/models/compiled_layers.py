@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
+from afina.kernels.gate import ACTIVATIONS, Activation, activate_plain, multiply_gate
 from afina.kernels.native import is_readable, load_library
 from afina.kernels.norm import normalise, normalise_plain
 
 FORMATS = (torch.bfloat16, torch.float32)
 ROWS, WIDTH = 8, 48
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 # Numbers that may be rounded to the other side, since sums have another order, and by how much at most.
 LARGEST_SHARE, LARGEST_ERROR = 0.02, 2.0**-7
 
@@ -40,18 +43,58 @@ def use_compiled_layers(model: nn.Module) -> int:
 
 def find_compiled_class(module: nn.Module) -> type | None:
     """The class that computes what the module does by a kernel."""
-    name = find_epsilon(module)
-    if name is None or hasattr(module, "is_compiled"):
+    if hasattr(module, "is_compiled"):
         return None
-    key = type(module), name
-    if key not in NORMS:
-        NORMS[key] = try_norm(module, name)
-    adds_one = NORMS[key]
-    return None if adds_one is None else make_norm_class(*key, adds_one)
+    kind: Any = type(module)
+    name = find_epsilon(module)
+    if name is not None:
+        key = kind, name
+        if key not in NORMS:
+            NORMS[key] = try_norm(module, name)
+        adds_one = NORMS[key]
+        return None if adds_one is None else make_norm_class(kind, name, adds_one)
+    if not has_gate(module):
+        return None
+    pair = kind, type(module.act_fn)
+    if pair not in GATES:
+        GATES[pair] = try_gate(module)
+    activation = GATES[pair]
+    return None if activation is None else make_gated_class(kind, activation)
 
 
 # By class and the name of its epsilon: whether it adds one to its weight; None for another kind of norm.
 NORMS: dict[tuple[type, str], bool | None] = {}
+# By the classes of layer and activation: which activation of the kernel that is; None for another kind of layer.
+GATES: dict[tuple[type, type], Activation | None] = {}
+
+
+def has_gate(module: nn.Module) -> bool:
+    """Whether it may multiply an activated projection with another one, and project back."""
+    is_likely = "MLP" in type(module).__name__ and not module._parameters
+    return is_likely and sorted(module._modules) == sorted((*PROJECTIONS, "act_fn"))
+
+
+def try_gate(module: nn.Module) -> Activation | None:
+    """See `GATES`."""
+    return next((each for each in ACTIVATIONS if all(is_gate(module, each, dtype) for dtype in FORMATS)), None)
+
+
+def is_gate(module: Any, activation: Activation, dtype: torch.dtype) -> bool:
+    """Whether the module computes `multiply_gate` between its projections, in this format."""
+    random = torch.Generator().manual_seed(0)
+
+    def compare() -> bool:
+        weights = [torch.randn(WIDTH, WIDTH, generator=random, device="cpu").to(dtype) / WIDTH**0.5 for _ in range(3)]
+        input = torch.randn(ROWS, WIDTH, generator=random, device="cpu").to(dtype) * 3
+        tried = copy.copy(module)
+        tried.__dict__["_modules"] = {**{name: nn.Identity() for name in PROJECTIONS}, "act_fn": module.act_fn}
+        for name, weight in zip(PROJECTIONS, weights, strict=True):
+            tried._modules[name].forward = partial(functional.linear, weight=weight)
+        gate, up = functional.linear(input, weights[0]), functional.linear(input, weights[1])
+        wanted = functional.linear(activate_plain(gate, activation) * up, weights[2])
+        return is_same(type(module).forward(tried, input), wanted)
+
+    return try_quietly(compare)
 
 
 def find_epsilon(module: nn.Module) -> str | None:
@@ -105,10 +148,10 @@ def is_same(found: Any, wanted: Tensor) -> bool:
 
 
 @cache
-def make_norm_class(kind: type, epsilon: str, adds_one: bool) -> type:
+def make_norm_class(kind: Any, epsilon: str, adds_one: bool) -> type:
     """The class with the kernel's forward."""
 
-    class Norm(kind):  # type: ignore[misc, valid-type]
+    class Norm(kind):  # type: ignore[misc]
         is_compiled = True
 
         def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -123,9 +166,27 @@ def make_norm_class(kind: type, epsilon: str, adds_one: bool) -> type:
     return keep_name(Norm, kind)
 
 
+@cache
+def make_gated_class(kind: Any, activation: Activation) -> type:
+    """The class with the kernel between its projections."""
+
+    class Gated(kind):  # type: ignore[misc]
+        is_compiled = True
+
+        def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if args or kwargs or x.device.type != "cpu":
+                return super().forward(x, *args, **kwargs)
+            return self.down_proj(multiply_gate(self.gate_proj(x), self.up_proj(x), activation))
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return make_unfilled, (make_gated_class, kind, activation), self.__dict__
+
+    return keep_name(Gated, kind)
+
+
 def make_unfilled(make: Callable[..., type], *arguments: Any) -> Any:
     """A layer without its attributes, for copies and pickles: the class itself can't be found by its name."""
-    kind = make(*arguments)
+    kind: Any = make(*arguments)
     return kind.__new__(kind)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers import Gemma3TextConfig, LlamaConfig, Qwen3Config
+from transformers.models.gemma3.modeling_gemma3 import Gemma3MLP, Gemma3RMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP, Qwen3RMSNorm
 
 from afina.advice.outline import fake_tensors
 from afina.kernels import native
@@ -74,6 +75,32 @@ def test_norms_that_compute_otherwise_stay_as_they_are(kind: type) -> None:
     assert find_compiled_class(layer) is None
     assert use_compiled_layers(layer) == 0
     assert type(layer) is kind
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("kind", "config"), [(LlamaMLP, LlamaConfig), (Qwen3MLP, Qwen3Config), (Gemma3MLP, Gemma3TextConfig)]
+)
+def test_gated_layers_are_compiled_where_the_activation_is_known(kind: Any, config: Any) -> None:
+    name = "hidden_activation" if kind is Gemma3MLP else "hidden_act"
+    for activation, is_known in (("silu", True), ("gelu_pytorch_tanh", True), ("gelu", False), ("relu", False)):
+        layer = kind(config(hidden_size=32, intermediate_size=40, **{name: activation}))
+        inputs = torch.randn(3, 32, requires_grad=True)
+        wanted = layer(inputs)
+        assert use_compiled_layers(layer) == is_known
+        assert isinstance(layer, kind)
+        torch.testing.assert_close(layer(inputs), wanted)
+        assert (type(layer) is kind) == (not is_known)
+        assert torch.equal(copy.deepcopy(layer)(inputs), layer(inputs))
+
+
+@needs_kernels
+def test_gated_layers_that_compute_otherwise_stay_as_they_are() -> None:
+    class ScaledMLP(LlamaMLP):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.down_proj(2 * self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+    assert find_compiled_class(ScaledMLP(LlamaConfig(hidden_size=32, intermediate_size=40))) is None
 
 
 @needs_kernels
