@@ -54,7 +54,7 @@ clean:
 	rm -rf $(VENV) .venv-lowest .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
 
 # What an installation compiles.
-KERNEL := hatch_build.py src/afina/kernels/adamw.c
+KERNEL := hatch_build.py $(wildcard src/afina/kernels/*.c src/afina/kernels/*.h)
 
 # One environment; a stamp file for each set of extras that was installed into it.
 $(VENV)/bin/python:

@@ -1,8 +1,8 @@
-"""Compiles the kernel in src/afina/kernels/adamw.c when the package is installed, where that is possible.
+"""Compiles the kernels in src/afina/kernels/*.c when the package is installed, where that is possible.
 
 Without a C compiler, or on another system than Linux, the package is installed without it, and training takes torch's
 own operations: the same up to rounding, and slower. `CC` names the compiler, as for other builds; CC=false leaves the
-kernel out.
+kernels out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/afina/kernels/adamw.c")
-LIBRARY = SOURCE.with_name("libadamw.so")
+FOLDER = Path("src/afina/kernels")
+LIBRARY = FOLDER / "libkernels.so"
 # Each operation rounded by itself, and a root that needs to set no errno; nothing that changes a number.
-FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 # Not every compiler and C library can hold code for several processors in one function.
 TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DONE_TARGET",))
 LONGEST_SECONDS = 120
@@ -38,7 +38,7 @@ class KernelBuildHook(BuildHookInterface[Any]):
         root = Path(self.root)
         failure = compile_kernel(root)
         if failure:
-            self.app.display_warning(f"afina is installed without its compiled kernel: {failure}")
+            self.app.display_warning(f"afina is installed without its compiled kernels: {failure}")
             return
         if version == "standard":  # an editable installation finds it beside the source
             build_data["artifacts"].append(LIBRARY.as_posix())
@@ -67,16 +67,29 @@ def find_compiler() -> list[str]:
 
 def run_compiler(compiler: list[str], root: Path) -> str:
     """What it says that goes wrong, with each set of targets; an empty string where one of them does."""
-    source = root / SOURCE
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    sources = [str(path) for path in list_sources(root) if path.suffix == ".c"]
+    digest = hash_sources(root)
     failure = ""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, LIBRARY.name)
         for target in TARGETS:
-            command = [*compiler, *FLAGS, *target, f'-DSOURCE_HASH="{digest}"', "-o", str(made), str(source), "-lm"]
+            command = [*compiler, *FLAGS, *target, f'-DSOURCE_HASH="{digest}"', "-o", str(made), *sources, "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
             if done.returncode == 0:
                 shutil.copyfile(made, root / LIBRARY)
                 return ""
             failure = f"{compiler[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
     return failure
+
+
+def list_sources(root: Path) -> list[Path]:
+    """The files that the library is made of, in the order in which they are hashed."""
+    return sorted(path for path in (root / FOLDER).iterdir() if path.suffix in (".c", ".h"))
+
+
+def hash_sources(root: Path) -> str:
+    """As `afina.kernels.native` hashes them."""
+    digest = hashlib.sha256()
+    for path in list_sources(root):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from afina.kernels import native
+
 ROOT = Path(__file__).parents[2]
 HOOK = ROOT / "hatch_build.py"
 
@@ -52,9 +54,10 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def root(hook: Any, tmp_path: Path) -> Path:
-    """A folder with the source, and a library of an older one."""
-    (tmp_path / hook.SOURCE).parent.mkdir(parents=True)
-    shutil.copy(ROOT / hook.SOURCE, tmp_path / hook.SOURCE)
+    """A folder with the sources, and a library of older ones."""
+    (tmp_path / hook.FOLDER).mkdir(parents=True)
+    for source in hook.list_sources(ROOT):
+        shutil.copy(source, tmp_path / hook.FOLDER)
     (tmp_path / hook.LIBRARY).write_bytes(b"old")
     return tmp_path
 
@@ -78,6 +81,8 @@ def test_a_wheel_holds_the_library_and_is_for_this_system(
     assert not warnings
     library = ctypes.CDLL(str(root / hook.LIBRARY))
     assert library.afina_take_blocks
+    library.afina_source_hash.restype = ctypes.c_char_p
+    assert library.afina_source_hash().decode() == native.hash_sources()
     if version == "editable":
         assert data == {"artifacts": [], "pure_python": True}
         return
@@ -100,7 +105,7 @@ def test_without_a_compiler_the_package_is_installed_without_it(
     monkeypatch.setenv("CC", compiler)
     data, warnings = build(hook, root)
     assert data == {"artifacts": [], "pure_python": True}
-    assert warnings == [f"afina is installed without its compiled kernel: {words}"]
+    assert warnings == [f"afina is installed without its compiled kernels: {words}"]
     assert not (root / hook.LIBRARY).exists()
 
 
@@ -110,9 +115,9 @@ def test_other_systems_and_machines_without_a_compiler_have_none(
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert build(hook, root)[1] == ["afina is installed without its compiled kernel: no C compiler was found"]
+    assert build(hook, root)[1] == ["afina is installed without its compiled kernels: no C compiler was found"]
     monkeypatch.setattr(sys, "platform", "win32")
-    expected = "afina is installed without its compiled kernel: it is for Linux, and this is win32"
+    expected = "afina is installed without its compiled kernels: it is for Linux, and this is win32"
     assert build(hook, root)[1] == [expected]
 
 

@@ -50,7 +50,8 @@ class AdaptedLayer(nn.Module):
             return self._multiply_at_once(inputs)
         output = self._multiply_base(inputs)
         dropped = functional.dropout(inputs, self.dropout, training=self.dropout > 0)
-        if not torch.is_autocast_enabled(inputs.device.type):
+        # peft asks for the autocast of GPUs alone: beside weights in 4 bits a CPU's inputs are cast there and back.
+        if not torch.is_autocast_enabled("cuda" if self.in_4_bits else inputs.device.type):
             dropped = dropped.to(self.lora_a.dtype)
         return output + functional.linear(functional.linear(dropped, self.lora_a), self.lora_b) * 1.0
 

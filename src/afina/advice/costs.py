@@ -177,6 +177,11 @@ class _Prediction:
         )  # fmt: skip
 
     @property
+    def has_compiled_layers(self) -> bool:
+        """Whether compiled kernels compute layers, where there are some."""
+        return self.config.training.compiled_kernels and self.subject.machine.device == "cpu"
+
+    @property
     def by_pairs(self) -> bool:
         """Whether the backbone moves by pairs of rows."""
         return self.config.training.objective == "contrastive" and self.technique.moves != "head"
@@ -219,7 +224,7 @@ class _Prediction:
         subject, largest = self.subject, self.largest
         return count_kept(
             subject.blueprint, self.technique, self.config, subject.precision, largest.rows, largest.tokens,
-            copies=self.has_copies,
+            copies=self.has_copies, compiled=self.has_compiled_layers,
         )  # fmt: skip
 
     @property

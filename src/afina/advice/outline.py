@@ -146,7 +146,7 @@ def outline(
 
 def count_kept(
     blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int,
-    *, copies: bool = False,
+    *, copies: bool = False, compiled: bool = False,
 ) -> Kept:  # fmt: skip
     """What one forward pass over `rows` rows of `tokens` tokens keeps for the backward pass.
 
@@ -154,13 +154,14 @@ def count_kept(
 
     Args:
         copies: whether linear layers have bf16 copies of their weights: then no pass makes and keeps any.
+        compiled: whether compiled kernels compute layers.
     """
     if technique.moves == "head":
         return Kept(0, 0, blueprint.layers)
     period = min(blueprint.period, blueprint.layers)
     try:
         shallow, deep = (
-            count_kept_at(blueprint.with_layers(layers), technique, config, precision, rows, tokens, copies)
+            count_kept_at(blueprint.with_layers(layers), technique, config, precision, rows, tokens, copies, compiled)
             for layers in (period, 2 * period)
         )
     except Exception:  # whatever a model's code raises where it asks for numbers that aren't there
@@ -185,12 +186,13 @@ def estimate_kept(blueprint: Blueprint, precision: str, rows: int, tokens: int) 
 
 
 def count_kept_at(
-    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int, copies: bool
-) -> int:
+    blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, rows: int, tokens: int, copies: bool,
+    compiled: bool,
+) -> int:  # fmt: skip
     """Bytes of the distinct tensors that autograd saves, weights, their copies and buffers of the model left out."""
     kept: dict[int, Any] = {}
     with fake_tensors():
-        loaded = build_empty(blueprint, storage_dtype(technique, precision))
+        loaded = build_empty(blueprint, storage_dtype(technique, precision), compiled=compiled)
         keep_new_fp32(loaded)
         prepare(loaded, technique, config)
         model = loaded.model.train()

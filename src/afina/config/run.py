@@ -120,9 +120,9 @@ class TrainingConfig(Section):
     lazy_embeddings: bool = True
     """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
     same numbers, with less time and memory."""
-    fused_step: bool = True
-    """Whether full fine-tuning in bf16 on a CPU clips, steps and rounds all weights in one pass of a compiled kernel,
-    where the installation has it: the same up to rounding, with less time."""
+    compiled_kernels: bool = True
+    """Whether a CPU takes the kernels that were compiled when afina was installed, where there are some: for layers of
+    language models, attention's softmax and, in full fine-tuning in bf16, the step. The same up to rounding."""
     check_memory: bool = True
     """Whether a run that is predicted not to fit refuses to start, and one on a CPU minds how full memory is."""
 

@@ -7,18 +7,11 @@
    hatch_build.py compiles it when the package is installed, adamw.py calls it. */
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-/* The same code for several generations of processors; the loader takes the newest that this one knows. */
-#if defined(__x86_64__) && !defined(ONE_TARGET)
-#define FOR_EACH_TARGET __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
-#else
-#define FOR_EACH_TARGET
-#endif
+#include "compiled.h"
 
 /* Numbers that a thread takes at a time (adamw.py knows them too), and those of them that are in its cache at a time. */
-enum { BLOCK = 16384, PIECE = 2048, LANES = 16 };
+enum { BLOCK = 16384, PIECE = 2048 };
 
 /* As in adamw.py. A gradient has one of two forms; the pointer to the other is null. */
 struct tensor {
@@ -39,9 +32,6 @@ struct work {
     float rest1, beta2, rest2, epsilon; /* 1 - beta1, 1 - beta2 */
     double *squares; /* where the sum of each block goes; null for a step */
 };
-
-/* libgomp's, which torch has loaded and whose threads are awake. Where there is none one thread does it all. */
-extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
 
 static inline float widen(uint16_t bf16) {
     uint32_t bits = (uint32_t)bf16 << 16;
@@ -145,11 +135,5 @@ static void take_blocks(void *argument) {
 }
 
 void afina_take_blocks(struct work *work, int threads) {
-    if (GOMP_parallel && threads > 1)
-        GOMP_parallel(take_blocks, work, (unsigned)threads, 0);
-    else
-        take_blocks(work);
+    afina_run_threads(take_blocks, work, threads);
 }
-
-/* The hash of this file as it was when it was compiled: a library of another version has other structures. */
-const char *afina_source_hash(void) { return SOURCE_HASH; }

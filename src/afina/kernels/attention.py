@@ -8,7 +8,9 @@ and stays. docs/LOG.md has the figures.
     P = softmax(scaling Q K^T + mask),  O = P V
     dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(P dP)),  dQ = scaling dS K,  dK = scaling dS^T Q
 
-Letters: B rows, H heads, T queries, S keys, D width of a head, n heads of a chunk.
+Where several heads of queries share one of keys and values, they are multiplied with it together.
+
+Letters: B rows, H heads of queries, K heads of keys, T queries, S keys, D width of a head.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from afina.kernels.softmax import compute_softmax_plain, differentiate_softmax, suits_softmax, take_softmax_
+
 # Scores of one chunk: about what stays in a core's caches.
 CHUNK_BYTES = 3 * 2**20
 # Probabilities of a layer that are kept for the backward pass; where they are more, computing them again costs less.
@@ -27,33 +31,44 @@ KEPT_BYTES = 16 * 2**20
 
 
 def attend(
-    query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Tensor | None, scaling: float, is_causal: bool
+    query_BHTD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, scaling: float, is_causal: bool
 ) -> Tensor:
-    """Attention's output, shape (B, H, T, D), in the dtype of its inputs.
+    """Attention's output, shape (B, H, T, D), in the dtype of its inputs. H is K or several times K.
 
     Args:
         mask: True where a query may look, or numbers to add to the scores; can be expanded to (B, H, T, S).
         is_causal: whether a query looks at no later key. Takes no mask beside it, and T equal to S.
     """
-    shape = (*query_BHTD.shape[:3], key_BHSD.shape[2])
-    if is_causal:
-        mask = torch.ones(shape[2:], dtype=torch.bool, device=query_BHTD.device).tril()
+    shape = (*query_BHTD.shape[:3], key_BKSD.shape[2])
     mask_BHTS = None if mask is None else mask.expand(shape)
     # Whatever the surrounding autocast would do to single operations, these stay in one dtype.
     with torch.autocast(query_BHTD.device.type, enabled=False):
         if torch.is_grad_enabled() and math.prod(shape) * query_BHTD.element_size() <= KEPT_BYTES:
-            return compute_probabilities(query_BHTD * scaling, key_BHSD, mask_BHTS) @ value_BHSD
-        return ChunkedAttention.apply(query_BHTD, key_BHSD, value_BHSD, mask_BHTS, scaling)  # type: ignore[no-untyped-call]
+            return attend_kept(query_BHTD, key_BKSD, value_BKSD, mask_BHTS, scaling, is_causal)
+        groups = query_BHTD.shape[1] // key_BKSD.shape[1]
+        pair = (each.repeat_interleave(groups, 1) if groups > 1 else each for each in (key_BKSD, value_BKSD))
+        return ChunkedAttention.apply(query_BHTD, *pair, mask_BHTS, scaling, is_causal)  # type: ignore[no-untyped-call]
 
 
-def compute_probabilities(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over the keys of scaled queries, shape (..., T, S)."""
-    scores = query @ key.transpose(-1, -2)
-    if mask is not None:
-        # The least finite number, since a row of nothing but infinities (padding on the left) would give no number.
-        is_bool = mask.dtype == torch.bool
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if is_bool else scores + mask
-    return torch.softmax(scores, dim=-1)
+def attend_kept(
+    query_BHTD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask_BHTS: Tensor | None, scaling: float, is_causal: bool
+) -> Tensor:
+    """The same with all probabilities kept: the queries of all heads that share a head of keys are one matrix."""
+    rows, heads, queries, width = query_BHTD.shape
+    query = query_BHTD.reshape(rows, key_BKSD.shape[1], -1, width)
+    weights = compute_probabilities(query, key_BKSD, mask_BHTS, scaling, is_causal, (rows, heads, queries))
+    return (weights @ value_BKSD).view(rows, heads, queries, value_BKSD.shape[3])
+
+
+def compute_probabilities(
+    query: Tensor, key: Tensor, mask_BHTS: Tensor | None, scaling: float, is_causal: bool, shape_BHT: tuple[int, ...]
+) -> Tensor:
+    """Softmax over the keys of scaled scores, in the shape of the products; `shape_BHT` is that of the queries."""
+    shape_BHTS = (*shape_BHT, key.shape[2])
+    if suits_softmax(query.dtype, key.shape[2], mask_BHTS):
+        return take_softmax_(query @ key.transpose(-1, -2), mask_BHTS, scaling, shape_BHTS, is_causal=is_causal)
+    scores = (query * scaling) @ key.transpose(-1, -2)
+    return compute_softmax_plain(scores.view(shape_BHTS), mask_BHTS, 1.0, is_causal).view(scores.shape)
 
 
 class ChunkedAttention(torch.autograd.Function):
@@ -61,31 +76,34 @@ class ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_BHTS: Tensor | None, scaling: float
-    ) -> Tensor:
+        ctx: Any, query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_BHTS: Tensor | None, scaling: float,
+        is_causal: bool,
+    ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(query_BHTD, key_BHSD, value_BHSD, mask_BHTS)
-        ctx.scaling = scaling
+        ctx.scaling, ctx.is_causal = scaling, is_causal
         rows, heads, queries, width = query_BHTD.shape
         out_BHTD = value_BHSD.new_empty(rows, queries, heads, width).transpose(1, 2)  # as the caller will lay it out
         for part in iterate_chunks(query_BHTD, key_BHSD):
-            mask = None if mask_BHTS is None else mask_BHTS[part]
-            out_BHTD[part] = compute_probabilities(query_BHTD[part] * scaling, key_BHSD[part], mask) @ value_BHSD[part]
+            mask, query = None if mask_BHTS is None else mask_BHTS[part], query_BHTD[part]
+            weights = compute_probabilities(query, key_BHSD[part], mask, scaling, is_causal, query.shape[:3])
+            out_BHTD[part] = weights @ value_BHSD[part]
         return out_BHTD
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query_BHTD, key_BHSD, value_BHSD, mask_BHTS = ctx.saved_tensors
         (out_grad_BHTD,) = gradients
         query_grad, key_grad, value_grad = (torch.empty_like(each) for each in (query_BHTD, key_BHSD, value_BHSD))
         for part in iterate_chunks(query_BHTD, key_BHSD):
-            query, key, out_grad = query_BHTD[part] * ctx.scaling, key_BHSD[part], out_grad_BHTD[part]
-            weights = compute_probabilities(query, key, None if mask_BHTS is None else mask_BHTS[part])
+            query, key, out_grad = query_BHTD[part], key_BHSD[part], out_grad_BHTD[part]
+            mask = None if mask_BHTS is None else mask_BHTS[part]
+            weights = compute_probabilities(query, key, mask, ctx.scaling, ctx.is_causal, query.shape[:3])
             value_grad[part] = weights.transpose(-1, -2) @ out_grad
             weights_grad = out_grad @ value_BHSD[part].transpose(-1, -2)
-            scores_grad = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype)
+            scores_grad = differentiate_softmax(weights, weights_grad, 1.0, ctx.is_causal)
             query_grad[part] = (scores_grad @ key) * ctx.scaling
-            key_grad[part] = scores_grad.transpose(-1, -2) @ query
-        return query_grad, key_grad, value_grad, None, None
+            key_grad[part] = scores_grad.transpose(-1, -2) @ (query * ctx.scaling)
+        return query_grad, key_grad, value_grad, None, None, None
 
 
 def iterate_chunks(query_BHTD: Tensor, key_BHSD: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -111,7 +129,7 @@ def attention_forward(
     Returns:
         the output of shape (B, T, H, D), and None for the weights.
     """
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = causal and attention_mask is None and query.shape[2] > 1
@@ -119,11 +137,9 @@ def attention_forward(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **options
         )
-    groups = query.shape[1] // key.shape[1]
     dtype = find_compute_dtype(query)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    key, value = (repeat_kv(each, groups).to(dtype) for each in (key, value))
-    out_BHTD = attend(query.to(dtype), key, value, attention_mask, scaling, causal)
+    out_BHTD = attend(query.to(dtype), key.to(dtype), value.to(dtype), attention_mask, scaling, causal)
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 

@@ -4,6 +4,7 @@ Logits of a batch are the largest tensor of a training step: 700 positions of 49
 the plain path holds several of that size. Here positions come in chunks. The gradient of a sum of losses is known as
 soon as the logits are, so the forward pass forms it, and the backward pass only multiplies by the factor that comes in.
 Products keep their dtype; softmax, the loss and the sums of the gradients are in fp32. docs/LOG.md has the figures.
+In bf16 on a CPU `token_loss.py` takes a chunk in one pass, where nothing is added to the logits and no cap bends them.
 
     Z = scale (H W^T + b),  Y = c tanh(Z / c),  loss = sum_n (log sum_v exp Y_nv - Y_n,target)
     dY = softmax(Y) - onehot(target),  dZ = dY (1 - (Y / c)^2),  dH = scale dZ W,
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from afina.kernels.attention import find_compute_dtype
+from afina.kernels.token_loss import suits_kernel, take_losses
 
 # Logits of one chunk in the dtype of the products: larger ones are hardly faster, smaller ones are slower.
 CHUNK_BYTES = 64 * 2**20
@@ -78,6 +80,11 @@ def count_correct(
     correct = targets_N.new_zeros(())
     with torch.autocast(hidden_NH.device.type, enabled=False):
         for rows, product_RV in iterate_products(hidden_NH.to(plan.dtype), weight_VH.to(plan.dtype), plan):
+            if suits_kernel(product_RV, bias_V, softcap):
+                losses_R, likeliest_R = take_losses(product_RV, targets_N[rows], scale, counts=True)
+                loss += losses_R.sum()
+                correct += (likeliest_R == targets_N[rows]).sum()
+                continue
             for _, logits_BV, targets_B1 in iterate_blocks(product_RV, bias_V, targets_N[rows], plan):
                 loss -= logits_BV.log_softmax(1).gather(1, targets_B1).sum()
                 correct += (logits_BV.argmax(1, keepdim=True) == targets_B1).sum()
@@ -124,20 +131,33 @@ def sum_chunks(
 ) -> Tensor:  # fmt: skip
     """The loss; the gradients of hidden states, weight and bias, but for the factor `scale`, are added to `sums`."""
     loss = hidden_NH.new_zeros((), dtype=plan.sum_dtype)
-    hidden_sum_NH, weight_sum_VH, bias_sum_V = sums
+    hidden_sum_NH, weight_sum_VH, _ = sums
     for rows, product_RV in iterate_products(hidden_NH, weight_VH, plan):
-        for block_BV, logits_BV, targets_B1 in iterate_blocks(product_RV, bias_V, targets_N[rows], plan):
-            log_p_BV = logits_BV.log_softmax(1)
-            loss -= log_p_BV.gather(1, targets_B1).sum()
-            if any(each is not None for each in sums):
-                grad_BV = differentiate(log_p_BV, logits_BV, targets_B1, plan.softcap)
-                block_BV.copy_(grad_BV)
-                if bias_sum_V is not None:
-                    bias_sum_V += grad_BV.sum(0)
+        if suits_kernel(product_RV, bias_V, plan.softcap):
+            is_wanted = any(each is not None for each in sums)
+            loss += take_losses(product_RV, targets_N[rows], plan.scale, is_gradient_wanted=is_wanted)[0].sum()
+        else:
+            loss += sum_blocks(product_RV, bias_V, targets_N[rows], plan, sums)
         if hidden_sum_NH is not None:
             hidden_sum_NH[rows] = product_RV @ weight_VH
         if weight_sum_VH is not None:
             add_products(weight_sum_VH, product_RV, hidden_NH[rows], plan)
+    return loss
+
+
+def sum_blocks(
+    product_RV: Tensor, bias_V: Tensor | None, targets_R: Tensor, plan: Plan, sums: list[Tensor | None]
+) -> Tensor:
+    """The loss of a chunk; its products become the gradient of the logits, if one of the sums is wanted."""
+    loss, bias_sum_V = product_RV.new_zeros((), dtype=plan.sum_dtype), sums[2]
+    for block_BV, logits_BV, targets_B1 in iterate_blocks(product_RV, bias_V, targets_R, plan):
+        log_p_BV = logits_BV.log_softmax(1)
+        loss -= log_p_BV.gather(1, targets_B1).sum()
+        if any(each is not None for each in sums):
+            grad_BV = differentiate(log_p_BV, logits_BV, targets_B1, plan.softcap)
+            block_BV.copy_(grad_BV)
+            if bias_sum_V is not None:
+                bias_sum_V += grad_BV.sum(0)
     return loss
 
 

@@ -1,4 +1,4 @@
-"""The compiled kernel of adamw.c, where the installation could build it (`hatch_build.py`)."""
+"""The compiled kernels, where the installation could build them (`hatch_build.py`), and what may be given to them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,60 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("adamw.c")
-# Not "adamw.so", which Python would take for the module of that name.
-LIBRARY = SOURCE.with_name("libadamw.so")
+import torch
+from torch import Tensor, nn
+
+FOLDER = Path(__file__).parent
+LIBRARY = FOLDER / "libkernels.so"
+
+
+class Allowed:
+    """Whether this process uses them."""
+
+    is_on = True
+
+
+def allow_compiled(is_on: bool) -> None:
+    """Use the compiled kernels from here on, or the plain forms beside them (`training.compiled_kernels`)."""
+    Allowed.is_on = is_on
+
+
+def load_library() -> ctypes.CDLL | None:
+    """The library; None where it isn't allowed or can't be used."""
+    return find_library() if Allowed.is_on else None
 
 
 @lru_cache(maxsize=1)
-def load_library() -> ctypes.CDLL | None:
-    """The library; None where it wasn't built, is for another kind of machine, or was compiled from another source:
-    in a checkout that was updated since, its structures may be other ones.
-    """
-    import torch  # noqa: F401  # loads the OpenMP whose threads the kernel uses, which is looked for when it is loaded
+def find_library() -> ctypes.CDLL | None:
+    """The library; None where it wasn't built, is for another kind of machine, or was compiled from other sources: in a
+    checkout that was updated since, its structures may be other ones.
 
+    torch is imported before: it loads the OpenMP whose threads the kernels use, which is looked for by the library.
+    """
     try:
         library = ctypes.CDLL(str(LIBRARY))
         library.afina_source_hash.restype = ctypes.c_char_p
         compiled_from = library.afina_source_hash().decode()
-        current = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+        current = hash_sources()
     except (OSError, AttributeError):
         return None
     return library if compiled_from == current else None
+
+
+def hash_sources() -> str:
+    """As `hatch_build.py` hashes them."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".h")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def find_compiled(*tensors: Tensor) -> ctypes.CDLL | None:
+    """The library, if all of these lie in a CPU's memory: tensors without numbers, as in a plan, lie nowhere."""
+    is_there = all(type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu" for each in tensors)
+    return load_library() if is_there else None
+
+
+def is_readable(*tensors: Tensor) -> bool:
+    """Whether all of these have a format that the kernels of layers know."""
+    return all(each.dtype in (torch.bfloat16, torch.float32) for each in tensors)

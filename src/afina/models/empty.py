@@ -22,6 +22,7 @@ from afina.models.load import (
     keep_head_fp32,
     list_new_modules,
     quiet_transformers,
+    use_compiled_layers,
     use_products,
 )
 from afina.models.weights import DTYPE_NAMES, SINGLE, Tensor
@@ -110,8 +111,11 @@ def draw_blueprint(
     )  # fmt: skip
 
 
-def build_empty(blueprint: Blueprint, dtype: torch.dtype) -> LoadedModel:
+def build_empty(blueprint: Blueprint, dtype: torch.dtype, *, compiled: bool = False) -> LoadedModel:
     """What `load_classifier` or `load_language_model` would give, without numbers; use it in `torch`'s fake mode.
+
+    Args:
+        compiled: whether its layers keep what they keep where kernels compute them.
 
     Raises:
         ModelError: if transformers can't build it.
@@ -137,6 +141,8 @@ def build_empty(blueprint: Blueprint, dtype: torch.dtype) -> LoadedModel:
     model.tie_weights()  # which is left out along with the random numbers
     if blueprint.attention == "auto":
         use_products(model)
+    if compiled:
+        use_compiled_layers(model)
     if blueprint.is_language_model:
         return LoadedModel(model, ())
     keep_head_fp32(model)

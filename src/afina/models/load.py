@@ -111,6 +111,7 @@ def load_classifier(
     check_whole(folder, info, parameters, model.base_model_prefix, is_base=is_base)
     if attention == "auto":
         use_products(model)
+    use_compiled_layers(model)
     keep_head_fp32(model)
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     model.config.update({**found, "use_cache": False})  # the layers are made; what is saved says what it said before
@@ -155,6 +156,7 @@ def load_language_model(
         )
     if attention == "auto":
         use_products(model)
+    use_compiled_layers(model)
     model.config.update(found)
     return LoadedModel(model, ())
 
@@ -165,6 +167,13 @@ def keep_head_fp32(model: PreTrainedModel) -> None:
 
     with contextlib.suppress(ModelError):
         compute_in_fp32(find_head(model)[1])
+
+
+def use_compiled_layers(model: PreTrainedModel) -> None:
+    """Make layers compute by compiled kernels, see `models/compiled_layers.py`."""
+    from afina.models import compiled_layers
+
+    compiled_layers.use_compiled_layers(model)
 
 
 def choose_attention(attention: str) -> dict[str, str]:

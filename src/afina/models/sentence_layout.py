@@ -15,7 +15,7 @@ import torch
 from afina.errors import ModelError, describe_cause
 from afina.models.completeness import check_whole
 from afina.models.heads import Fp32Linear, PooledClassifier
-from afina.models.load import SAFE, choose_attention, quiet_transformers, use_products
+from afina.models.load import SAFE, choose_attention, quiet_transformers, use_compiled_layers, use_products
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,6 +95,7 @@ def load_sentence_model(folder: Path, attention: str = "auto") -> PooledClassifi
     check_whole(folder, info, {name for name, _ in backbone.named_parameters()}, "", is_base=True)
     if attention == "auto":
         use_products(backbone)
+    use_compiled_layers(backbone)
     return PooledClassifier(backbone, pooling, head).eval()
 
 

@@ -123,10 +123,10 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
     usable: Mapping[str, Any]
     try:
         if task == TAGGING:
-            words, subject, usable = open_tagged(tables, config)
+            tagged, subject, usable = open_tagged(tables, config)
             subject = subject.with_faults(tables, usable)
-            shortages = find_shortages(lambda: divide_tagged(tables, usable, words, subject, config))
-            return Opened(tables, words, subject, task, (*reasons, *words.reasons), shortages)
+            shortages = find_shortages(lambda: divide_tagged(tables, usable, tagged, subject, config))
+            return Opened(tables, tagged, subject, task, (*reasons, *tagged.reasons), shortages)
         columns = find_columns(tables, config, task)
     except DataError as error:
         # Rows that can't be read may be why the others make no sense.

@@ -93,6 +93,7 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
     Args:
         storage: `dropout`, `dtype` and `quantization` of `load_classifier`.
     """
+    allow_kernels(setup)
     attention = setup.config.model.attn_implementation
     if setup.head is None:
         return load_language_model(folder or setup.base, attention=attention, **storage)
@@ -100,6 +101,13 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
         folder or setup.base, setup.head, setup.pad_token_id, attention=attention, is_base=folder is None,
         of_words=setup.of_words, **storage,
     )  # fmt: skip
+
+
+def allow_kernels(setup: Setup) -> None:
+    """Let this process take compiled kernels, or not, as the run says; no model of a run is loaded before."""
+    from afina.kernels.native import allow_compiled
+
+    allow_compiled(setup.config.training.compiled_kernels)
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -119,6 +127,7 @@ def restore_model(folder: Path, setup: Setup) -> nn.Module:
     from afina.models.heads import describe_layout
     from afina.models.sentence_layout import load_sentence_model
 
+    allow_kernels(setup)
     if describe_layout(folder) == "sentence-transformers":
         return load_sentence_model(folder, setup.config.model.attn_implementation)
     return load_model(setup, folder).model

@@ -36,7 +36,7 @@ def suits_copies(training: TrainingConfig, *, device: str, precision: str, moves
     """Whether a run trains through copies: every weight moves, in bf16 on a CPU, and the kernel is there that steps
     weight and copy at once. torch's own step would leave a pass over both to do.
     """
-    suits = training.fused_step and device == "cpu" and precision == "bf16" and moves == "all"
+    suits = training.compiled_kernels and device == "cpu" and precision == "bf16" and moves == "all"
     return suits and load_library() is not None
 
 

@@ -103,7 +103,7 @@ def test_copies_of_weights_take_room_and_their_gradients_half_of_it(
     subject = make_subject(precision="bf16")
     config = {"gradient_accumulation_steps": steps, "per_device_train_batch_size": 64}
     plain, copied = (
-        predict(subject, "full", describe("full", fused_step=wanted, **config)).memory for wanted in (False, True)
+        predict(subject, "full", describe("full", compiled_kernels=wanted, **config)).memory for wanted in (False, True)
     )
     numbers = (copied.weights - plain.weights) // 2
     assert numbers > 0
@@ -112,5 +112,5 @@ def test_copies_of_weights_take_room_and_their_gradients_half_of_it(
     assert copied.gradients - plain.gradients == change
     assert copied.optimizer == plain.optimizer
     assert copied.activations < plain.activations
-    lora = predict(subject, "lora", describe("lora", fused_step=True)).memory
-    assert lora == predict(subject, "lora", describe("lora", fused_step=False)).memory
+    lora = predict(subject, "lora", describe("lora", compiled_kernels=True)).memory
+    assert lora == predict(subject, "lora", describe("lora", compiled_kernels=False)).memory

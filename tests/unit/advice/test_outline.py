@@ -129,7 +129,9 @@ def test_kept_is_what_a_real_pass_keeps(
     from afina.techniques.registry import make_technique
 
     config = describe(technique, is_language_model, dropout=0.0)
-    kept = count_kept(draw(family, is_language_model), make_technique(technique), config, precision, ROWS, TOKENS)
+    kept = count_kept(
+        draw(family, is_language_model), make_technique(technique), config, precision, ROWS, TOKENS, compiled=True
+    )
     model = load(tiny_models(family), technique, config, is_language_model, precision)
     assert kept.total == pytest.approx(count_kept_by(model, is_language_model, precision), rel=0.1)
     assert not kept.is_estimated
@@ -184,6 +186,6 @@ def test_copies_of_weights_are_held_and_none_are_kept(
     assert held > 0
     found = outline(blueprint, technique, config, "bf16", copies=True)
     assert (found.copied, found.weight_bytes) == (held, outline(blueprint, technique, config, "bf16").weight_bytes)
-    predicted = count_kept(blueprint, technique, config, "bf16", ROWS, TOKENS, copies=True).total
+    predicted = count_kept(blueprint, technique, config, "bf16", ROWS, TOKENS, copies=True, compiled=True).total
     assert predicted == pytest.approx(kept, rel=0.1)
     assert kept < plain

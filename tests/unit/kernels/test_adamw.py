@@ -187,17 +187,16 @@ def test_threads_are_those_of_torch() -> None:
 
 @needs_kernel
 def test_a_library_of_another_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "adamw.c"
-    shutil.copy(native.SOURCE, source)
-    monkeypatch.setattr(native, "SOURCE", source)
-    find = native.load_library.__wrapped__
+    monkeypatch.setattr(native, "FOLDER", Path(shutil.copytree(native.FOLDER, tmp_path / "kernels")))
+    find = native.find_library.__wrapped__
     assert find() is not None
-    source.write_text(source.read_text() + "\n")
+    header = tmp_path / "kernels" / "compiled.h"
+    header.write_text(header.read_text() + "\n")
     assert find() is None
 
 
 def test_a_library_that_is_not_there_or_no_library_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / "adamw.so")
-    assert native.load_library.__wrapped__() is None
-    (tmp_path / "adamw.so").write_bytes(b"of another machine")
-    assert native.load_library.__wrapped__() is None
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "x.so")
+    assert native.find_library.__wrapped__() is None
+    (tmp_path / "x.so").write_bytes(b"of another machine")
+    assert native.find_library.__wrapped__() is None

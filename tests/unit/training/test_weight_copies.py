@@ -209,14 +209,21 @@ def test_layers_come_back_after_an_error(tiny_models: Callable[[str], Path]) -> 
         ({"device": "cuda"}, False),
         ({"precision": "fp32"}, False),
         ({"moves": "adapter"}, False),
-        ({"fused_step": False}, False),
+        ({"compiled_kernels": False}, False),
         ({"library": None}, False),
     ],
 )
 def test_copies_are_for_full_in_bf16_on_a_cpu_with_the_kernel(
     changed: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = {"device": "cpu", "precision": "bf16", "moves": "all", "fused_step": True, "library": object(), **changed}
+    run = {
+        "device": "cpu",
+        "precision": "bf16",
+        "moves": "all",
+        "compiled_kernels": True,
+        "library": object(),
+        **changed,
+    }
     monkeypatch.setattr(weight_copies, "load_library", lambda library=run.pop("library"): library)
-    training = build_config({"training": {"fused_step": run.pop("fused_step")}}).training
+    training = build_config({"training": {"compiled_kernels": run.pop("compiled_kernels")}}).training
     assert suits_copies(training, **run) == expected
