@@ -36,7 +36,8 @@ def test_every_weight_moves_and_the_folder_is_an_ordinary_one(
     restored = Full().restore(tmp_path, setup)
     assert torch.equal(compute_logits(restored, family, setup.pad_token_id), logits)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert torch.equal(compute_logits(plain, family, setup.pad_token_id), logits)
+    # Norms that a kernel computes sum in another order than transformers' own.
+    torch.testing.assert_close(compute_logits(plain, family, setup.pad_token_id), logits, rtol=1e-5, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path)("kettle") == AutoTokenizer.from_pretrained(setup.base)("kettle")
 
 
