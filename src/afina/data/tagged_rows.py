@@ -64,17 +64,10 @@ class UsableTags(UsableRows):
             Problem(
                 f"{table.source}: rows with {reason} in"
                 f" {choice.text if reason in OF_WORDS else choice.label!r}",
-                self.found[reason], EXPECTED[reason].format_map(_Names(names=known)), MEND, rows,
+                self.found[reason], EXPECTED[reason].replace("{names}", known), MEND, rows,
             )
             for reason, rows in self.faults.items()
         ]  # fmt: skip
-
-
-class _Names(dict[str, str]):
-    """Leaves braces that name nothing as they stand."""
-
-    def __missing__(self, key: str) -> str:
-        return f"{{{key}}}"
 
 
 @dataclass(frozen=True)

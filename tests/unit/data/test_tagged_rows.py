@@ -95,6 +95,18 @@ def test_bad_rows_are_named_all_at_once(tmp_path: Path) -> None:
     assert examples.notes[0] == "1 row dropped: rows with more words than tags, or fewer"
 
 
+def test_bad_entities_are_shown_how_to_write_them(tmp_path: Path) -> None:
+    rows = make_tagged("spans", 20)
+    rows[1]["entities"] = "PER"
+    rows[3]["entities"] = [{"start": 0, "end": 10_000, "label": "PER"}]
+    rows[6]["entities"] = [{"start": 0, "end": 3, "label": "PER"}, {"start": 0, "end": 3, "label": "LOC"}]
+    with pytest.raises(DataError) as caught:
+        load(rows, tmp_path)
+    assert [list(p.rows) for p in caught.value.problems] == [[2], [4], [7]]
+    form = 'a list such as [{"start": 0, "end": 3, "label": "PER"}], in characters of the text'
+    assert [form in p.expected for p in caught.value.problems] == [True, True, False]
+
+
 def test_a_tag_that_only_the_test_part_has_is_a_bad_row(tmp_path: Path) -> None:
     train, test = make_tagged("words", 20), make_tagged("words", 5, seed=1)
     test[1]["tags"][0] = "B-planet"
