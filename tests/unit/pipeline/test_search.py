@@ -546,4 +546,5 @@ def test_a_search_that_has_tried_everything_says_so(
     assert (
         "the search ends: none of 50 proposals in a row is worth starting; of the last one, feature-extraction with"
         " default: this was tried before, as trial 0"
-    ) in " ".join(capsys.readouterr().err.split())
+    ) in (said := " ".join(capsys.readouterr().err.split()))
+    assert "does nothing here" not in said, "what trials are told besides isn't the user's"

@@ -72,7 +72,8 @@ def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrat
     """
     config, shared = plan.shared_config(), RunFolder(folder)
     shared.path.mkdir(parents=True)
-    opened = open_source(config, shared, source, narrator)
+    # As the user gave it: what every trial is told besides, so as to leave the test part alone, is nobody's mistake.
+    opened = open_source(plan.configure(config.technique, {}, is_trial=False), shared, source, narrator)
     if opened.is_tagging:
         raise ConfigError(
             "a search doesn't know tagged words yet", found="a tag for each word",
