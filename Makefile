@@ -1,5 +1,6 @@
 # make demo    fine-tune a real model on real data, by all four techniques
 # make test    run the tests
+# make coverage   the same, slower, with the lines that no test runs
 # make check   lint, format, types
 # make fuzz    read made-up files for FUZZ_SECONDS (600 by default) and count what goes wrong
 # make test-lowest   the tests with the lowest versions that pyproject.toml allows, but for torch
@@ -11,11 +12,14 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test test-lowest check format fuzz bench chaos clean
+.PHONY: demo test coverage test-lowest check format fuzz bench chaos clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 # Its own environment: pip has no way to ask for the lowest versions, so they are written down.

@@ -19,7 +19,7 @@ from afina.testing.data import TaggedForm, make_tagged
 
 ROWS = 32
 FORMS: tuple[TaggedForm, ...] = ("words", "plain", "spans")
-FAMILIES = ("distilbert", "modernbert", "roberta", "gpt2", "llama", "qwen2")
+FAMILIES = ("modernbert", "roberta", "llama")
 SETTINGS: dict[str, Any] = {
     "num_train_epochs": 1, "folds": 2, "logging_steps": 1, "precision": "fp32", "bootstrap_resamples": 20,
     "verbose": False,
