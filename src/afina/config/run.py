@@ -123,6 +123,9 @@ class TrainingConfig(Section):
     compiled_kernels: bool = True
     """Whether a CPU takes the kernels that were compiled when afina was installed, where there are some: for layers of
     language models, attention's softmax and, in full fine-tuning in bf16, the step. The same up to rounding."""
+    side_by_side: bool = True
+    """Whether a CPU with several threads computes batches without gradients, and the halves of a large one with them,
+    side by side: less waiting of threads for each other. The same up to rounding."""
     check_memory: bool = True
     """Whether a run that is predicted not to fit refuses to start, and one on a CPU minds how full memory is."""
 

@@ -7,11 +7,16 @@ the layer is made of: their names, their dtype and what is saved are those of an
 
 from __future__ import annotations
 
+from threading import Lock
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from afina.kernels.attention import find_compute_dtype
+
+# Threads that compute side by side (`lanes.py`) find the same weight changed.
+COPYING = Lock()
 
 
 class Copy:
@@ -24,9 +29,10 @@ class Copy:
     def follow(self, weight: Tensor) -> Tensor:
         """The copy of the weight as it is now."""
         if weight._version != self.version:
-            with torch.no_grad():
-                self.tensor.copy_(weight)
-            self.version = weight._version
+            with COPYING, torch.no_grad():
+                if weight._version != self.version:  # no other thread has done it in between
+                    self.tensor.copy_(weight)
+                    self.version = weight._version
         return self.tensor
 
 

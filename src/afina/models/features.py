@@ -18,6 +18,7 @@ from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
 from afina.errors import ModelError, describe_rows
 from afina.kernels.allocator import keep_freed_memory
+from afina.kernels.lanes import PerThread, count_lanes, open_lanes
 from afina.models.completeness import shorten
 from afina.models.finite import COPY_MODEL, find_odd_weights
 from afina.models.heads import POOLINGS, find_head
@@ -54,12 +55,17 @@ def extract_features(
     model.eval().to(device)
     found: dict[str, Floats] = {}
     batches = order_evaluation_batches(tokens.lengths[rows], tokens_per_batch)
-    with torch.inference_mode(), autocast(device, precision), keep_freed_memory(), capture_hidden(model) as captured:
-        for places in batches:
+    lanes_wanted = count_lanes(model, device, len(batches))
+    with keep_freed_memory(), capture_hidden(model) as captured, open_lanes(lanes_wanted) as lanes:
+
+        def compute(places: Indices) -> list[Floats]:
             batch = {k: v.to(device) for k, v in collate_rows(tokens, rows[places], pad_id).items()}
-            model(**batch)
-            for name in poolings:
-                pooled_BH = pool(captured, batch, name, pad_id).float().cpu().numpy()
+            with torch.inference_mode(), autocast(device, precision):
+                model(**batch)
+                return [pool(captured, batch, name, pad_id).float().cpu().numpy() for name in poolings]
+
+        for places, pooled in zip(batches, lanes.map(compute, batches), strict=True):
+            for name, pooled_BH in zip(poolings, pooled, strict=True):
                 if name not in found:
                     found[name] = np.empty((len(rows), pooled_BH.shape[1]), np.float32)
                 found[name][places] = pooled_BH
@@ -92,7 +98,7 @@ def check_finite(features: Mapping[str, Floats], row_numbers_N: Indices, part: s
     )
 
 
-def pool(captured: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], pooling: str, pad_id: int) -> torch.Tensor:
+def pool(captured: PerThread, batch: dict[str, torch.Tensor], pooling: str, pad_id: int) -> torch.Tensor:
     """One pooling of a batch that has just passed, shape (B, H)."""
     if pooling != "own":
         return POOLINGS[pooling](captured["hidden"], batch["attention_mask"])
@@ -111,8 +117,9 @@ def pool_own(own: torch.Tensor, ids_BT: torch.Tensor, pad_id: int) -> torch.Tens
 
 
 @contextlib.contextmanager
-def capture_hidden(model: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """A mapping that holds, after each forward, the backbone's `hidden` states and the head's `own` input."""
+def capture_hidden(model: Any) -> Iterator[PerThread]:
+    """A mapping that holds, after each forward of a thread, the backbone's `hidden` states and the head's `own` input:
+    what each thread sees is of its own forward."""
 
     def keep_hidden(module: Any, args: Any, output: Any) -> None:
         captured["hidden"] = output[0]
@@ -126,9 +133,9 @@ def capture_hidden(model: Any) -> Iterator[dict[str, torch.Tensor]]:
 
 
 @contextlib.contextmanager
-def capture_own(model: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """A mapping that holds, after each forward, the head's input as `own`."""
-    captured: dict[str, torch.Tensor] = {}
+def capture_own(model: Any) -> Iterator[PerThread]:
+    """A mapping that holds, after each forward of a thread, the head's input as `own`."""
+    captured = PerThread()
 
     def keep_own(module: Any, args: Any) -> None:
         captured["own"] = args[0]

@@ -27,6 +27,7 @@ from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.checkpoint import CheckpointStore
 from afina.training.contrastive import ContrastiveRows
+from afina.training.halves import plan_halves
 from afina.training.inference import predict_logits
 from afina.training.loop import UNMOVED, fit
 from afina.training.memory_guard import MemoryGuard
@@ -123,11 +124,12 @@ def open_session(
     """The loop's view of the run."""
     config = prepared.config
     learning_rate = float(config.training.learning_rate)
+    objective = make_objective(prepared, task_fit)
     return Session(
         model=model,
         optimizer=make_optimizer(model, learning_rate, config.training.weight_decay),
         accelerator=start_accelerator(prepared.device, prepared.setup.precision),
-        objective=make_objective(prepared, task_fit),
+        objective=objective,
         config=config.training,
         learning_rate=learning_rate,
         epochs=int(config.training.num_train_epochs),
@@ -135,6 +137,7 @@ def open_session(
         store=store,
         signals=signals,
         memory=MemoryGuard(prepared.device, config.training.check_memory),
+        halves=plan_halves(model, objective, prepared.device),
         callbacks=make_listeners(prepared.folder, config.training, narrator),
     )
 

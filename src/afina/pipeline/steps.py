@@ -34,6 +34,7 @@ from afina.techniques.base import Setup, Technique
 from afina.techniques.registry import make_technique
 from afina.training.checkpoint import CheckpointStore
 from afina.training.contrastive import ContrastiveRows
+from afina.training.halves import plan_halves
 from afina.training.loop import train_step
 from afina.training.memory import measure_peak_memory_bytes, reset_peak_memory
 from afina.training.memory_guard import MemoryGuard
@@ -117,11 +118,11 @@ def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, t
 
 def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
     """The same, of a model whose table of token vectors and linear layers are as a run trains them."""
-    training = setup.config.training
+    training, objective = setup.config.training, make_objective(job, rows, tokens)
     session = Session(
         model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),
-        make_objective(job, rows, tokens), training, RATE, 1, 0, CheckpointStore(Path(job["folder"]), 1), StopSignals(),
-        MemoryGuard(job["device"], wanted=False),
+        objective, training, RATE, 1, 0, CheckpointStore(Path(job["folder"]), 1), StopSignals(),
+        MemoryGuard(job["device"], wanted=False), plan_halves(model, objective, job["device"]),
     )  # fmt: skip
     window = [np.arange(rows)] * min(2, training.gradient_accumulation_steps)
     seconds = []

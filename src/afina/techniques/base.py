@@ -104,10 +104,12 @@ def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> Load
 
 
 def allow_kernels(setup: Setup) -> None:
-    """Let this process take compiled kernels, or not, as the run says; no model of a run is loaded before."""
+    """Let this process take compiled kernels and lanes, or not, as the run says; no model of a run is loaded before."""
+    from afina.kernels.lanes import allow_lanes
     from afina.kernels.native import allow_compiled
 
     allow_compiled(setup.config.training.compiled_kernels)
+    allow_lanes(setup.config.training.side_by_side)
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

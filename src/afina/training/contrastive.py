@@ -52,6 +52,7 @@ class ContrastiveRows:
     """The latest partner of each row."""
     # Few training rows come with few validation rows: the best of many looks at a dozen of them is the luckiest one.
     chooses_best: ClassVar[bool] = False
+    is_sum: ClassVar[bool] = False
 
     @property
     def lengths(self) -> Indices:

@@ -14,7 +14,9 @@ import torch
 
 from afina.data.batches import Indices
 from afina.errors import TrainingError
+from afina.kernels.lanes import LANES, Lanes, open_lanes
 from afina.training.events import Incident, notify
+from afina.training.halves import add_halves
 from afina.training.memory_guard import describe_shortage, release_memory
 from afina.training.seed import seed_torch
 from afina.training.session import Session, save_checkpoint, stop_if_asked
@@ -58,15 +60,25 @@ def sum_passes(session: Session, window: Sequence[Indices]) -> Gradient:
     total_weight = sum(objective.weigh(rows) for rows in window)
     window_loss = torch.zeros((), device=accelerator.device)
     passes = cut_passes(session, window)
-    for rows in passes:
-        stop_if_asked(session)
-        session.memory.check()
-        loss = objective.sum_losses(session.model, rows, accelerator) / total_weight
-        accelerator.backward(loss)
-        if len(passes) > 1:
-            session.optimizer.end_pass()
-        window_loss += loss.detach()
+    with open_lanes(LANES if session.halves else 1) as lanes:
+        for rows in passes:
+            stop_if_asked(session)
+            session.memory.check()
+            window_loss += add_pass(session, rows, total_weight, lanes)
+            if len(passes) > 1:
+                session.optimizer.end_pass()
     return read_gradient(session, window_loss)
+
+
+def add_pass(session: Session, rows: Indices, total_weight: float, lanes: Lanes) -> torch.Tensor:
+    """Add the gradient of these rows' share in the mean to what the parameters hold; gives that share."""
+    model, objective, accelerator = session.model, session.objective, session.accelerator
+    parts = session.halves.cut(rows, objective.lengths) if session.halves else [rows]
+    if len(parts) > 1:
+        return add_halves(model, objective, accelerator, session.optimizer, parts, total_weight, lanes)
+    loss = objective.sum_losses(model, rows, accelerator) / total_weight
+    accelerator.backward(loss)
+    return loss.detach()
 
 
 def read_gradient(session: Session, loss: torch.Tensor) -> Gradient:

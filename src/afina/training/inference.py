@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
-from afina.kernels.allocator import keep_freed_memory
-from afina.models.features import autocast
-from afina.training.memory_guard import compute_in_pieces
+from afina.training.memory_guard import compute_batches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,11 +32,10 @@ def predict_logits(
         logits_BC: Floats = model(**batch).logits.float().cpu().numpy()
         return logits_BC
 
-    with torch.inference_mode(), autocast(device, precision), keep_freed_memory():
-        for rows in order_evaluation_batches(tokens.lengths, tokens_per_batch):
-            for part, logits_BC in compute_in_pieces(compute, rows, device):
-                if logits_NC is None:
-                    logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
-                logits_NC[part] = logits_BC
+    batches = order_evaluation_batches(tokens.lengths, tokens_per_batch)
+    for part, logits_BC in compute_batches(compute, batches, model, device=device, precision=precision):
+        if logits_NC is None:
+            logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
+        logits_NC[part] = logits_BC
     assert logits_NC is not None, "there is at least one row"
     return logits_NC

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from afina.data.batches import Indices
 from afina.errors import ResourceError
-from afina.kernels.allocator import trim_freed_memory
+from afina.kernels.allocator import keep_freed_memory, trim_freed_memory
+from afina.kernels.lanes import count_lanes, open_lanes
+from afina.models.features import autocast
 from afina.training.memory import find_free_bytes, measure_resident_bytes
 
 # Of what the process has and could still take: beyond it, a batch of longer rows may be the last one.
@@ -96,6 +99,37 @@ def release_memory(device: str) -> None:
         torch.mps.empty_cache()
     else:
         trim_freed_memory()
+
+
+def compute_batches(
+    compute: Callable[[Indices], Found], batches: Sequence[Indices], model: nn.Module, *, device: str, precision: str
+) -> Iterator[tuple[Indices, Found]]:
+    """What `compute` gives for the rows of each batch, without gradients, in the order of the batches: side by side
+    where that pays, and a batch in as many pieces as memory needs, each with its rows.
+
+    Raises:
+        ResourceError: if memory is too small for a single row.
+    """
+
+    def compute_quietly(rows: Indices) -> Found:
+        with torch.inference_mode(), autocast(device, precision):
+            return compute(rows)
+
+    def attempt(rows: Indices) -> tuple[Indices, Found | None]:
+        try:
+            return rows, compute_quietly(rows)
+        except (RuntimeError, MemoryError) as error:
+            if describe_shortage(error) is None:
+                raise
+            return rows, None
+
+    with keep_freed_memory(), open_lanes(count_lanes(model, device, len(batches))) as lanes:
+        for rows, found in lanes.map(attempt, batches):
+            if found is not None:
+                yield rows, found
+                continue
+            release_memory(device)
+            yield from compute_in_pieces(compute_quietly, rows, device)
 
 
 def compute_in_pieces(

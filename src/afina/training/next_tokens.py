@@ -18,11 +18,11 @@ import torch
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import TokenBatch, collate_packed, collate_padded
-from afina.kernels.allocator import keep_freed_memory
 from afina.models.language_head import LanguageHead, find_language_head
 from afina.tasks.text_generation import bootstrap_ratio
-from afina.training.memory_guard import compute_in_pieces
+from afina.training.memory_guard import compute_batches
 from afina.training.objective import check_finite
+from afina.training.precision import precision_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -74,6 +74,7 @@ class NextTokens:
     is_whole: bool = False
     """Whether the model is asked for its logits, since its halves don't make up the whole."""
     chooses_best: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = True
 
     @cached_property
     def lengths(self) -> Indices:
@@ -122,10 +123,10 @@ class NextTokens:
             parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
             return [head.count_correct(*part) for part in zip(*parts, strict=True)]
 
-        with torch.inference_mode(), accelerator.autocast(), keep_freed_memory():
-            for rows in order_evaluation_batches(data.tokens.lengths, self.eval_tokens_per_batch):
-                for part, found in compute_in_pieces(compute, rows, accelerator.device.type):
-                    losses_N[part], correct_N[part] = zip(*found, strict=True)
+        batches = order_evaluation_batches(data.tokens.lengths, self.eval_tokens_per_batch)
+        device, precision = accelerator.device.type, precision_of(accelerator)
+        for part, found in compute_batches(compute, batches, model, device=device, precision=precision):
+            losses_N[part], correct_N[part] = zip(*found, strict=True)
         # The rows of one conversation aren't independent of each other, so that an interval must draw them together.
         firsts = np.unique(data.row_numbers, return_index=True)[1]
         return TokenCounts(*(np.add.reduceat(each, firsts) for each in (losses_N, correct_N, counts_N)))

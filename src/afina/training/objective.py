@@ -32,6 +32,8 @@ class Objective(Protocol):
 
     chooses_best: ClassVar[bool]
     """Whether the scores of the validation part choose among the evaluations; else the last one is the result."""
+    is_sum: ClassVar[bool]
+    """Whether the loss of several rows is the sum of theirs, so that they may be computed apart."""
 
     @property
     def lengths(self) -> Indices:
@@ -70,6 +72,7 @@ class LabelledRows:
     pad_id: int
     eval_tokens_per_batch: int
     chooses_best: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = True
 
     @cached_property
     def lengths(self) -> Indices:

@@ -28,6 +28,10 @@ class AdamW(torch.optim.AdamW):
     def end_pass(self) -> None:
         """What there is to do after a backward pass that another one of the same step follows."""
 
+    def list_leaves(self) -> list[Tensor]:
+        """All that takes a gradient."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
     def list_moved(self) -> list[nn.Parameter]:
         """The parameters that have a gradient."""
         return [p for group in self.param_groups for p in group["params"] if p.grad is not None]
@@ -50,6 +54,9 @@ class OnePassAdamW(AdamW):
 
     def clip(self, norm: float, longest: float) -> None:
         self.factor = min(1.0, longest / (norm + 1e-6))  # as torch's clipping does, for a gradient of nearly nothing
+
+    def list_leaves(self) -> list[Tensor]:
+        return [*super().list_leaves(), *(copy for copy in self.copies.values() if copy.requires_grad)]
 
     def end_pass(self) -> None:
         """Sums of several passes are in fp32, and in the parameters."""

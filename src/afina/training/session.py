@@ -16,6 +16,7 @@ from afina.config.run import TrainingConfig
 from afina.errors import Interrupted, RunFolderError, TrainingError
 from afina.training.checkpoint import Checkpoint, CheckpointStore, restore_moments, restore_weights
 from afina.training.events import Callback, notify
+from afina.training.halves import Halves
 from afina.training.memory_guard import MemoryGuard
 from afina.training.objective import Objective
 from afina.training.optim import AdamW
@@ -94,6 +95,8 @@ class Session:
     store: CheckpointStore
     signals: StopSignals
     memory: MemoryGuard
+    halves: Halves | None = None
+    """How large batches are halved; None where they aren't."""
     callbacks: Sequence[Callback] = ()
     progress: Progress = field(default_factory=Progress)
     saved_at: float = field(default_factory=time.monotonic)

@@ -17,11 +17,9 @@ import torch
 
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
-from afina.kernels.allocator import keep_freed_memory
-from afina.models.features import autocast
 from afina.tasks.base import Fit, Floats
 from afina.tasks.token_classification import TokenClassification
-from afina.training.memory_guard import compute_in_pieces
+from afina.training.memory_guard import compute_batches
 from afina.training.objective import check_finite
 from afina.training.precision import precision_of
 
@@ -41,6 +39,7 @@ class TaggedWords:
     pad_id: int
     eval_tokens_per_batch: int
     chooses_best: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = True
 
     @cached_property
     def lengths(self) -> Indices:
@@ -92,11 +91,10 @@ def predict_words(
         counts = np.diff(words.word_offsets)[windows]
         return list(np.split(found, np.cumsum(counts)[:-1]))
 
-    with torch.inference_mode(), autocast(device, precision), keep_freed_memory():
-        for windows in order_evaluation_batches(words.tokens.lengths, tokens_per_batch):
-            for part, found in compute_in_pieces(compute, windows, device):
-                if logits_KC is None:
-                    logits_KC = np.empty((int(words.word_offsets[-1]), found[0].shape[1]), np.float32)
-                logits_KC[list_words(words, part)] = np.concatenate(found)
+    batches = order_evaluation_batches(words.tokens.lengths, tokens_per_batch)
+    for part, found in compute_batches(compute, batches, model, device=device, precision=precision):
+        if logits_KC is None:
+            logits_KC = np.empty((int(words.word_offsets[-1]), found[0].shape[1]), np.float32)
+        logits_KC[list_words(words, part)] = np.concatenate(found)
     assert logits_KC is not None, "there is at least one word"
     return logits_KC

@@ -28,6 +28,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
 from afina.training.checkpoint import CheckpointStore
+from afina.training.halves import plan_halves
 from afina.training.loop import UNMOVED, fit
 from afina.training.memory_guard import MemoryGuard
 from afina.training.next_tokens import NextTokens, TokenCounts
@@ -282,5 +283,6 @@ def open_session(
         store=store,
         signals=signals,
         memory=MemoryGuard(prepared.device, training.check_memory),
+        halves=plan_halves(model, objective, prepared.device),
         callbacks=make_listeners(prepared.folder, training, narrator),
     )

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from afina.config.reason import Reason
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
-from afina.kernels.allocator import keep_freed_memory
-from afina.models.features import autocast, capture_own, check_finite
+from afina.models.features import capture_own, check_finite
 from afina.models.heads import find_head, set_head
 from afina.models.load import LoadedModel
 from afina.pipeline.learned import Learned
@@ -27,7 +25,7 @@ from afina.tasks.base import Fit, Floats
 from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
-from afina.training.memory_guard import compute_in_pieces
+from afina.training.memory_guard import compute_batches
 
 
 def learn_word_head(
@@ -139,7 +137,7 @@ def extract_word_features(
     """What the head reads at each word's first token, shape (K, H)."""
     model.eval().to(device)
     found_KH: Floats | None = None
-    with torch.inference_mode(), autocast(device, precision), keep_freed_memory(), capture_own(model) as captured:
+    with capture_own(model) as captured:
 
         def compute(windows: Indices) -> Floats:
             batch, places_K = collate_words(words, windows, pad_id)
@@ -147,11 +145,11 @@ def extract_word_features(
             own: Floats = captured["own"].flatten(0, 1)[places_K.to(device)].float().cpu().numpy()
             return own
 
-        for windows in order_evaluation_batches(words.tokens.lengths, tokens_per_batch):
-            for part, own_KH in compute_in_pieces(compute, windows, device):
-                if found_KH is None:
-                    found_KH = np.empty((int(words.word_offsets[-1]), own_KH.shape[1]), np.float32)
-                found_KH[list_words(words, part)] = own_KH
-            on_batch(len(windows))
+        batches = order_evaluation_batches(words.tokens.lengths, tokens_per_batch)
+        for part, own_KH in compute_batches(compute, batches, model, device=device, precision=precision):
+            if found_KH is None:
+                found_KH = np.empty((int(words.word_offsets[-1]), own_KH.shape[1]), np.float32)
+            found_KH[list_words(words, part)] = own_KH
+            on_batch(len(part))
     assert found_KH is not None, "there is at least one word"
     return found_KH
