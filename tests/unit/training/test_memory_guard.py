@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from afina.data.batches import Indices
 from afina.errors import ResourceError
@@ -14,6 +15,7 @@ from afina.training import memory_guard
 from afina.training.memory_guard import (
     MemoryGuard,
     MemoryNearlyFull,
+    compute_batches,
     compute_in_pieces,
     describe_shortage,
     measure_fullness,
@@ -121,6 +123,43 @@ def test_a_batch_is_computed_in_pieces_where_memory_needs_it(most: int) -> None:
     assert np.concatenate([part for part, _ in pieces]).tolist() == rows.tolist()
     assert [each for _, found in pieces for each in found] == (rows**2).tolist()
     assert len(pieces) > 1 or most == 7
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_batches_side_by_side_come_in_order_and_in_pieces(threads: int, most: int) -> None:
+    batches = [np.array([3, 1, 4]), np.array([9, 5]), np.array([2]), np.array([6, 0])]
+    modes, compute_some = [], compute_up_to(most)
+
+    def compute(rows: Indices) -> list[int]:
+        modes.append((torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")))
+        return compute_some(rows)  # type: ignore[no-any-return]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = list(compute_batches(compute, batches, nn.Linear(1, 1), device="cpu", precision="bf16"))
+    finally:
+        torch.set_num_threads(before)
+    rows = np.concatenate(batches)
+    assert np.concatenate([part for part, _ in found]).tolist() == rows.tolist()
+    assert [each for _, squares in found for each in squares] == (rows**2).tolist()
+    assert set(modes) == {(True, True)}
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_that_is_none_of_memory_comes_out(threads: int) -> None:
+    def compute(rows: Indices) -> None:
+        raise ValueError("something else")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(ValueError, match="something else"):
+            list(compute_batches(compute, [np.arange(2)] * 4, nn.Linear(1, 1), device="cpu", precision="fp32"))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_row_that_does_not_fit_is_said() -> None:
