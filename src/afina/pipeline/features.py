@@ -84,6 +84,8 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
     """
     from importlib import metadata
 
+    import torch
+
     from afina.models.fingerprint import hash_model
 
     if not prepared.config.features.cache:
@@ -95,6 +97,8 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         # LoRA stores frozen weights in the format that it computes in, the others in fp32.
         "dtypes": sorted({str(parameter.dtype) for parameter in loaded.model.parameters()}),
         "device": prepared.device,
+        "threads": torch.get_num_threads(),
+        "side_by_side": prepared.config.training.side_by_side,
         "torch": metadata.version("torch"),
         "tokens_at_once": prepared.config.evaluation.eval_tokens_per_batch,
         "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),

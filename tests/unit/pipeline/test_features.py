@@ -1,0 +1,50 @@
+"""Cached features are those of runs that would compute the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from afina.pipeline.features import make_cache
+from afina.techniques.registry import make_technique
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def locate(make_setup: Callable[..., Any], threads: int = 1, **settings: Any) -> str:
+    """The folder of the features of a run with these settings."""
+    setup = make_setup("bert", "feature-extraction", **settings)
+    technique = make_technique("feature-extraction")
+    torch.manual_seed(0)  # of the new head and pooler
+    loaded = technique.load(setup)
+    torch.set_num_threads(threads)
+    prepared: Any = SimpleNamespace(config=setup.config, setup=setup, technique=technique, device="cpu")
+    cache = make_cache(prepared, loaded)
+    assert cache is not None
+    return str(cache.folder)
+
+
+def test_equal_runs_share_their_features(make_setup: Callable[..., Any]) -> None:
+    assert locate(make_setup) == locate(make_setup)
+
+
+@pytest.mark.parametrize(
+    "other", [{"threads": 2}, {"training": {"side_by_side": False}}, {"evaluation": {"eval_tokens_per_batch": 64}}]
+)
+def test_runs_that_compute_other_bits_do_not(other: dict[str, Any], make_setup: Callable[..., Any]) -> None:
+    assert locate(make_setup) != locate(make_setup, **other)
+
+
+def test_no_cache_where_it_is_switched_off(make_setup: Callable[..., Any]) -> None:
+    setup = make_setup("bert", "feature-extraction", features={"cache": False})
+    prepared: Any = SimpleNamespace(config=setup.config)
+    assert make_cache(prepared, SimpleNamespace()) is None  # type: ignore[arg-type]
