@@ -16,18 +16,21 @@ export TRANSFORMERS_VERBOSITY := error
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
+# Each process takes a test when it has done one; beyond eight of them memory is full before the cores are.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python $(PYTEST) --cov --cov-report=term:skip-covered
 
 # Its own environment: pip has no way to ask for the lowest versions, so they are written down.
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
 # A warning of the newest torch about what older versions of transformers do.
-	.venv-lowest/bin/python -m pytest -W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
+	.venv-lowest/bin/python $(PYTEST) -W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,6 @@ SETTINGS: dict[str, Any] = {
     "num_train_epochs": 1, "logging_steps": 1, "precision": "fp32", "bootstrap_resamples": 20, "max_seq_length": 120,
     "generation_samples": 2, "max_new_tokens": 3, "chat_template": "chatml", "verbose": False,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads than on one."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_table_is_whole() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,17 +29,6 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 KIND_CELLS = [(technique, kind) for technique in TECHNIQUES for kind in KINDS]
 FAMILY_CELLS = [(technique, family) for technique in TECHNIQUES for family in FAMILIES if family != "bert"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads than on one."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_table_is_whole() -> None:

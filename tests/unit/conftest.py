@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-# Threads that wait for each other cost more than models of this size do; read once, when torch is first imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

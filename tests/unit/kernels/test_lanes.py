@@ -18,10 +18,8 @@ from afina.kernels.lanes import LANES, PerThread, allow_lanes, count_lanes, cut_
 
 @pytest.fixture(autouse=True)
 def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
-    torch.set_num_threads(before)
     allow_lanes(True)
 
 

@@ -77,7 +77,6 @@ def test_outputs_and_gradients_are_those_of_the_layers(shape: tuple[int, ...], a
 def test_what_is_compiled_is_the_plain_form_for_any_number_of_threads(
     dtype: torch.dtype, weight_dtype: torch.dtype, adds_one: bool
 ) -> None:
-    before = torch.get_num_threads()
     for shape in SHAPES:
         input, weight = draw(shape, dtype, weight_dtype)
         results = []
@@ -85,7 +84,6 @@ def test_what_is_compiled_is_the_plain_form_for_any_number_of_threads(
             native.allow_compiled(is_compiled)
             torch.set_num_threads(threads)
             results.append(run(lambda x, w: normalise(x, w, EPSILON, adds_one=adds_one), input, weight))
-        torch.set_num_threads(before)
         native.allow_compiled(True)
         for other in results[1:3]:
             assert all(torch.equal(*pair) for pair in zip(results[0], other, strict=True))

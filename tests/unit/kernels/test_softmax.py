@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ MASKS = ["none", "causal", "padding", "some", "none but some rows"]
 SCALING = 0.3
 
 needs_kernels = pytest.mark.skipif(native.load_library() is None, reason="the kernels weren't compiled")
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(shape: tuple[int, ...], seed: int = 0) -> Tensor:

@@ -20,9 +20,7 @@ pytestmark = pytest.mark.skipif(native.load_library() is None, reason="the kerne
 
 @pytest.fixture(autouse=True)
 def _process() -> Iterator[None]:
-    threads = torch.get_num_threads()
     yield
-    torch.set_num_threads(threads)
     native.allow_compiled(True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,13 +11,6 @@ import torch
 
 from afina.pipeline.features import make_cache
 from afina.techniques.registry import make_technique
-
-
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def locate(make_setup: Callable[..., Any], threads: int = 1, **settings: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,6 @@ from afina.testing.data import make_conversations, make_rows
 
 SETTINGS: dict[str, Any] = {"num_train_epochs": 1, "precision": "fp32", "baselines": False, "verbose": False}
 OF_LANGUAGE = {"chat_template": "chatml", "generation_samples": 2, "max_new_tokens": 3, "precision": "fp32"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

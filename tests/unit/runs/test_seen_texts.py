@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from afina.data.split import hash_texts
 from afina.runs.folder import RunFolder
@@ -34,7 +36,17 @@ def test_the_file_is_small_and_the_same_in_any_order(tmp_path: Path) -> None:
     assert [path.name for path in runs[0].path.iterdir()] == [SEEN_TEXTS]
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", np.array([None]).tobytes()])
+def save_array(array: NDArray[np.generic]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no array", save_array(np.array([None])), save_array(np.arange(3.0))],
+    ids=["empty", "no array", "pickled", "decimals"],
+)
 def test_a_damaged_file_is_said(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / SEEN_TEXTS
     path.write_bytes(content)

@@ -28,10 +28,8 @@ WINDOW = [np.arange(7), np.arange(7, 12)]
 @pytest.fixture(autouse=True)
 def _small_batches_are_halved(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(halves, "LEAST_PRODUCTS", 0)
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
-    torch.set_num_threads(before)
     allow_lanes(True)
 
 

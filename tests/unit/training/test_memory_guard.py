@@ -135,12 +135,8 @@ def test_batches_side_by_side_come_in_order_and_in_pieces(threads: int, most: in
         modes.append((torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")))
         return compute_some(rows)  # type: ignore[no-any-return]
 
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        found = list(compute_batches(compute, batches, nn.Linear(1, 1), device="cpu", precision="bf16"))
-    finally:
-        torch.set_num_threads(before)
+    found = list(compute_batches(compute, batches, nn.Linear(1, 1), device="cpu", precision="bf16"))
     rows = np.concatenate(batches)
     assert np.concatenate([part for part, _ in found]).tolist() == rows.tolist()
     assert [each for _, squares in found for each in squares] == (rows**2).tolist()
@@ -153,13 +149,9 @@ def test_an_error_that_is_none_of_memory_comes_out(threads: int) -> None:
     def compute(rows: Indices) -> None:
         raise ValueError("something else")
 
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        with pytest.raises(ValueError, match="something else"):
-            list(compute_batches(compute, [np.arange(2)] * 4, nn.Linear(1, 1), device="cpu", precision="fp32"))
-    finally:
-        torch.set_num_threads(before)
+    with pytest.raises(ValueError, match="something else"):
+        list(compute_batches(compute, [np.arange(2)] * 4, nn.Linear(1, 1), device="cpu", precision="fp32"))
 
 
 def test_a_row_that_does_not_fit_is_said() -> None:
