@@ -101,8 +101,9 @@ def predict_memory(
     passing = PASSING * outline.hidden_size * tokens_at_once * FP32_BYTES
     overhead = cache_bytes + predict_libraries(outline, technique, device)
     if technique.moves == "head":
-        # The saved model is loaded beside the trained one.
-        return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes)
+        # The saved model is loaded beside the trained one; its weights are rounded for its passes.
+        rounded = BF16_BYTES * outline.multiplied if device == "cpu" and precision == "bf16" else 0
+        return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes + rounded)
     gradients = predict_gradients(outline, largest)
     loss = predict_loss(outline, largest.learned, precision)
     activations = (

@@ -121,8 +121,8 @@ class TrainingConfig(Section):
     """Whether rows of the embedding that no training text names decay in one go at the end instead of at each step: the
     same numbers, with less time and memory."""
     compiled_kernels: bool = True
-    """Whether a CPU takes the kernels that were compiled when afina was installed, where there are some: for layers of
-    language models, attention's softmax and, in full fine-tuning in bf16, the step. The same up to rounding."""
+    """Whether a CPU takes the kernels that were compiled when afina was installed, where there are some: for layers,
+    where it has AVX512, and for the step of full fine-tuning in bf16. The same up to rounding."""
     side_by_side: bool = True
     """Whether a CPU with several threads computes batches without gradients, and the halves of a large one with them,
     side by side: less waiting of threads for each other. The same up to rounding."""

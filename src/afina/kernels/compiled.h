@@ -44,20 +44,47 @@ void afina_share_rows(take_rows take, const void *job, int64_t rows, int64_t blo
 /* The same work in each thread. */
 void afina_run_threads(void (*work)(void *), void *argument, int threads);
 
+PART void copy_piece(const char **from, char **to, int64_t bytes, int64_t piece) {
+    if (bytes & piece) {
+        memcpy(*to, *from, (size_t)piece);
+        *from += piece;
+        *to += piece;
+    }
+}
+
+/* At most `room` bytes, a power of two up to 128, in pieces of constant lengths: a memcpy of any length is a call, and
+   costs 50 ns. */
+PART void copy_some(const void *from, int64_t bytes, int64_t room, void *to) {
+    const char *read = from;
+    char *written = to;
+    if (room >= 128)
+        copy_piece(&read, &written, bytes, 128);
+    if (room >= 64)
+        copy_piece(&read, &written, bytes, 64);
+    if (room >= 32)
+        copy_piece(&read, &written, bytes, 32);
+    if (room >= 16)
+        copy_piece(&read, &written, bytes, 16);
+    copy_piece(&read, &written, bytes, 8);
+    copy_piece(&read, &written, bytes, 4);
+    copy_piece(&read, &written, bytes, 2);
+    copy_piece(&read, &written, bytes, 1);
+}
+
 /* `count` numbers from the place `at` on, and `fill` behind them; that is 0 or minus infinity. A count of 32 should be a
    constant. `is_apart` is whether even and odd places are held apart, as they always are of bf16. */
 PART void load(const void *from, int32_t is_bf16, int32_t is_apart, int64_t at, int64_t count, float fill,
                struct numbers *to) {
     if (is_bf16) {
         bits raw = (bits){0} + (fill == 0 ? 0 : 0xff80ff80);
-        memcpy(&raw, (const uint16_t *)from + at, (size_t)count * sizeof(uint16_t));
+        copy_some((const uint16_t *)from + at, count * (int64_t)sizeof(uint16_t), sizeof raw, &raw);
         to->of[0] = (vector)(raw << 16);
         to->of[1] = (vector)(raw & 0xffff0000);
         return;
     }
     struct numbers raw;
     EACH raw.of[p] = (vector){0} + fill;
-    memcpy(&raw, (const float *)from + at, (size_t)count * sizeof(float));
+    copy_some((const float *)from + at, count * (int64_t)sizeof(float), sizeof raw, &raw);
     *to = raw;
     if (is_apart) {
         to->of[0] = SHUFFLE(raw.of[0], raw.of[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -88,7 +115,7 @@ PART void store(void *to, int32_t is_bf16, int32_t is_apart, int64_t at, int64_t
         round_bits(&numbers->of[0], &even);
         round_bits(&numbers->of[1], &odd);
         bits raw = (even >> 16) | (odd & 0xffff0000);
-        memcpy((uint16_t *)to + at, &raw, (size_t)count * sizeof(uint16_t));
+        copy_some(&raw, count * (int64_t)sizeof(uint16_t), sizeof raw, (uint16_t *)to + at);
         return;
     }
     struct numbers raw = *numbers;
@@ -97,7 +124,7 @@ PART void store(void *to, int32_t is_bf16, int32_t is_apart, int64_t at, int64_t
         raw.of[0] = SHUFFLE(*even, *odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         raw.of[1] = SHUFFLE(*even, *odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     }
-    memcpy((float *)to + at, &raw, (size_t)count * sizeof(float));
+    copy_some(&raw, count * (int64_t)sizeof(float), sizeof raw, (float *)to + at);
 }
 
 /* Lane for lane, where the mask is all ones; else the other. */
@@ -106,35 +133,32 @@ PART void choose(const bits *mask, const vector *where, const vector *otherwise,
 }
 
 PART float sum_lanes(const struct numbers *numbers) {
-    float sums[LANES];
     vector sum = numbers->of[0] + numbers->of[1];
-    memcpy(sums, &sum, sizeof sums);
-    for (int lane = 0; lane < LANES / 2; lane++)
-        sums[lane] += sums[lane + LANES / 2];
-    for (int lane = 0; lane < LANES / 4; lane++)
-        sums[lane] += sums[lane + LANES / 4];
-    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    sum += SHUFFLE(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    sum += SHUFFLE(sum, sum, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    sum += SHUFFLE(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    return sum[0] + sum[1];
+}
+
+PART void keep_larger(const vector *numbers, vector *largest) {
+    const bits is_larger = (bits)(*numbers > *largest);
+    choose(&is_larger, numbers, largest, largest);
 }
 
 PART void keep_largest(const struct numbers *numbers, struct numbers *largest) {
-    EACH {
-        bits is_larger = (bits)(numbers->of[p] > largest->of[p]);
-        choose(&is_larger, &numbers->of[p], &largest->of[p], &largest->of[p]);
-    }
+    EACH keep_larger(&numbers->of[p], &largest->of[p]);
 }
 
 PART float find_largest_lane(const struct numbers *numbers) {
-    const bits is_larger = (bits)(numbers->of[1] > numbers->of[0]);
-    float lanes[LANES];
-    vector larger;
-    choose(&is_larger, &numbers->of[1], &numbers->of[0], &larger);
-    memcpy(lanes, &larger, sizeof lanes);
-    for (int lane = 0; lane < LANES / 2; lane++)
-        lanes[lane] = lanes[lane + LANES / 2] > lanes[lane] ? lanes[lane + LANES / 2] : lanes[lane];
-    for (int lane = 0; lane < LANES / 4; lane++)
-        lanes[lane] = lanes[lane + LANES / 4] > lanes[lane] ? lanes[lane + LANES / 4] : lanes[lane];
-    const float even = lanes[2] > lanes[0] ? lanes[2] : lanes[0], odd = lanes[3] > lanes[1] ? lanes[3] : lanes[1];
-    return odd > even ? odd : even;
+    vector largest = numbers->of[0], other = numbers->of[1];
+    keep_larger(&other, &largest);
+    other = SHUFFLE(largest, largest, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    keep_larger(&other, &largest);
+    other = SHUFFLE(largest, largest, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    keep_larger(&other, &largest);
+    other = SHUFFLE(largest, largest, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    keep_larger(&other, &largest);
+    return largest[1] > largest[0] ? largest[1] : largest[0];
 }
 
 /* e^x of numbers up to 88, as 2^n times 2^f with f from -1/2 to 1/2: a polynomial of degree 5, off by 2e-7 at most, and
@@ -154,6 +178,42 @@ PART void exponentiate(struct numbers *numbers) {
         sum = sum * rest + 1.0f;
         numbers->of[p] = (vector)(((bits)sum + ((bits)shifted << 23)) & is_kept);
     }
+}
+
+/* Numbers in their order, of bf16 ones too, with zeros behind the last of them. A vector at a time: a compiler sends
+   what is copied as a pair through memory. */
+PART void load_ordered(const void *from, int32_t is_bf16, int64_t at, int64_t count, struct numbers *to) {
+    const char *first = (const char *)from + at * (is_bf16 ? 2 : 4);
+    char few[STEP * sizeof(float)] = {0};
+    if (count < STEP) {
+        copy_some(first, count * (is_bf16 ? 2 : 4), sizeof few / 2, few);
+        first = few;
+    }
+    if (is_bf16) {
+        bits raw;
+        memcpy(&raw, first, sizeof raw);
+        const vector even = (vector)(raw << 16), odd = (vector)(raw & 0xffff0000);
+        to->of[0] = SHUFFLE(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        to->of[1] = SHUFFLE(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        return;
+    }
+    EACH memcpy(&to->of[p], first + p * sizeof(vector), sizeof(vector));
+}
+
+PART void store_ordered(void *to, int32_t is_bf16, int64_t at, int64_t count, const struct numbers *numbers) {
+    char *first = (char *)to + at * (is_bf16 ? 2 : 4), few[STEP * sizeof(float)];
+    char *next = count < STEP ? few : first;
+    if (is_bf16) {
+        const vector *one = &numbers->of[0], *other = &numbers->of[1];
+        const struct numbers apart = {
+            {SHUFFLE(*one, *other, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+             SHUFFLE(*one, *other, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}};
+        store(next, 1, 1, 0, STEP, &apart);
+    } else {
+        EACH memcpy(next + p * sizeof(vector), &numbers->of[p], sizeof(vector));
+    }
+    if (count < STEP)
+        copy_some(few, count * (is_bf16 ? 2 : 4), sizeof few / 2, first);
 }
 
 #endif

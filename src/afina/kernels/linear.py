@@ -7,6 +7,8 @@ the layer is made of: their names, their dtype and what is saved are those of an
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afina.kernels.attention import find_compute_dtype
+from afina.kernels.rounded import find_rounded
 
 # Threads that compute side by side (`lanes.py`) find the same weight changed.
 COPYING = Lock()
@@ -47,7 +50,7 @@ class CopiedLinear(nn.Linear):
         if find_compute_dtype(input) != torch.bfloat16:
             return super().forward(input)
         bias = None if self.bias_copy is None else self.bias_copy.follow(self.bias)
-        return functional.linear(input, self.weight_copy.follow(self.weight), bias)
+        return functional.linear(find_rounded(input), self.weight_copy.follow(self.weight), bias)
 
     def settle(self) -> None:
         """Be an ordinary layer again."""
@@ -61,3 +64,29 @@ def copy_weights(layer: nn.Linear) -> None:
     assert isinstance(layer, CopiedLinear)
     layer.weight_copy = Copy(layer.weight)
     layer.bias_copy = None if layer.bias is None else Copy(layer.bias)
+
+
+@contextmanager
+def hold_copies(layers: Sequence[nn.Linear]) -> Iterator[None]:
+    """A context in which the layers have copies; afterwards they are ordinary ones, with what was learned in them."""
+    for layer in layers:
+        copy_weights(layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            if isinstance(layer, CopiedLinear):
+                layer.settle()
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether the layer multiplies with its weight, adds its bias and does nothing else."""
+    return type(layer) in (nn.Linear, CopiedLinear) and layer.bias is not None
+
+
+def round_parameters(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """The weight and the bias of a plain layer in bf16, with their gradients: its copies, if it has some."""
+    if isinstance(layer, CopiedLinear):
+        assert layer.bias_copy is not None
+        return layer.weight_copy.follow(layer.weight), layer.bias_copy.follow(layer.bias)
+    return layer.weight.to(torch.bfloat16), layer.bias.to(torch.bfloat16)

@@ -47,6 +47,21 @@ def find_library() -> ctypes.CDLL | None:
     return library if compiled_from == current else None
 
 
+def load_layer_kernels() -> ctypes.CDLL | None:
+    """The library, for kernels of layers; None also where no register of the processor holds sixteen numbers.
+
+    Compilers keep such vectors in memory there: compiled for AVX2, these kernels take three to thirty times as long,
+    and longer than torch's operations. The step's kernel has loops that suit any processor.
+    """
+    return load_library() if has_wide_vectors() else None
+
+
+@lru_cache(maxsize=1)
+def has_wide_vectors() -> bool:
+    """Whether this processor has AVX512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def hash_sources() -> str:
     """As `hatch_build.py` hashes them."""
     digest = hashlib.sha256()
@@ -56,9 +71,9 @@ def hash_sources() -> str:
 
 
 def find_compiled(*tensors: Tensor) -> ctypes.CDLL | None:
-    """The library, if all of these lie in a CPU's memory: tensors without numbers, as in a plan, lie nowhere."""
+    """The kernels of layers, if all of these lie in a CPU's memory: what has no numbers, as in a plan, lies nowhere."""
     is_there = all(type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu" for each in tensors)
-    return load_library() if is_there else None
+    return load_layer_kernels() if is_there else None
 
 
 def is_readable(*tensors: Tensor) -> bool:

@@ -24,7 +24,7 @@ struct softmax {
 PART void load_allowed(const uint8_t *mask, int64_t at, int64_t count, bits *even, bits *odd) {
     typedef uint16_t words __attribute__((vector_size(32)));
     words raw = {0};
-    memcpy(&raw, mask + at, (size_t)count);
+    copy_some(mask + at, count, sizeof raw, &raw);
     bits pairs = __builtin_convertvector(raw, bits);
     *even = (bits)((pairs & 0xff) != 0);
     *odd = (bits)(pairs > 0xff);
@@ -158,27 +158,50 @@ PART void differentiate_row(const struct softmax *s, int64_t place, int64_t last
         memset(to + limit, 0, (size_t)(s->keys - limit) * sizeof *to);
 }
 
+/* Where a row stands. */
+struct standing {
+    int64_t batch, head, query;
+};
+
+PART void find_standing(const struct softmax *s, int64_t row, struct standing *to) {
+    const int64_t matrix = row / s->queries;
+    *to = (struct standing){matrix / s->heads, matrix % s->heads, row % s->queries};
+}
+
+/* The next row: divisions for each would cost as much as a short one. */
+PART void step_on(const struct softmax *s, struct standing *standing) {
+    if (++standing->query < s->queries)
+        return;
+    standing->query = 0;
+    if (++standing->head < s->heads)
+        return;
+    standing->head = 0;
+    standing->batch++;
+}
+
 FOR_EACH_TARGET
 static void take_block(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct softmax *s = job;
     struct numbers buffer[LONGEST / STEP];
+    struct standing at;
     (void)block;
-    for (int64_t row = first; row < last; row++) {
-        const int64_t matrix = row / s->queries, query = row % s->queries;
-        const int64_t batch = matrix / s->heads, head = matrix % s->heads;
+    find_standing(s, first, &at);
+    for (int64_t row = first; row < last; row++, step_on(s, &at)) {
         const uint8_t *mask = s->mask;
         if (mask)
-            mask += batch * s->mask_batch + head * s->mask_head + query * s->mask_query;
-        take_row(s, s->scores + row * s->keys, mask, s->is_causal ? query : s->keys - 1, buffer);
+            mask += at.batch * s->mask_batch + at.head * s->mask_head + at.query * s->mask_query;
+        take_row(s, s->scores + row * s->keys, mask, s->is_causal ? at.query : s->keys - 1, buffer);
     }
 }
 
 FOR_EACH_TARGET
 static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct softmax *s = job;
+    struct standing at;
     (void)block;
-    for (int64_t row = first; row < last; row++)
-        differentiate_row(s, row, s->is_causal ? row % s->queries : s->keys - 1);
+    find_standing(s, first, &at);
+    for (int64_t row = first; row < last; row++, step_on(s, &at))
+        differentiate_row(s, row, s->is_causal ? at.query : s->keys - 1);
 }
 
 void afina_take_softmax(const struct softmax *s, int64_t rows, int threads) {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from afina.kernels.native import find_compiled, load_library
+from afina.kernels.native import find_compiled, load_layer_kernels
 
 # Keys of a row that the kernel has room for, as in softmax.c.
 LONGEST = 16384
@@ -36,7 +36,7 @@ class SoftmaxTable(ctypes.Structure):
 def suits_softmax(dtype: torch.dtype, keys: int, mask: Tensor | None) -> bool:
     """Whether the kernel is there and computes it: bf16, and no mask but one of yes and no."""
     suits = dtype == torch.bfloat16 and keys <= LONGEST and (mask is None or mask.dtype == torch.bool)
-    return suits and load_library() is not None
+    return suits and load_layer_kernels() is not None
 
 
 def take_softmax_(

@@ -22,6 +22,7 @@ from afina.kernels.lanes import PerThread, count_lanes, open_lanes
 from afina.models.completeness import shorten
 from afina.models.finite import COPY_MODEL, find_odd_weights
 from afina.models.heads import POOLINGS, find_head
+from afina.models.rounded_weights import round_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,7 +57,8 @@ def extract_features(
     found: dict[str, Floats] = {}
     batches = order_evaluation_batches(tokens.lengths[rows], tokens_per_batch)
     lanes_wanted = count_lanes(model, device, len(batches))
-    with keep_freed_memory(), capture_hidden(model) as captured, open_lanes(lanes_wanted) as lanes:
+    rounding = round_weights(model, device=device, precision=precision, passes=len(batches))
+    with keep_freed_memory(), rounding, capture_hidden(model) as captured, open_lanes(lanes_wanted) as lanes:
 
         def compute(places: Indices) -> list[Floats]:
             batch = {k: v.to(device) for k, v in collate_rows(tokens, rows[places], pad_id).items()}

@@ -86,6 +86,7 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
 
     import torch
 
+    from afina.kernels.native import hash_sources, load_layer_kernels
     from afina.models.fingerprint import hash_model
 
     if not prepared.config.features.cache:
@@ -99,6 +100,8 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         "device": prepared.device,
         "threads": torch.get_num_threads(),
         "side_by_side": prepared.config.training.side_by_side,
+        "kernels": hash_sources() if load_layer_kernels() else "none",
+        "attention": prepared.config.model.attn_implementation,
         "torch": metadata.version("torch"),
         "tokens_at_once": prepared.config.evaluation.eval_tokens_per_batch,
         "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),

@@ -20,6 +20,7 @@ from afina.errors import ResourceError
 from afina.kernels.allocator import keep_freed_memory, trim_freed_memory
 from afina.kernels.lanes import count_lanes, open_lanes
 from afina.models.features import autocast
+from afina.models.rounded_weights import round_weights
 from afina.training.memory import find_free_bytes, measure_resident_bytes
 
 # Of what the process has and could still take: beyond it, a batch of longer rows may be the last one.
@@ -123,7 +124,8 @@ def compute_batches(
                 raise
             return rows, None
 
-    with keep_freed_memory(), open_lanes(count_lanes(model, device, len(batches))) as lanes:
+    rounding = round_weights(model, device=device, precision=precision, passes=len(batches))
+    with keep_freed_memory(), rounding, open_lanes(count_lanes(model, device, len(batches))) as lanes:
         for rows, found in lanes.map(attempt, batches):
             if found is not None:
                 yield rows, found

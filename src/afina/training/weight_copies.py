@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from afina.config.run import TrainingConfig
-from afina.kernels.linear import CopiedLinear, copy_weights
+from afina.kernels.linear import CopiedLinear, hold_copies
 from afina.kernels.native import load_library
+from afina.models.rounded_weights import find_linear_layers
 
 
 @contextmanager
@@ -22,14 +20,8 @@ def train_weight_copies(model: nn.Module, *, wanted: bool = True) -> Iterator[in
     Afterwards they are ordinary layers again, with what was learned in them. Gives how many there are.
     """
     layers = find_layers(model) if wanted else []
-    for layer in layers:
-        copy_weights(layer)
-    try:
+    with hold_copies(layers):
         yield len(layers)
-    finally:
-        for layer in layers:
-            if isinstance(layer, CopiedLinear):
-                layer.settle()
 
 
 def suits_copies(training: TrainingConfig, *, device: str, precision: str, moves: str) -> bool:
@@ -40,19 +32,9 @@ def suits_copies(training: TrainingConfig, *, device: str, precision: str, moves
     return suits and load_library() is not None
 
 
-def find_layers(model: Any) -> list[nn.Linear]:
-    """The linear layers whose weights move and belong to nothing else.
-
-    The head of a language model isn't among them: its loss reads the weight itself (`kernels/loss.py`).
-    """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    get = getattr(model, "get_output_embeddings", None)
-    head = get() if get is not None else None
-    return [
-        module for module in model.modules()
-        if type(module) is nn.Linear and module is not head and module.weight.requires_grad
-        and all(uses[id(p)] == 1 and p.dtype == torch.float32 and p.is_contiguous() for p in module.parameters())
-    ]  # fmt: skip
+def find_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers whose weights move and belong to nothing else."""
+    return [layer for layer in find_linear_layers(model) if layer.weight.requires_grad]
 
 
 def find_copies(model: nn.Module) -> dict[Tensor, Tensor]:

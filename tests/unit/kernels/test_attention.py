@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from afina.kernels import attention
+from afina.kernels import attention, short_attention
 from afina.kernels.attention import attend, iterate_chunks, suits_products
 
 SHAPES = [(2, 4, 7, 7, 8), (3, 2, 5, 9, 4), (1, 3, 16, 16, 8), (4, 1, 2, 2, 16)]
@@ -130,11 +130,15 @@ def test_models_call_it_and_give_the_logits_of_the_fused_kernel(
 
     calls: list[torch.Size] = []
 
-    def count(query: torch.Tensor, *rest: Any) -> torch.Tensor:
-        calls.append(query.shape)
-        return attend(query, *rest)
+    def count(compute: Any) -> Any:
+        def run(query: torch.Tensor, *rest: Any) -> torch.Tensor:
+            calls.append(query.shape)
+            return compute(query, *rest)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(attention, "attend", count)
+        return run
+
+    monkeypatch.setattr(attention, "attend", count(attend))
+    monkeypatch.setattr(short_attention, "attend_packed", count(short_attention.attend_packed))
     folder = tiny_models(family)
     ids = torch.arange(5, 29).reshape(2, 12)
     mask = torch.ones_like(ids)

@@ -17,7 +17,7 @@ from afina.kernels.gate import ACTIVATIONS, Activation, multiply_gate
 SHAPES = [(1,), (3, 11), (2, 5, 16), (4, 33), (3, 8192), (0, 4)]
 PLAIN = {"silu": functional.silu, "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh")}
 
-needs_kernels = pytest.mark.skipif(native.load_library() is None, reason="the kernels weren't compiled")
+needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
 
 
 @pytest.fixture(autouse=True)

@@ -20,12 +20,12 @@ FORMATS = (torch.bfloat16, torch.float32)
 SHAPES = [(1, 1), (3, 15), (2, 5, 16), (BLOCK_ROWS + 1, 33), (3 * BLOCK_ROWS, 7), (2, 2, 2, 100), (0, 8)]
 EPSILON = 1e-5
 
-needs_kernels = pytest.mark.skipif(native.load_library() is None, reason="the kernels weren't compiled")
+needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
 
 
 @pytest.fixture(params=[True, False], ids=["compiled", "plain"])
 def _both_forms(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param and native.find_library() is None:
+    if request.param and native.load_layer_kernels() is None:
         pytest.skip("the kernels weren't compiled")
     native.allow_compiled(request.param)
     yield

@@ -16,7 +16,7 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 5, 31), (1, 2, 33, 33), (2, 2, 4, 64), (1, 1, 3, 
 MASKS = ["none", "causal", "padding", "some", "none but some rows"]
 SCALING = 0.3
 
-needs_kernels = pytest.mark.skipif(native.load_library() is None, reason="the kernels weren't compiled")
+needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
 
 
 def draw(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -121,7 +121,7 @@ def test_memory_that_would_be_misread_is_refused() -> None:
 
 def test_what_the_kernel_does_not_know_is_left_to_torch() -> None:
     mask: Any = torch.ones(1, dtype=torch.bool)
-    is_there = native.load_library() is not None
+    is_there = native.load_layer_kernels() is not None
     assert suits_softmax(torch.bfloat16, LONGEST, mask) == is_there
     assert not suits_softmax(torch.bfloat16, LONGEST + 1, mask)
     assert not suits_softmax(torch.float32, 4, None)

@@ -15,7 +15,7 @@ from afina.kernels.token_loss import suits_kernel, take_losses
 # Vocabularies around thirty-two, and longer than what is summed in fp32.
 SHAPES = [(1, 1), (3, 5), (4, 32), (2, 33), (5, 4101), (2, 8192), (0, 7)]
 
-pytestmark = pytest.mark.skipif(native.load_library() is None, reason="the kernels weren't compiled")
+pytestmark = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
 
 
 @pytest.fixture(autouse=True)

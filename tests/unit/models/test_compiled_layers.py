@@ -26,7 +26,7 @@ from afina.kernels import native
 from afina.models.compiled_layers import find_compiled_class, use_compiled_layers
 from afina.models.load import load_language_model
 
-needs_kernels = pytest.mark.skipif(native.find_library() is None, reason="the kernels weren't compiled")
+needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_gated_layers_are_compiled_where_the_activation_is_known(kind: Any, conf
         layer = kind(config(hidden_size=32, intermediate_size=40, **{name: activation}))
         inputs = torch.randn(3, 32, requires_grad=True)
         wanted = layer(inputs)
-        assert use_compiled_layers(layer) == is_known
+        assert use_compiled_layers(layer) == (is_known or activation == "gelu"), "GELU by itself is one"
         assert isinstance(layer, kind)
         torch.testing.assert_close(layer(inputs), wanted)
         assert (type(layer) is kind) == (not is_known)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from afina.kernels import native
+from afina.kernels.lanes import allow_lanes
 from afina.pipeline.features import make_cache
 from afina.techniques.registry import make_technique
+
+needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
+
+
+@pytest.fixture(autouse=True)
+def _allow() -> Iterator[None]:
+    yield
+    native.allow_compiled(True)
+    allow_lanes(True)
 
 
 def locate(make_setup: Callable[..., Any], threads: int = 1, **settings: Any) -> str:
@@ -31,8 +42,14 @@ def test_equal_runs_share_their_features(make_setup: Callable[..., Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "other", [{"threads": 2}, {"training": {"side_by_side": False}}, {"evaluation": {"eval_tokens_per_batch": 64}}]
-)
+    "other",
+    [
+        {"threads": 2}, {"training": {"side_by_side": False}}, {"evaluation": {"eval_tokens_per_batch": 64}},
+        {"model": {"attn_implementation": "eager"}},
+        pytest.param({"training": {"compiled_kernels": False}}, marks=needs_kernels),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_runs_that_compute_other_bits_do_not(other: dict[str, Any], make_setup: Callable[..., Any]) -> None:
     assert locate(make_setup) != locate(make_setup, **other)
 
