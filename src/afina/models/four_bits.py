@@ -37,3 +37,8 @@ def import_bitsandbytes() -> Any:
         if known is not None:
             sys.modules[FETCHER] = known
     return bitsandbytes
+
+
+def holds_four_bits(model: Any) -> bool:
+    """Whether weights of the model are stored in 4 bits."""
+    return any(type(parameter).__name__ == "Params4bit" for parameter in model.parameters())

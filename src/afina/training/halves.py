@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from afina.data.batches import Indices
 from afina.kernels.lanes import LANES, Lanes, count_lanes, cut_evenly
+from afina.models.four_bits import holds_four_bits
 from afina.training.objective import Objective
 from afina.training.optim import AdamW
 
@@ -47,9 +48,10 @@ class Halves:
 
 
 def plan_halves(model: nn.Module, objective: Objective, device: str) -> Halves | None:
-    """How this training halves its batches; None where it doesn't: no threads, losses of pairs of rows, or chance
-    inside the model, which is drawn from one generator."""
-    if not objective.is_sum or count_lanes(model, device, LANES) == 1 or draws(model):
+    """How this training halves its batches; None where it doesn't: no threads, losses of pairs of rows, chance inside
+    the model, which is drawn from one generator, or weights in 4 bits. These are unpacked for each product and freed
+    again, which leaves holes between the activations: twice as many in two threads' heaps (docs/LOG.md)."""
+    if not objective.is_sum or count_lanes(model, device, LANES) == 1 or draws(model) or holds_four_bits(model):
         return None
     return Halves(count_weights(model) / count_layers(model))
 

@@ -9,6 +9,7 @@ import torch
 
 from afina.data.batches import Indices
 from afina.errors import ProofError
+from afina.models.four_bits import holds_four_bits
 
 if TYPE_CHECKING:
     from afina.training.session import Session
@@ -26,7 +27,7 @@ def check_evaluation_keeps_gradient(session: Session) -> float:
     Raises:
         ProofError: if evaluating changed the gradient.
     """
-    if not any(type(parameter).__name__ == "Params4bit" for parameter in session.model.parameters()):
+    if not holds_four_bits(session.model):
         return 1.0
     before = measure_gradient(session)
     session.model.eval()

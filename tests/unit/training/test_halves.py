@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from afina.kernels.lanes import LANES, allow_lanes, open_lanes
+from afina.models.four_bits import has_bitsandbytes
 from afina.testing.models import DECODERS, ENCODERS
 from afina.training import halves
 from afina.training.contrastive import ContrastiveRows
@@ -189,6 +190,14 @@ def test_no_halves_with_dropout(open_session: Callable[..., Any]) -> None:
     attention = nn.Module()
     attention.attention_dropout = 0.1  # type: ignore[assignment]
     assert draws(nn.Sequential(attention))
+
+
+@pytest.mark.skipif(not has_bitsandbytes(), reason="bitsandbytes isn't installed")
+def test_no_halves_of_weights_in_4_bits(open_session: Callable[..., Any]) -> None:
+    for technique, is_halved in (("lora", True), ("qlora", False)):
+        session = open_session(technique)
+        switch_off_dropout(session)
+        assert (plan_halves(session.model, session.objective, "cpu") is not None) == is_halved
 
 
 def test_weights_of_a_layer(open_session: Callable[..., Any]) -> None:
