@@ -65,8 +65,8 @@ WORDS = (
     "up",
     "hill",
 )
-# Kinds of work whose factors are fitted; see `afina.advice.duration.estimate_terms`.
-KINDS = ("PRODUCTS", "ATTENTION", "PASSES", "OPTIMIZER", "LOSS", "UNPACKING", "SECONDS_A_BLOCK")
+# At least so much: no work is faster than the rate that was measured for it, however few cells say anything of it.
+LEAST = {"products": 1.0, "attention": 1.0, "optimizer": 0.7, "unpacking": 1.0}
 
 
 def main() -> None:
@@ -276,30 +276,33 @@ def group_cells(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dic
 
 
 def calibrate(cells: Sequence[dict[str, Any]], write: bool) -> None:
-    """The factors with the least relative errors of a step's time, none of them below 0."""
-    from scipy.optimize import nnls
+    """The factors with the least relative errors of a step's time, for the kind of machine that this is."""
+    from scipy.optimize import lsq_linear
 
-    # The median step of ragged rows isn't the mean one that is predicted.
-    cells = [cell for cell in cells if cell["cell"][0] in MAIN and cell["cell"][4] == "equal"]
-    terms = np.asarray([[cell["prediction"]["work"][kind] for kind in KINDS] for cell in cells])
+    cells = [cell for cell in cells if cell["cell"][0] in MAIN]
+    kinds = list(cells[0]["prediction"]["work"])
+    terms = np.asarray([[cell["prediction"]["work"][kind] for kind in kinds] for cell in cells])
     true = np.asarray([cell["step_seconds"] for cell in cells])
-    found, _ = nnls(terms / true[:, None], np.ones(len(cells)))
+    least = [LEAST.get(kind, 0.0) for kind in kinds]
+    found = lsq_linear(terms / true[:, None], np.ones(len(cells)), bounds=(least, np.inf)).x
     errors = np.abs(terms @ found / true - 1)
     print(f"{len(cells)} cells: median error {np.median(errors):.1%}, worst {errors.max():.0%}")
-    for kind, value in zip(KINDS, found, strict=True):
-        print(f"{kind} = {value:.3g}")
+    values = ", ".join(f"{kind}={value:.3g}" for kind, value in zip(kinds, found, strict=True))
+    print(values)
     if write:
-        write_factors(dict(zip(KINDS, found, strict=True)))
+        write_factors(values)
 
 
-def write_factors(found: dict[str, float]) -> None:
+def write_factors(values: str) -> None:
     """Put the numbers into the source."""
     import re
 
+    from afina.training.precision import find_cpu_bf16_units
+
+    name = "WITH_AMX" if "AMX" in find_cpu_bf16_units() else "WITHOUT_AMX"
     path = Path(__file__).parents[1] / "src" / "afina" / "advice" / "factors.py"
     text = path.read_text(encoding="utf-8")
-    for kind, value in found.items():
-        text = re.sub(rf"^{kind} = .*$", f"{kind} = {value:.3g}", text, flags=re.MULTILINE)
+    text = re.sub(rf"^{name} = Factors\([^)]*\)", f"{name} = Factors(\n    {values}\n)", text, flags=re.MULTILINE)
     path.write_text(text, encoding="utf-8")
 
 

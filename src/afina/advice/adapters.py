@@ -97,3 +97,9 @@ def adapt_layers(
             continue
         outputs, inputs = weight.shape if isinstance(module, nn.Linear) else weight.shape[::-1]
         setattr(model.get_submodule(parent), name, AdaptedLayer(module, inputs, outputs, rank, dropout, in_4_bits))
+
+
+def count_dropped(model: nn.Module) -> int:
+    """Numbers of a token that dropout before adapters draws."""
+    layers = [module for module in model.modules() if isinstance(module, AdaptedLayer) and module.dropout > 0]
+    return sum(layer.lora_a.shape[1] for layer in layers)

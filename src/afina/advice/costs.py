@@ -114,6 +114,8 @@ class Costs:
     terms: dict[str, float]
     """Seconds of the mean optimizer step, or for frozen features of the mean batch, by kind of work and before factors;
     empty where the machine's speed isn't known."""
+    factors: factors.Factors = factors.WITHOUT_AMX
+    """How well the work uses the machine."""
     corrected_step_seconds: float | None = None
     """Of the mean step, where real ones were taken."""
 
@@ -122,7 +124,7 @@ class Costs:
         """Seconds of the mean optimizer step, or of the mean batch of frozen features."""
         if self.corrected_step_seconds is not None:
             return self.corrected_step_seconds
-        return apply_factors(self.terms) if self.terms else None
+        return apply_factors(self.terms, self.factors) if self.terms else None
 
 
 def predict_costs(subject: Subject, technique: Technique, config: RunConfig) -> Costs:
@@ -149,6 +151,7 @@ class _Prediction:
 
     @property
     def costs(self) -> Costs:
+        rates = self.subject.machine.rates
         return Costs(
             technique=self.technique.name,
             trainable=self.outline.trainable,
@@ -157,6 +160,7 @@ class _Prediction:
             durations=self.durations,
             disk=self.disk,
             terms=self.terms,
+            factors=factors.WITHOUT_AMX if rates is None else rates.factors,
         )
 
     @cached_property
@@ -344,7 +348,7 @@ class _Prediction:
         if rates is None or not evaluation.generation_samples:
             return 0.0
         batches = -(-evaluation.generation_samples // PROMPTS_AT_ONCE)
-        token = self.outline.weight_bytes / rates.bandwidth + factors.SECONDS_A_BLOCK * self.outline.layers / 2
+        token = self.outline.weight_bytes / rates.bandwidth + rates.factors.blocks * self.outline.layers / 2
         return 2 * batches * evaluation.max_new_tokens * token
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from afina.advice import factors
+from afina.advice.factors import Factors
 from afina.advice.machine import Rates
 from afina.advice.outline import Outline
 from afina.kernels.attention import KEPT_BYTES
@@ -37,6 +36,8 @@ class Work:
     unpacking: float = 0.0
     blocks: float = 0.0
     """Blocks run through."""
+    dropped: float = 0.0
+    """Numbers that dropout before adapters draws."""
 
     def __add__(self, other: Work) -> Work:
         return Work(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
@@ -87,6 +88,7 @@ def count_training(
         loss=LOGIT_BYTES * learned * (outline.head / outline.hidden_size),
         unpacking=2.0 * outline.quantised * (forwards + 1.0),
         blocks=outline.layers * (forwards + 1.0) / 2,
+        dropped=outline.dropped * rows * tokens,
     )  # fmt: skip
 
 
@@ -98,22 +100,23 @@ def count_step(outline: Outline) -> Work:
 def estimate_terms(work: Work, rates: Rates) -> dict[str, float]:
     """Seconds of each kind of work at the machine's rates, before any factor."""
     return {
-        "PRODUCTS": work.products / rates.products,
-        "ATTENTION": work.attention / rates.products,
-        "PASSES": work.passes / rates.bandwidth,
-        "OPTIMIZER": work.optimizer / rates.bandwidth,
-        "LOSS": work.loss / rates.bandwidth,
-        "UNPACKING": work.unpacking / rates.bandwidth,
-        "SECONDS_A_BLOCK": work.blocks,
+        "products": work.products / rates.products,
+        "attention": work.attention / rates.products,
+        "passes": work.passes / rates.bandwidth,
+        "optimizer": work.optimizer / rates.bandwidth,
+        "loss": work.loss / rates.bandwidth,
+        "unpacking": work.unpacking / rates.bandwidth,
+        "blocks": work.blocks,
+        "dropped": work.dropped,
     }
 
 
-def apply_factors(terms: Mapping[str, float]) -> float:
+def apply_factors(terms: Mapping[str, float], factors: Factors) -> float:
     """Seconds in all of these terms."""
-    known: dict[str, Any] = vars(factors)
-    return sum(seconds * float(known[name]) for name, seconds in terms.items())
+    known = factors.as_dict()
+    return sum(seconds * known[name] for name, seconds in terms.items())
 
 
 def estimate_seconds(work: Work, rates: Rates) -> float:
     """Seconds of the work."""
-    return apply_factors(estimate_terms(work, rates))
+    return apply_factors(estimate_terms(work, rates), rates.factors)

@@ -17,18 +17,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from afina.advice.factors import WITH_AMX, WITHOUT_AMX, Factors
 from afina.errors import ConfigError
 from afina.models.feature_cache import locate_cache
 from afina.training.memory import find_free_bytes
+from afina.training.precision import find_cpu_bf16_units
 
 UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([KMGT]?)(i?B)\s*", re.IGNORECASE)
 # Side of the matrices that are multiplied and numbers that are copied to find the rates.
 SIDE, COPIED = 1024, 2**24
-REPEATS = 3
+REPEATS = 7
 # After so long rates are measured again, and the faster ones kept.
 FRESH_SECONDS = 3600
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Rates:
     """Floating-point operations a second of large matrix products."""
     bandwidth: float
     """Bytes a second, read and written."""
+    has_amx: bool = False
+    """Whether the products are AMX's."""
+
+    @property
+    def factors(self) -> Factors:
+        """How well work uses these rates."""
+        return WITH_AMX if self.has_amx else WITHOUT_AMX
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,8 @@ def measure_rates(device: str, precision: str) -> Rates:
         return known
     rates = benchmark(device, precision)
     if known is not None:  # a machine that was busy then, or is now, seems slower than it is
-        rates = Rates(max(known.products, rates.products), max(known.bandwidth, rates.bandwidth))
+        fastest = max(known.products, rates.products), max(known.bandwidth, rates.bandwidth)
+        rates = Rates(*fastest, rates.has_amx)
     keep_rates(path, rates)
     return rates
 
@@ -184,7 +194,8 @@ def benchmark(device: str, precision: str) -> Rates:
     with torch.inference_mode():
         products = time_fastest(lambda: left @ right, device)
         copy = time_fastest(lambda: target.copy_(source), device)
-    return Rates(2 * side**3 / products, 2 * source.nbytes / copy)
+    has_amx = device == "cpu" and precision == "bf16" and "AMX" in find_cpu_bf16_units()
+    return Rates(2 * side**3 / products, 2 * source.nbytes / copy, has_amx)
 
 
 def time_fastest(action: Callable[[], object], device: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afina.advice.adapters import adapt_layers
+from afina.advice.adapters import adapt_layers, count_dropped
 from afina.config.run import RunConfig
 from afina.models.empty import Blueprint, build_empty, keep_new_fp32
 from afina.models.load import LoadedModel
@@ -56,6 +56,8 @@ class Outline:
     """Numbers that a token is multiplied with on its way through the backbone: no tables, no head."""
     adapter: int
     """Numbers of the adapters among them."""
+    dropped: int
+    """Numbers of a token that dropout before adapters draws and multiplies."""
     head: int
     """Numbers of a language model's head; 0 for the others."""
     head_trains: bool
@@ -139,6 +141,7 @@ def outline(
         mapped_bytes=count_mapped(blueprint, technique, precision, quantised),
         reread_bytes=count_reread(blueprint, technique, precision),
         adapter=adapter,
+        dropped=count_dropped(loaded.model),
         head_trains=technique.moves == "all",
         **sizes,
     )

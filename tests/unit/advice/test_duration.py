@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from afina.techniques.registry import make_technique
 
 SIZES: dict[str, Any] = {
     "parameters": 1100, "trainable": 1100, "stepped": 1100, "copied": 0, "largest_stepped": 100, "weight_bytes": 4400,
-    "quantised": 0, "mapped_bytes": 0, "reread_bytes": 0, "multiplied": 1000, "adapter": 0, "head": 0,
+    "quantised": 0, "mapped_bytes": 0, "reread_bytes": 0, "multiplied": 1000, "adapter": 0, "dropped": 0, "head": 0,
     "head_trains": True, "vocabulary": 10, "hidden_size": 10, "layers": 2, "attention_width": 10,
 }  # fmt: skip
 
@@ -77,3 +78,37 @@ def test_twice_the_rows_take_twice_the_steps(make_subject: Callable[..., Any], d
     assert few.durations is not None
     assert many.durations is not None
     assert many.durations.epoch > few.durations.epoch
+
+
+def test_with_amx_less_of_a_step_is_products(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    from afina.advice.costs import predict_costs
+    from afina.advice.factors import WITH_AMX, WITHOUT_AMX
+
+    subject, technique = make_subject(precision="bf16"), make_technique("full")
+    machine = subject.machine
+    costs = {}
+    for has_amx in (False, True):
+        changed = replace(machine, rates=replace(machine.rates, has_amx=has_amx))
+        costs[has_amx] = predict_costs(replace(subject, machine=changed), technique, describe("full"))
+    assert costs[True].terms == costs[False].terms
+    for has_amx, factors in ((False, WITHOUT_AMX), (True, WITH_AMX)):
+        known = factors.as_dict()
+        wanted = sum(seconds * known[kind] for kind, seconds in costs[has_amx].terms.items())
+        assert costs[has_amx].step_seconds == pytest.approx(wanted)
+        assert costs[has_amx].durations is not None
+    assert costs[True].durations != costs[False].durations
+
+
+def test_dropout_before_adapters_takes_time_for_each_of_their_inputs(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    from afina.advice.costs import predict_costs
+
+    config, subject = describe("lora"), make_subject(rows=16, tokens=10)
+    found = {}
+    for dropout in (0.0, 0.1):
+        lora = config.lora.model_copy(update={"lora_dropout": dropout, "target_modules": ["query", "value"]})
+        changed = config.model_copy(update={"lora": lora})
+        found[dropout] = predict_costs(subject, make_technique("lora"), changed).terms["dropped"]
+    rows = config.training.per_device_train_batch_size
+    assert found == {0.0: 0, 0.1: 2 * 2 * 32 * rows * 10}  # layers, targets, their inputs, tokens of a step

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from afina.advice import machine
+from afina.advice.factors import WITH_AMX, WITHOUT_AMX
 from afina.errors import ConfigError
 
 
@@ -90,10 +91,18 @@ def test_a_damaged_cache_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert machine.measure_rates("cpu", "fp32") == machine.Rates(3.0, 4.0)
 
 
+def test_rates_of_amx_are_known_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "find_cpu_bf16_units", lambda: "AMX and AVX512-BF16")
+    assert machine.benchmark("cpu", "bf16").factors is WITH_AMX
+    assert machine.benchmark("cpu", "fp32").factors is WITHOUT_AMX
+    monkeypatch.setattr(machine, "find_cpu_bf16_units", lambda: "AVX512-BF16")
+    assert machine.benchmark("cpu", "bf16").factors is WITHOUT_AMX
+
+
 def test_old_rates_are_measured_again_and_the_faster_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the two times something else may have run beside."""
-    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(1.0, 4.0))
+    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(1.0, 4.0, True))
     machine.measure_rates("cpu", "fp32")
     monkeypatch.setattr(machine, "FRESH_SECONDS", 0)
-    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(3.0, 2.0))
-    assert machine.measure_rates("cpu", "fp32") == machine.Rates(3.0, 4.0)
+    monkeypatch.setattr(machine, "benchmark", lambda *given: machine.Rates(3.0, 2.0, True))
+    assert machine.measure_rates("cpu", "fp32") == machine.Rates(3.0, 4.0, True)
