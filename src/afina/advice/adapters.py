@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afina.kernels.attention import find_compute_dtype
+from afina.kernels.dropout import Drop
 from afina.kernels.lora import LoraProduct
+from afina.kernels.native import load_layer_kernels
 
 
 class FourBitProduct(torch.autograd.Function):
@@ -45,15 +47,26 @@ class AdaptedLayer(nn.Module):
         self.dropout = dropout
         self.in_4_bits = in_4_bits
 
+    @property
+    def is_at_once(self) -> bool:
+        """Whether our own layer computes it, whose dropout keeps nothing."""
+        is_dropout_known = not self.dropout or load_layer_kernels() is not None
+        return not self.in_4_bits and type(self.base) is nn.Linear and is_dropout_known
+
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.in_4_bits and type(self.base) is nn.Linear and not self.dropout:
+        if self.is_at_once:
             return self._multiply_at_once(inputs)
         output = self._multiply_base(inputs)
-        dropped = functional.dropout(inputs, self.dropout, training=self.dropout > 0)
+        dropped = self._drop(inputs)
         # peft asks for the autocast of GPUs alone: beside weights in 4 bits a CPU's inputs are cast there and back.
         if not torch.is_autocast_enabled("cuda" if self.in_4_bits else inputs.device.type):
             dropped = dropped.to(self.lora_a.dtype)
         return output + functional.linear(functional.linear(dropped, self.lora_a), self.lora_b) * 1.0
+
+    def _drop(self, inputs: Tensor) -> Tensor:
+        if self.dropout and load_layer_kernels() is not None:
+            return Drop.apply(inputs, self.dropout)  # type: ignore[no-untyped-call]
+        return functional.dropout(inputs, self.dropout, training=self.dropout > 0)
 
     def _multiply_at_once(self, inputs: Tensor) -> Tensor:
         dtype, base = find_compute_dtype(inputs), self.base
@@ -100,6 +113,6 @@ def adapt_layers(
 
 
 def count_dropped(model: nn.Module) -> int:
-    """Numbers of a token that dropout before adapters draws."""
+    """Numbers of a token that torch's dropout draws before adapters; a kernel of our own costs little."""
     layers = [module for module in model.modules() if isinstance(module, AdaptedLayer) and module.dropout > 0]
-    return sum(layer.lora_a.shape[1] for layer in layers)
+    return 0 if load_layer_kernels() is not None else sum(layer.lora_a.shape[1] for layer in layers)

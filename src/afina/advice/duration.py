@@ -37,7 +37,7 @@ class Work:
     blocks: float = 0.0
     """Blocks run through."""
     dropped: float = 0.0
-    """Numbers that dropout before adapters draws."""
+    """Numbers that torch's dropout draws before adapters."""
 
     def __add__(self, other: Work) -> Work:
         return Work(**{name: value + getattr(other, name) for name, value in asdict(self).items()})

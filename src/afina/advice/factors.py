@@ -30,7 +30,7 @@ class Factors:
     blocks: float
     """Seconds of the calls of one block, forward and backward, however small the tensors."""
     dropped: float
-    """Seconds of each number that dropout before an adapter draws and multiplies, both ways."""
+    """Seconds of each number that torch's dropout draws and multiplies before an adapter, both ways."""
 
     def as_dict(self) -> dict[str, float]:
         """By kind."""
@@ -43,14 +43,7 @@ WITHOUT_AMX = Factors(
 )
 # Two cores of a virtual machine with Sapphire Rapids processors.
 WITH_AMX = Factors(
-    products=1,
-    attention=6.41,
-    passes=17.6,
-    optimizer=0.756,
-    loss=14.7,
-    unpacking=23.3,
-    blocks=0.00811,
-    dropped=2.15e-08,
+    products=1, attention=6.41, passes=17.6, optimizer=0.756, loss=14.7, unpacking=23.3, blocks=0.00811, dropped=2.15e-8
 )
 START_SECONDS = 5.0
 """Imports, reading and checking, which every run has."""

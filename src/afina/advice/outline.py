@@ -57,7 +57,7 @@ class Outline:
     adapter: int
     """Numbers of the adapters among them."""
     dropped: int
-    """Numbers of a token that dropout before adapters draws and multiplies."""
+    """Numbers of a token that torch's dropout draws and multiplies before adapters."""
     head: int
     """Numbers of a language model's head; 0 for the others."""
     head_trains: bool

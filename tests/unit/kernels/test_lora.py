@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from afina.kernels import native
+from afina.kernels.dropout import draw_key, drop
 from afina.kernels.lora import find_plain_adapter, use_lora_products
 
 
@@ -65,7 +67,10 @@ def test_what_it_cannot_compute_is_left_to_peft() -> None:
     model = build(dropout=0.5)
     use_lora_products(model)
     layer = next(module for module in model.modules() if hasattr(module, "lora_A"))
-    assert find_plain_adapter(layer) is None, "dropout while training"
+    assert find_plain_adapter(layer) == (None if native.load_layer_kernels() is None else "default")
+    native.allow_compiled(False)
+    assert find_plain_adapter(layer) is None, "dropout is torch's own, which is peft's"
+    native.allow_compiled(True)
     model.eval()
     assert find_plain_adapter(layer) == "default"
     with model.disable_adapter():
@@ -73,6 +78,24 @@ def test_what_it_cannot_compute_is_left_to_peft() -> None:
     assert find_plain_adapter(next(m for m in build(use_dora=True).modules() if hasattr(m, "lora_A"))) is None
     layer.base_layer.weight.requires_grad_(True)
     assert find_plain_adapter(layer) is None
+
+
+@pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
+def test_dropout_is_the_same_mask_forwards_and_backwards() -> None:
+    inputs = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = build(dropout=0.4), build(dropout=0.4)
+    use_lora_products(ours)
+    torch.manual_seed(5)
+    masks = [drop(torch.ones(40, width, dtype=torch.float64), 0.4, draw_key()) for width in (6, 8)]
+    layers = [module for module in theirs.modules() if hasattr(module, "lora_A")]
+    for layer, mask in zip(layers, masks, strict=True):
+        layer.lora_dropout["default"].forward = lambda given, mask=mask: given * mask
+    torch.manual_seed(5)
+    found, wanted = run(ours, inputs), run(theirs, inputs)
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-12)
+    assert not torch.equal(run(ours, inputs)["out"], found["out"]), "another pass draws other places"
+    ours.eval()
+    assert torch.equal(ours(inputs), ours(inputs))
 
 
 def test_it_is_switched_off_and_merged_like_pefts(tiny_models: Callable[[str], Path]) -> None:

@@ -12,12 +12,15 @@ from torch import nn
 
 from afina.kernels.native import load_layer_kernels
 from afina.models.compiled_layers.activations import find_gelu_class
+from afina.models.compiled_layers.dropouts import find_dropout_class
 from afina.models.compiled_layers.gates import find_gated_class
 from afina.models.compiled_layers.norms import find_norm_class
 from afina.models.compiled_layers.projections import find_attention_class
 from afina.models.compiled_layers.residuals import find_residual_class
 
-FINDERS = (find_norm_class, find_gated_class, find_gelu_class, find_residual_class, find_attention_class)
+FINDERS = (
+    find_norm_class, find_gated_class, find_gelu_class, find_residual_class, find_attention_class, find_dropout_class
+)  # fmt: skip
 
 
 def use_compiled_layers(model: nn.Module) -> int:

@@ -1,0 +1,115 @@
+"""Dropout whose mask is a function of a key and a place: nothing of it is kept, and threads share the work.
+
+    y_i = x_i / (1 - p)  where h(i) >= p 2^32, else 0
+    h(i) = mix(mix(i ^ key_1) + key_2)
+
+with `mix` the last step of MurmurHash3 (Appleby 2011) on 32 bits. The gradient is the same function of the output's
+gradient. torch draws its mask one number after another in one thread, keeps it, and multiplies in two more passes.
+Numbers by place and key as in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+
+A key is drawn from torch's own generator, so that a run that goes on, and a pass that is computed again, draw the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from afina.kernels.native import find_compiled, is_readable, load_layer_kernels
+
+WORD = 2**32
+
+
+class DropoutTable(ctypes.Structure):
+    """`struct dropout` of dropout.c."""
+
+    _fields_ = (
+        ("input", ctypes.c_void_p), ("output", ctypes.c_void_p),
+        *((name, ctypes.c_uint32) for name in ("first_key", "second_key", "least")),
+        ("scale", ctypes.c_float), ("is_bf16", ctypes.c_int32),
+    )  # fmt: skip
+
+
+class KeyedDropout(nn.Dropout):
+    """A layer of dropout that is computed here, where a kernel does it. `key_dropout` makes it of one."""
+
+    is_compiled = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        is_known = input.device.type == "cpu" and is_readable(input) and load_layer_kernels() is not None
+        if not self.training or not 0 < self.p < 1 or not is_known:
+            return super().forward(input)
+        return Drop.apply(input, self.p)  # type: ignore[no-untyped-call]
+
+
+def key_dropout(layer: nn.Module) -> bool:
+    """Make a layer of dropout a `KeyedDropout`, where it stands; gives whether it is one that can be."""
+    suits = type(layer) is nn.Dropout and not layer.inplace
+    if suits:
+        layer.__class__ = KeyedDropout
+    return suits
+
+
+class Drop(torch.autograd.Function):
+    """Keeps a key."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, share: float) -> Tensor:
+        # A plan's tensors have no numbers, and nothing is drawn for them.
+        ctx.share, ctx.key = share, 0 if find_compiled(input) is None else draw_key()
+        return drop(input, share, ctx.key)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return drop(gradients[0], ctx.share, ctx.key), None
+
+
+def draw_key() -> int:
+    """A key of 62 bits, from torch's generator for the CPU."""
+    return int(torch.randint(2**62, (), device="cpu"))
+
+
+def drop(input: Tensor, share: float, key: int) -> Tensor:
+    """The tensor with about `share` of its numbers set to 0 and the others scaled up; equal keys drop equal places.
+
+    Takes no gradient by itself: the function that calls it gives the gradient of the output to it, with the same key.
+    """
+    input = input.contiguous()
+    library = find_compiled(input) if is_readable(input) else None
+    if library is None:
+        return drop_plain(input, share, key)
+    output = torch.empty_like(input)
+    table = DropoutTable(input.data_ptr(), output.data_ptr(), key % WORD, key // WORD, count_least(share))
+    table.scale, table.is_bf16 = 1 / (1 - share), input.dtype == torch.bfloat16
+    library.afina_drop(ctypes.byref(table), ctypes.c_int64(input.numel()), torch.get_num_threads())
+    return output
+
+
+def drop_plain(input: Tensor, share: float, key: int) -> Tensor:
+    """The same by torch's operations, on 64 bits of which the lower half counts."""
+    places = torch.arange(input.numel(), device=input.device)
+    first, second = key % WORD, key // WORD
+    numbers = mix((places % WORD) ^ first)
+    numbers = mix((numbers + second + (places // WORD) * 0x9E3779B9) % WORD)
+    is_kept = (numbers >= count_least(share)).view(input.shape)
+    wide = input.to(torch.promote_types(input.dtype, torch.float32))
+    return torch.where(is_kept, wide * (1 / (1 - share)), 0.0).to(input.dtype)
+
+
+def mix(numbers: Tensor) -> Tensor:
+    """As in dropout.c."""
+    numbers = numbers ^ (numbers >> 16)
+    numbers = (numbers * 0x85EBCA6B) % WORD
+    numbers = numbers ^ (numbers >> 13)
+    numbers = (numbers * 0xC2B2AE35) % WORD
+    return numbers ^ (numbers >> 16)
+
+
+def count_least(share: float) -> int:
+    """The smallest number that is kept."""
+    return min(WORD - 1, round(share * WORD))
