@@ -37,21 +37,24 @@ class AdaptedLayer(nn.Module):
         rank: of the two matrices.
         dropout: share of the adapter's inputs set to 0.
         in_4_bits: whether the base is stored so.
+        keyed: whether a kernel computes dropout.
     """
 
-    def __init__(self, base: nn.Module, inputs: int, outputs: int, rank: int, dropout: float, in_4_bits: bool) -> None:
+    def __init__(
+        self, base: nn.Module, inputs: int, outputs: int, rank: int, dropout: float, in_4_bits: bool, keyed: bool
+    ) -> None:
         super().__init__()
         self.base = base
         self.lora_a = nn.Parameter(torch.empty(rank, inputs))
         self.lora_b = nn.Parameter(torch.empty(outputs, rank))
         self.dropout = dropout
         self.in_4_bits = in_4_bits
+        self.keyed = keyed
 
     @property
     def is_at_once(self) -> bool:
         """Whether our own layer computes it, whose dropout keeps nothing."""
-        is_dropout_known = not self.dropout or load_layer_kernels() is not None
-        return not self.in_4_bits and type(self.base) is nn.Linear and is_dropout_known
+        return not self.in_4_bits and type(self.base) is nn.Linear and (self.keyed or not self.dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.is_at_once:
@@ -64,7 +67,7 @@ class AdaptedLayer(nn.Module):
         return output + functional.linear(functional.linear(dropped, self.lora_a), self.lora_b) * 1.0
 
     def _drop(self, inputs: Tensor) -> Tensor:
-        if self.dropout and load_layer_kernels() is not None:
+        if self.dropout and self.keyed:
             return Drop.apply(inputs, self.dropout)  # type: ignore[no-untyped-call]
         return functional.dropout(inputs, self.dropout, training=self.dropout > 0)
 
@@ -94,9 +97,15 @@ class AdaptedLayer(nn.Module):
 
 
 def adapt_layers(
-    model: nn.Module, names: list[str], rank: int, dropout: float, in_4_bits: bool, trained_whole: tuple[str, ...]
-) -> None:
-    """Put an adapter beside every layer of one of these names, but for modules that are trained whole."""
+    model: nn.Module, names: list[str], rank: int, dropout: float, in_4_bits: bool, trained_whole: tuple[str, ...],
+    *, compiled: bool = False,
+) -> None:  # fmt: skip
+    """Put an adapter beside every layer of one of these names, but for modules that are trained whole.
+
+    Args:
+        compiled: whether compiled kernels compute layers, where this processor has some.
+    """
+    keyed = compiled and load_layer_kernels() is not None
     for path, module in list(model.named_modules()):
         parent, _, name = path.rpartition(".")
         weight = getattr(module, "weight", None)
@@ -109,10 +118,11 @@ def adapt_layers(
         ):
             continue
         outputs, inputs = weight.shape if isinstance(module, nn.Linear) else weight.shape[::-1]
-        setattr(model.get_submodule(parent), name, AdaptedLayer(module, inputs, outputs, rank, dropout, in_4_bits))
+        adapted = AdaptedLayer(module, inputs, outputs, rank, dropout, in_4_bits, keyed)
+        setattr(model.get_submodule(parent), name, adapted)
 
 
 def count_dropped(model: nn.Module) -> int:
     """Numbers of a token that torch's dropout draws before adapters; a kernel of our own costs little."""
-    layers = [module for module in model.modules() if isinstance(module, AdaptedLayer) and module.dropout > 0]
-    return 0 if load_layer_kernels() is not None else sum(layer.lora_a.shape[1] for layer in layers)
+    layers = [module for module in model.modules() if isinstance(module, AdaptedLayer)]
+    return sum(layer.lora_a.shape[1] for layer in layers if layer.dropout > 0 and not layer.keyed)

@@ -168,8 +168,9 @@ class _Prediction:
         subject = self.subject
         distinct = subject.workload.distinct_tokens
         return outline(
-            subject.blueprint, self.technique, self.config, subject.precision, distinct, copies=self.has_copies
-        )
+            subject.blueprint, self.technique, self.config, subject.precision, distinct, copies=self.has_copies,
+            compiled=self.has_compiled_layers,
+        )  # fmt: skip
 
     @cached_property
     def has_copies(self) -> bool:

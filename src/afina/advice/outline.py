@@ -104,13 +104,14 @@ def fake_tensors() -> Iterator[None]:
 
 def outline(
     blueprint: Blueprint, technique: Technique, config: RunConfig, precision: str, distinct_tokens: int | None = None,
-    *, copies: bool = False,
+    *, copies: bool = False, compiled: bool = False,
 ) -> Outline:  # fmt: skip
     """Parameters and bytes of the model as the technique trains it.
 
     Args:
         distinct_tokens: of the training rows; None steps the whole embedding.
         copies: whether linear layers have bf16 copies of their weights.
+        compiled: whether compiled kernels compute layers.
     """
     with torch.device("meta"):  # enough for sizes, and lighter than `fake_tensors`, which imports torch's compiler
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
@@ -120,7 +121,7 @@ def outline(
         sizes = measure_layers(loaded)
         quantised, saved = count_quantised(loaded.model, config) if technique.stored_in_4_bits else (0, 0)
         weight_bytes = sum(tensor.nbytes for tensor in {id(t): t for t in list_tensors(loaded.model)}.values()) - saved
-        adapter = prepare(loaded, technique, config)
+        adapter = prepare(loaded, technique, config, compiled=compiled)
         moving = [parameter.numel() for parameter in loaded.model.parameters() if parameter.requires_grad]
         table = find_table(loaded.model) if config.training.lazy_embeddings and distinct_tokens else None
         stepped, copied_rows = list(moving), 0
@@ -197,7 +198,7 @@ def count_kept_at(
     with fake_tensors():
         loaded = build_empty(blueprint, storage_dtype(technique, precision), compiled=compiled)
         keep_new_fp32(loaded)
-        prepare(loaded, technique, config)
+        prepare(loaded, technique, config, compiled=compiled)
         model = loaded.model.train()
         held = {tensor.untyped_storage()._cdata for tensor in list_tensors(model)}
 
@@ -226,7 +227,7 @@ def storage_dtype(technique: Technique, precision: str) -> torch.dtype:
     return torch.bfloat16 if technique.moves == "adapter" and precision == "bf16" else torch.float32
 
 
-def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig) -> int:
+def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig, *, compiled: bool = False) -> int:
     """Make trainable what the technique moves; gives the numbers of the adapters."""
     model: Any = loaded.model
     model.requires_grad_(technique.moves == "all")
@@ -244,7 +245,7 @@ def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig) -> int
     for name in loaded.new_modules:
         model.get_submodule(name).requires_grad_(True)
     before = {id(parameter) for parameter in model.parameters()}
-    adapt_layers(model, names, settings.r, dropout, technique.stored_in_4_bits, loaded.new_modules)
+    adapt_layers(model, names, settings.r, dropout, technique.stored_in_4_bits, loaded.new_modules, compiled=compiled)
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in before)
 
 

@@ -48,10 +48,15 @@ class KeyedDropout(nn.Dropout):
 
 def key_dropout(layer: nn.Module) -> bool:
     """Make a layer of dropout a `KeyedDropout`, where it stands; gives whether it is one that can be."""
-    suits = type(layer) is nn.Dropout and not layer.inplace
+    suits = suits_key(layer)
     if suits:
         layer.__class__ = KeyedDropout
     return suits
+
+
+def suits_key(layer: nn.Module) -> bool:
+    """Whether the layer is torch's dropout of single numbers and makes a tensor of its own."""
+    return type(layer) is nn.Dropout and not layer.inplace
 
 
 class Drop(torch.autograd.Function):

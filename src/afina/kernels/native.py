@@ -50,8 +50,8 @@ def find_library() -> ctypes.CDLL | None:
 def load_layer_kernels() -> ctypes.CDLL | None:
     """The library, for kernels of layers; None also where no register of the processor holds sixteen numbers.
 
-    Compilers keep such vectors in memory there: compiled for AVX2, these kernels take three to thirty times as long,
-    and longer than torch's operations. The step's kernel has loops that suit any processor.
+    Compilers keep such vectors in memory there: compiled for AVX2, most of these kernels take three to thirty times as
+    long, softmax and sums longer than torch's operations. The step's kernel has loops that suit any processor.
     """
     return load_library() if has_wide_vectors() else None
 
