@@ -172,7 +172,18 @@ def describe_parameters(model: nn.Module) -> str:
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Compute activations again in the backward pass instead of keeping them. Its name differs between versions."""
+    """Compute activations again in the backward pass instead of keeping them. Its name differs between versions.
+
+    Raises:
+        ConfigError: for a model of transformers that has no way to.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"{type(model).__name__} can't compute activations again in the backward pass",
+            found="training.gradient_checkpointing=true",
+            remedy="leave it out; for less memory a smaller --per-device-train-batch-size, with"
+            " --set training.gradient_accumulation_steps",
+        )
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 

@@ -48,6 +48,17 @@ def test_gradient_checkpointing_is_switched_on_if_asked_for(make_setup: Callable
         assert model.bert.encoder.layer[0].gradient_checkpointing == wanted
 
 
+@pytest.mark.parametrize("technique", ["full", "lora"])
+@pytest.mark.parametrize("family", ["albert", "mpnet"])
+def test_a_model_that_cannot_compute_again_is_refused_in_a_sentence(
+    family: str, technique: str, make_setup: Callable[..., Any]
+) -> None:
+    setup = make_setup(family, technique, training={"gradient_checkpointing": True})
+    made = make_technique(technique)
+    with pytest.raises(ConfigError, match="can't compute activations again in the backward pass"):
+        made.prepare(made.load(setup), setup)
+
+
 @pytest.mark.parametrize("name", ["full", "feature-extraction"])
 def test_there_is_nothing_to_merge(name: str, make_setup: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
