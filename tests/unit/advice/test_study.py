@@ -21,7 +21,7 @@ SPACE = Space({"full": Arm("full", {}, by_pairs=False, dimensions=[RATE])}, ties
 @pytest.fixture
 def open_ledger(tmp_path: Path) -> Callable[..., Ledger]:
     """`open_ledger(name)`: a study in a file of its own."""
-    return lambda name="study", seed=1: Ledger(f"sqlite:///{tmp_path / name}.db", "test", True, seed)
+    return lambda name="study", seed=1, **named: Ledger(f"sqlite:///{tmp_path / name}.db", "test", True, seed, **named)
 
 
 def take(ledger: Ledger, place: int) -> Any:
@@ -64,6 +64,29 @@ def test_a_trial_can_be_reopened_and_its_worse_half_ends(open_ledger: Callable[.
     assert ledger.propose(SPACE, again) == proposal
     ledger.tell(again, "finished", 0.5)
     assert ledger.entries()[-1] == {"state": "running", "trial": 4, "is_told": True}
+
+
+def test_a_question_asked_again_after_a_kill_has_the_same_answer(open_ledger: Callable[..., Ledger]) -> None:
+    ledger = open_ledger()
+    answers = []
+    for score in (0.9, 0.2):
+        trial = ledger.ask(0)
+        answers += [open_ledger().report(trial, score, 1) for _ in range(2)]
+    assert answers == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("is_shared", "numbers"), [(False, [0, 1]), (True, [1, 2])])
+def test_a_trial_that_was_asked_for_and_never_noted_is_given_out_again(
+    is_shared: bool, numbers: list[int], open_ledger: Callable[..., Ledger]
+) -> None:
+    """A kill came between the two. Where others share the storage it may be theirs."""
+    killed = open_ledger()
+    expected = killed.propose(SPACE, killed.ask(0))
+    ledger = open_ledger(is_shared=is_shared)
+    trial = ledger.ask(0)
+    assert ledger.propose(SPACE, trial) == expected
+    ledger.note(trial, {"state": "running"})
+    assert [trial.number, ledger.ask(1).number] == numbers
 
 
 def test_a_trial_without_parameters_gets_those_that_it_turned_out_to_have(open_ledger: Callable[..., Ledger]) -> None:

@@ -312,6 +312,36 @@ def test_a_stopped_search_goes_on_where_it_was(
     assert done.best.metrics == whole.best.metrics
 
 
+def test_a_kill_between_a_report_and_the_word_on_it_changes_nothing(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The trial was cut after its first epoch, and stays so."""
+    settings = {"techniques": "full", "trials": 2, "early_stopping_patience": 0, "objective": "cross-entropy"}
+    settings |= {"learning_rate": 1e-3}
+    monkeypatch.setattr(Ledger, "report", lambda *given: True)
+    whole = search("whole", **settings)
+    keep = loop.SearchLoop.keep
+
+    def be_killed(self: Any, trial: Any, entry: Any) -> None:
+        if entry["state"] == "stopped":
+            raise KeyboardInterrupt
+        keep(self, trial, entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.SearchLoop, "keep", be_killed)
+        with pytest.raises(Interrupted):
+            search("killed", **settings)
+    assert (tmp_path / "killed" / "trial-001" / "report.json").exists()
+    done = afina.search(ROWS, resume=tmp_path / "killed", verbose=False)
+    ends = [
+        [(each["state"], each["why"], each["epochs"], each["score"]) for each in found.trials]
+        for found in (whole, done)
+    ]  # fmt: skip
+    assert ends[0] == ends[1]
+    assert ends[0][1][:3] == ("stopped", "stopped after epoch 1 of 2: in the worse half there", 1)
+    assert done.trials[1]["seconds"] > 0.01, "of its run, and not of reading its report"
+
+
 @pytest.mark.parametrize("error", [TrainingError, ResourceError])
 def test_a_trial_that_fails_is_counted_and_passed_over(
     error: type[Exception], search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch
@@ -377,7 +407,7 @@ def test_a_storage_that_is_taken_away_in_the_middle(
 def listen(budget_seconds: float, now: list[float], must_fit: bool = False, worse: bool = False) -> TrialListener:
     budget = Budget(budget_seconds, clock=lambda: now[0])
     listener = TrialListener(
-        "accuracy", lambda score, epoch: worse, budget, 5.0, Display(Narrator()), must_fit=must_fit
+        "accuracy", lambda score, epoch: worse, budget, 5.0, Display(Narrator()), lambda *given: None, must_fit=must_fit
     )
     listener.on_train_begin(TrainingPlan(total_steps=100, epochs=4, first_step=0))
     return listener
@@ -429,8 +459,9 @@ def test_a_trial_that_would_be_cut_in_its_middle_ends_after_a_few_steps(
     monkeypatch.setattr("afina.pipeline.search.trial.time.monotonic", lambda: now[0])
     budget = Budget(60.0, clock=lambda: now[0])
     listener = TrialListener(
-        "accuracy", lambda score, epoch: False, budget, 5.0, Display(Narrator()), must_fit=False, is_known=is_known
-    )
+        "accuracy", lambda score, epoch: False, budget, 5.0, Display(Narrator()), lambda *given: None, must_fit=False,
+        is_known=is_known,
+    )  # fmt: skip
     listener.on_train_begin(TrainingPlan(total_steps=100, epochs=4, first_step=0))
     for step in range(1, 5):
         now[0] += seconds

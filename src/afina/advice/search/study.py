@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afina.advice.search.halving import is_in_worse_half, is_rung
 from afina.advice.search.space import Proposal, Space
 from afina.errors import ConfigError, MissingExtraError, RunFolderError
 from afina.training.seed import derive_seed
@@ -27,9 +28,6 @@ LOCK_SECONDS = 20
 STARTUP_TRIALS = 8
 # The share of the trials that count as good ones. Optuna's tenth would be a single one up to twenty trials.
 GOOD_SHARE = 0.25
-# At 1, 2, 4, 8 epochs the better half goes on (Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020). Validation
-# parts are small and their scores noisy, so half is kept and not a third or a quarter.
-KEPT_OF = 2
 ENTRY = "entry"
 
 
@@ -63,24 +61,25 @@ class Ledger:
         url: of the storage.
         name: of the study; machines that share storage and name share what they learn.
         seed: of the proposals.
+        is_shared: whether other machines may be asking, too.
 
     Raises:
         ConfigError: if the URL is not one of a storage, or its driver is missing.
         RunFolderError: from here on and in every method, if the storage can't be used.
     """
 
-    def __init__(self, url: str, name: str, is_larger_better: bool, seed: int) -> None:
+    def __init__(self, url: str, name: str, is_larger_better: bool, seed: int, is_shared: bool = True) -> None:
         library = import_optuna()
         check_url(url)
-        self.url, self._seed = url, seed
+        self.url, self._seed, self._is_larger_better = url, seed, is_larger_better
         options = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
         with guard_storage(url), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study: optuna.Study = library.create_study(
                 storage=library.storages.RDBStorage(url, engine_kwargs=options), study_name=name, load_if_exists=True,
-                direction="maximize" if is_larger_better else "minimize",
-                pruner=library.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=KEPT_OF),
+                direction="maximize" if is_larger_better else "minimize", pruner=library.pruners.NopPruner(),
             )  # fmt: skip
+            self._abandoned = [] if is_shared else self._list_abandoned()
 
     def ask(self, place: int, fixed: Mapping[str, Any] | None = None) -> optuna.trial.Trial:
         """A new trial. What is proposed depends on the seed, the place and the trials so far alone.
@@ -98,7 +97,13 @@ class Ledger:
                 multivariate=True, group=True, warn_independent_sampling=False, gamma=count_good,
             )  # fmt: skip
             self._study.sampler = library.samplers.PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
-            return self._study.ask()
+            return self.reopen(self._abandoned.pop(0)) if self._abandoned else self._study.ask()
+
+    def _list_abandoned(self) -> list[int]:
+        """Trials that were asked for and never got an entry: a kill came first. They are given out again."""
+        states = import_optuna().trial.TrialState
+        running = self._study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        return [each.number for each in running if ENTRY not in each.user_attrs]
 
     def propose(self, space: Space, trial: optuna.trial.Trial) -> Proposal:
         """The trial's point of the space."""
@@ -127,10 +132,16 @@ class Ledger:
             trial.set_user_attr(ENTRY, dict(entry))
 
     def report(self, trial: optuna.trial.Trial, score: float, epoch: int) -> bool:
-        """Store the score after an epoch; gives whether the trial is in the worse half there and should end."""
+        """Store the score after an epoch; gives whether the trial is in the worse half there and should end.
+
+        Asked twice, as after a kill, it answers the same.
+        """
         with self._guard():
-            trial.report(score, epoch)
-            return trial.should_prune()
+            known = {each.number: each.intermediate_values for each in self._study.get_trials(deepcopy=False)}
+            if epoch not in known.pop(trial.number):
+                trial.report(score, epoch)
+        others = [values[epoch] for values in known.values() if epoch in values]
+        return is_rung(epoch) and is_in_worse_half(score, others, self._is_larger_better)
 
     def tell(self, trial: optuna.trial.Trial, state: str, score: float | None = None) -> None:
         """End a trial: `finished` with its score, `stopped` after some epochs, or `failed` before the first one."""

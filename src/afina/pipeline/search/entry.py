@@ -79,7 +79,8 @@ def resume_search(
     stored = folder.read()
     if stored["state"] == "finished":
         if budget_seconds is None and not most_trials:
-            folder.clear_remains()
+            with hold_folder(folder.path, "afina search --resume"):
+                folder.clear_remains()
             narrator.say(f"{path} is finished: nothing is left to do, its best run is {stored['best']['run']}")
             return folder.path
         raise ConfigError(
@@ -150,7 +151,8 @@ def go_through(
     url = storage or f"{SQLITE}{folder.study.resolve()}"
     if stored is not None:
         check_storage_exists(url)
-    ledger = Ledger(url, name, is_better_larger(plan.metric), plan.config.seed)
+    is_larger_better = is_better_larger(plan.metric)
+    ledger = Ledger(url, name, is_larger_better, plan.config.seed, is_shared=storage is not None)
     loop = SearchLoop(plan, folder, bench, space, ledger, budget, display)
     loop.write()
     display.say(

@@ -43,7 +43,8 @@ class SearchLoop:
     An entry, kept in the study, says of a trial: `search` (the key of the search that ran it), `place` (its number
     there), `asked` (the technique that it was asked for, `auto` where it chose by itself), `technique` and `settings`
     that came of it (those that aren't the default), `state` (running, finished, stopped, failed or skipped), `why`,
-    `score`, `seconds`, `run` and `host`; and where it chose, what `describe_choice` says.
+    `epochs` (those that were scored), `score`, `seconds`, `run` and `host`; and where
+    it chose, what `describe_choice` says.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SearchLoop:
         for entry in self.mine:
             self.learn_duration(entry)
             if entry["state"] != "running" and not entry["is_told"]:  # a kill came between the two
-                self.tell(self.ledger.reopen(entry["trial"]), entry, entry["state"])
+                self.tell(self.ledger.reopen(entry["trial"]), entry)
 
     @property
     def mine(self) -> list[Entry]:
@@ -132,8 +133,8 @@ class SearchLoop:
         return {
             "trial": number, "search": self.plan.key, "place": place, "asked": proposal.technique,
             "technique": proposal.technique, "settings": dict(proposal.settings), "state": "running", "why": "",
-            "score": None, "seconds": 0.0,
-            "train_seconds": 0.0, "run": str(self.folder.name_trial(number).path.resolve()), "host": platform.node(),
+            "epochs": 0, "score": None, "seconds": 0.0, "train_seconds": 0.0,
+            "run": str(self.folder.name_trial(number).path.resolve()), "host": platform.node(),
         }  # fmt: skip
 
     def find_obstacle(self, entry: Entry) -> str:
@@ -171,15 +172,16 @@ class SearchLoop:
         listener = TrialListener(
             self.plan.metric, self.make_report(trial, entry), self.budget,
             self.test_seconds + self.durations.expect(entry["technique"], 0), self.display,
+            note=lambda why, epochs: self.keep(trial, entry | {"why": why, "epochs": epochs}),
             must_fit=entry["place"] == 0, is_known=entry["technique"] in self.durations.row_seconds,
         )  # fmt: skip
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
         reset_peak_memory(self.bench.device)
         began = time.monotonic()
         entry |= self.attempt(entry, listener)
-        entry["seconds"] = time.monotonic() - began
+        entry["seconds"] = max(entry["seconds"], time.monotonic() - began)
         self.keep(trial, entry)
-        self.tell(trial, entry, entry["state"] if entry["state"] != "stopped" or listener.epochs else "failed")
+        self.tell(trial, entry)
         self.learn_duration(entry)
         if entry["score"] is None and listener.train_seconds:
             rows = self.count_rows(entry["technique"], entry["settings"])
@@ -199,16 +201,17 @@ class SearchLoop:
         is_opening = entry["place"] < len(self.openings)
         return lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_opening
 
-    def tell(self, trial: optuna.trial.Trial, entry: Entry, state: str) -> None:
+    def tell(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """Let the study know how a trial ended, and for one that chose its technique, at which point of the space."""
         if entry["asked"] == AUTO:
             point = self.space.locate(entry["technique"], entry["settings"])
             if point is not None:
                 self.ledger.place(trial, self.space, point)
-        self.ledger.tell(trial, state, entry["score"])
+        is_unscored = entry["state"] == "stopped" and not entry.get("epochs")
+        self.ledger.tell(trial, "failed" if is_unscored else entry["state"], entry["score"])
 
     def attempt(self, entry: Entry, listener: TrialListener) -> Entry:
-        """What became of a trial: `state`, `why`, `score` and `train_seconds`; where it chose, what it chose.
+        """What became of a trial, from `state` to `train_seconds`; where it chose, what it chose.
 
         The first trial has to succeed: without it there would be nothing to hold the others against.
         """
@@ -217,9 +220,10 @@ class SearchLoop:
         config = self.plan.configure(entry["technique"], entry["settings"])
         try:
             with hold_folder(folder.path, "afina search"):
-                if folder.is_finished:
+                if folder.is_finished:  # a kill came before the entry knew
                     folder.clear_remains()
                     report = folder.read_json("report.json")
+                    listener.why, listener.epochs = entry["why"], entry.get("epochs", 0)
                 else:
                     report = self.bench.run(config, folder, narrator)
         except list_failures() as error:
@@ -239,7 +243,9 @@ class SearchLoop:
             **chosen,
             "state": "failed" if undefined else "stopped" if listener.why else "finished",
             "why": listener.why or undefined,
+            "epochs": listener.epochs,
             "score": score,
+            "seconds": sum(report["stage_seconds"].values()),
             "train_seconds": report["stage_seconds"].get("train", 0.0),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from afina.advice.search.budget import Budget, describe_seconds
 from afina.errors import ConfigError, ResourceError
@@ -27,16 +27,18 @@ class TrialListener(Callback):
         budget: of the search.
         reserve_seconds: what must be left of it when training ends.
         must_fit: whether the search ends where this trial can't end within the budget.
+        note: is told why the trial ends before its end, and after how many scored epochs, before it does: a kill may
+            come between the run's report and the word on it.
         is_known: whether other trials have told how long this one takes. One of which that isn't known ends after a few
             steps where they say that it would be cut in its middle, with a learning rate that never went down.
     """
 
     def __init__(
         self, metric: str, report: Callable[[float, int], bool], budget: Budget, reserve_seconds: float,
-        display: Display, must_fit: bool, is_known: bool = True,
+        display: Display, note: Callable[[str, int], None], must_fit: bool, is_known: bool = True,
     ) -> None:  # fmt: skip
         self.metric, self.report, self.budget = metric, report, budget
-        self.reserve_seconds, self.display = reserve_seconds, display
+        self.reserve_seconds, self.display, self.note = reserve_seconds, display, note
         self.must_fit, self.is_known = must_fit, is_known
         self.train_seconds = 0.0
         """What the whole training would take, by its first steps; 0 until that is known."""
@@ -56,8 +58,7 @@ class TrialListener(Callback):
         if self.must_fit or not self.is_known:
             self.check_fit(step)
         if self.budget.left_seconds <= self.reserve_seconds:
-            self.why = f"out of time in epoch {int(values['epoch']) + 1} of {self.plan.epochs}"
-            raise StopTraining
+            self.stop(f"out of time in epoch {int(values['epoch']) + 1} of {self.plan.epochs}")
 
     def check_fit(self, step: int) -> None:
         """Refuse the budget, or this trial, as soon as a few steps tell that there is too little time.
@@ -94,5 +95,10 @@ class TrialListener(Callback):
             return
         self.epochs = epoch
         if self.report(values[f"validation/{self.metric}"], epoch) and epoch < self.plan.epochs:
-            self.why = f"stopped after epoch {epoch} of {self.plan.epochs}: in the worse half there"
-            raise StopTraining
+            self.stop(f"stopped after epoch {epoch} of {self.plan.epochs}: in the worse half there")
+
+    def stop(self, why: str) -> NoReturn:
+        """End the trial before its end."""
+        self.why = why
+        self.note(why, self.epochs)
+        raise StopTraining
