@@ -7,12 +7,16 @@ with `mix` the last step of MurmurHash3 (Appleby 2011) on 32 bits. The gradient 
 gradient. torch draws its mask one number after another in one thread, keeps it, and multiplies in two more passes.
 Numbers by place and key as in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 
-A key is drawn from torch's own generator, so that a run that goes on, and a pass that is computed again, draw the same.
+A key is drawn from torch's own generator, so that a run that goes on, and a pass that is computed again, draw the same;
+threads that compute side by side have a generator each (`own_keys`), so that it doesn't matter which comes first.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 import torch
@@ -22,6 +26,16 @@ from torch.autograd.function import once_differentiable
 from afina.kernels.native import find_compiled, is_readable, load_layer_kernels
 
 WORD = 2**32
+
+
+class Keys(local):
+    """Where a thread's keys come from."""
+
+    generator: torch.Generator | None = None
+    """None for torch's own."""
+
+
+KEYS = Keys()
 
 
 class DropoutTable(ctypes.Structure):
@@ -39,8 +53,13 @@ class KeyedDropout(nn.Dropout):
 
     is_compiled = True
 
+    @property
+    def draws_keys(self) -> bool:
+        """Whether keys are all that it draws on a CPU, by threads that have their own."""
+        return load_layer_kernels() is not None
+
     def forward(self, input: Tensor) -> Tensor:
-        is_known = input.device.type == "cpu" and is_readable(input) and load_layer_kernels() is not None
+        is_known = input.device.type == "cpu" and self.draws_keys and (is_readable(input) or KEYS.generator is not None)
         if not self.training or not 0 < self.p < 1 or not is_known:
             return super().forward(input)
         return Drop.apply(input, self.p)  # type: ignore[no-untyped-call]
@@ -75,8 +94,19 @@ class Drop(torch.autograd.Function):
 
 
 def draw_key() -> int:
-    """A key of 62 bits, from torch's generator for the CPU."""
-    return int(torch.randint(2**62, (), device="cpu"))
+    """A key of 62 bits, from this thread's generator or torch's for the CPU."""
+    return int(torch.randint(2**62, (), device="cpu", generator=KEYS.generator))
+
+
+@contextmanager
+def own_keys(key: int) -> Iterator[None]:
+    """This thread's keys follow from `key` until the context is left. What is computed again within, as checkpoints of
+    activations are, would draw others."""
+    KEYS.generator = torch.Generator("cpu").manual_seed(key)
+    try:
+        yield
+    finally:
+        KEYS.generator = None
 
 
 def drop(input: Tensor, share: float, key: int) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from afina.data.batches import Indices
+from afina.kernels.dropout import KeyedDropout, draw_key, own_keys
 from afina.kernels.lanes import LANES, Lanes, count_lanes, cut_evenly
 from afina.models.four_bits import holds_four_bits
 from afina.training.objective import Objective
@@ -49,23 +50,34 @@ class Halves:
 
 def plan_halves(model: nn.Module, objective: Objective, device: str) -> Halves | None:
     """How this training halves its batches; None where it doesn't: no threads, losses of pairs of rows, chance inside
-    the model, which is drawn from one generator, or weights in 4 bits. These are unpacked for each product and freed
+    the model that is drawn from one generator, or weights in 4 bits. These are unpacked for each product and freed
     again, which leaves holes between the activations: twice as many in two threads' heaps (docs/LOG.md)."""
-    if not objective.is_sum or count_lanes(model, device, LANES) == 1 or draws(model) or holds_four_bits(model):
+    is_apart = objective.is_sum and not shares_chance(model) and not holds_four_bits(model)
+    if not is_apart or count_lanes(model, device, LANES) == 1:
         return None
     return Halves(count_weights(model) / count_layers(model))
 
 
-def draws(model: nn.Module) -> bool:
-    """Whether a forward pass in training draws random numbers: dropout, or noise of a router."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            return True
-        for name, value in vars(module).items():
-            is_share = isinstance(value, float) and value > 0
-            if is_share and ("drop" in name or "jitter" in name or "noise" in name):
-                return True
-    return False
+def shares_chance(model: nn.Module) -> bool:
+    """Whether a forward pass in training draws random numbers that threads can't draw by themselves: torch's dropout,
+    noise of a router, or any where activations are computed again."""
+    layers = [
+        module for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+    ]
+    keyed = [layer for layer in layers if isinstance(layer, KeyedDropout) and layer.draws_keys]
+    if len(keyed) < len(layers):
+        return True
+    if keyed and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        return True
+    return any(has_share(module) for module in model.modules())
+
+
+def has_share(module: nn.Module) -> bool:
+    """Whether a number of its own says that something is dropped or disturbed."""
+    return any(
+        isinstance(value, float) and value > 0 and ("drop" in name or "jitter" in name or "noise" in name)
+        for name, value in vars(module).items()
+    )
 
 
 def count_weights(model: Any) -> int:
@@ -86,12 +98,15 @@ def add_halves(
     """Add the gradient of the parts' summed losses, divided by `weight`, to what the leaves hold; gives that loss."""
     leaves = optimizer.list_leaves()
 
-    def differentiate(rows: Indices) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        loss = objective.sum_losses(model, rows, accelerator) / weight
-        return loss.detach(), torch.autograd.grad(loss, leaves, allow_unused=True)
+    def differentiate(part: tuple[Indices, int]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        rows, key = part
+        with own_keys(key):
+            loss = objective.sum_losses(model, rows, accelerator) / weight
+            return loss.detach(), torch.autograd.grad(loss, leaves, allow_unused=True)
 
     total = torch.zeros(())
-    for place, (loss, gradients) in enumerate(lanes.map(differentiate, parts)):
+    keyed = [(rows, draw_key()) for rows in parts]
+    for place, (loss, gradients) in enumerate(lanes.map(differentiate, keyed)):
         if place:
             optimizer.end_pass()
         for leaf, gradient in zip(leaves, gradients, strict=True):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from afina.kernels import native
-from afina.kernels.dropout import draw_key, drop, drop_plain, key_dropout
+from afina.kernels.dropout import draw_key, drop, drop_plain, key_dropout, own_keys
 
 SHAPES = [(0,), (1,), (31,), (33, 2), (3, 5, 64), (300_001,)]
 KEY = 2**61 + 12345
@@ -99,3 +101,17 @@ def test_a_pass_that_is_computed_again_drops_the_same() -> None:
         output = checkpoint(layer, input, use_reentrant=False) if computes_again else layer(input)
         gradients.append(torch.autograd.grad((output**2).sum(), input)[0])
     assert torch.equal(gradients[0], gradients[1])
+
+
+def test_a_thread_with_its_own_keys_leaves_torchs_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = [draw_key(), draw_key()]
+    torch.manual_seed(3)
+    with own_keys(7):
+        own = [draw_key(), draw_key()]
+    with own_keys(7):
+        assert [draw_key(), draw_key()] == own
+    with ThreadPoolExecutor(1) as pool, own_keys(8):
+        assert pool.submit(draw_key).result() == expected[0], "of this thread alone"
+    assert draw_key() == expected[1]
+    assert not set(own) & set(expected)

@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from afina.kernels.dropout import KeyedDropout
 from afina.kernels.lanes import LANES, allow_lanes, open_lanes
+from afina.kernels.native import load_layer_kernels
 from afina.models.four_bits import has_bitsandbytes
+from afina.techniques.base import checkpoint_activations
 from afina.testing.models import DECODERS, ENCODERS
 from afina.training import halves
 from afina.training.contrastive import ContrastiveRows
 from afina.training.gradients import compute_gradient
-from afina.training.halves import Halves, add_halves, count_layers, count_weights, draws, plan_halves
+from afina.training.halves import Halves, add_halves, count_layers, count_weights, plan_halves, shares_chance
 from afina.training.loop import fit
 from afina.training.optim import make_optimizer
 from afina.training.session import start_accelerator
@@ -181,15 +184,45 @@ def test_no_halves_without_a_sum_or_threads_or_the_setting(open_session: Callabl
     assert plan_halves(session.model, session.objective, "cpu") is None
 
 
-def test_no_halves_with_dropout(open_session: Callable[..., Any]) -> None:
-    assert not draws(open_session().model)
+def test_no_halves_with_dropout_of_torch(open_session: Callable[..., Any]) -> None:
+    assert not shares_chance(open_session().model)
     session = open_session(dropout=0.1)
-    assert draws(session.model)
+    for module in session.model.modules():
+        if isinstance(module, KeyedDropout):
+            module.__class__ = nn.Dropout
+    assert shares_chance(session.model)
     assert plan_halves(session.model, session.objective, "cpu") is None
-    assert not draws(nn.Sequential(nn.Dropout(0.0)))
+    assert not shares_chance(nn.Sequential(nn.Dropout(0.0)))
     attention = nn.Module()
     attention.attention_dropout = 0.1  # type: ignore[assignment]
-    assert draws(nn.Sequential(attention))
+    assert shares_chance(nn.Sequential(attention))
+
+
+def test_no_halves_where_keys_would_be_drawn_again(open_session: Callable[..., Any]) -> None:
+    session = open_session("lora")
+    assert shares_chance(session.model) is (load_layer_kernels() is None)
+    checkpoint_activations(session.model)
+    assert shares_chance(session.model)
+
+
+@pytest.mark.skipif(load_layer_kernels() is None, reason="no kernel draws the dropout here")
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_adapters_with_dropout_have_the_same_bits_each_time(family: str, open_session: Callable[..., Any]) -> None:
+    """Whichever half comes first: each draws by itself. Another step draws other places."""
+
+    def take(step: int) -> list[torch.Tensor]:
+        session = open_session("lora", family=family)
+        session.halves = plan_halves(session.model, session.objective, "cpu")
+        assert session.halves is not None
+        session.progress.step = step
+        return take_gradients(session, WINDOW)[1]
+
+    def are_equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+        return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+    expected = take(step=0)
+    assert all(are_equal(take(step=0), expected) for _ in range(4))
+    assert not are_equal(take(step=1), expected)
 
 
 @pytest.mark.skipif(not has_bitsandbytes(), reason="bitsandbytes isn't installed")
