@@ -1,11 +1,12 @@
 """Dropout whose mask is a function of a key and a place: nothing of it is kept, and threads share the work.
 
-    y_i = x_i / (1 - p)  where h(i) >= p 2^32, else 0
-    h(i) = mix(mix(i ^ key_1) + key_2)
+    y_i = x_i / (1 - p)  where h_i >= p 2^16, else 0
+    h_i and h_{i+16} are the lower and the upper half of mix(mix(j ^ key_1) + key_2),  i = 32 (j // 16) + j % 16
 
-with `mix` the last step of MurmurHash3 (Appleby 2011) on 32 bits. The gradient is the same function of the output's
-gradient. torch draws its mask one number after another in one thread, keeps it, and multiplies in two more passes.
-Numbers by place and key as in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+with `mix` the last step of MurmurHash3 (Appleby 2011) on 32 bits; p is rounded to a multiple of 2^-16. The gradient is
+the same function of the output's gradient. torch draws its mask one number after another in one thread, keeps it, and
+multiplies in two more passes. Numbers by place and key as in Salmon et al. 2011, "Parallel random numbers: as easy as
+1, 2, 3".
 
 A key is drawn from torch's own generator, so that a run that goes on, and a pass that is computed again, draw the same;
 threads that compute side by side have a generator each (`own_keys`), so that it doesn't matter which comes first.
@@ -25,7 +26,9 @@ from torch.autograd.function import once_differentiable
 
 from afina.kernels.native import find_compiled, is_readable, load_layer_kernels
 
-WORD = 2**32
+WORD, HALF = 2**32, 2**16
+# Numbers of which 16 words of 32 bits are drawn.
+STEP = 32
 
 
 class Keys(local):
@@ -44,7 +47,7 @@ class DropoutTable(ctypes.Structure):
     _fields_ = (
         ("input", ctypes.c_void_p), ("output", ctypes.c_void_p),
         *((name, ctypes.c_uint32) for name in ("first_key", "second_key", "least")),
-        ("scale", ctypes.c_float), ("is_bf16", ctypes.c_int32),
+        ("scale", ctypes.c_float), ("is_bf16", ctypes.c_int32), ("adds", ctypes.c_int32),
     )  # fmt: skip
 
 
@@ -119,21 +122,46 @@ def drop(input: Tensor, share: float, key: int) -> Tensor:
     if library is None:
         return drop_plain(input, share, key)
     output = torch.empty_like(input)
-    table = DropoutTable(input.data_ptr(), output.data_ptr(), key % WORD, key // WORD, count_least(share))
-    table.scale, table.is_bf16 = 1 / (1 - share), input.dtype == torch.bfloat16
-    library.afina_drop(ctypes.byref(table), ctypes.c_int64(input.numel()), torch.get_num_threads())
+    run_kernel(library, input, output, share, key, adds=False)
     return output
+
+
+def add_dropped_(sum: Tensor, input: Tensor, share: float, key: int) -> Tensor:
+    """Add what `drop` gives to `sum`, which is contiguous and has the shape and format of the input, in place."""
+    input = input.contiguous()
+    library = find_compiled(sum, input) if is_readable(input) and sum.dtype == input.dtype else None
+    if library is None:
+        return sum.add_(drop_plain(input, share, key))
+    if sum.shape != input.shape or not sum.is_contiguous():
+        raise ValueError(f"a contiguous tensor of shape {tuple(input.shape)} is wanted; it is {tuple(sum.shape)}")
+    run_kernel(library, input, sum, share, key, adds=True)
+    return sum
+
+
+def run_kernel(library: ctypes.CDLL, input: Tensor, output: Tensor, share: float, key: int, *, adds: bool) -> None:
+    """What the kernel makes of the input, written to the output or added to it."""
+    least = count_least(share)
+    table = DropoutTable(input.data_ptr(), output.data_ptr(), key % WORD, key // WORD, least, scale_kept(least))
+    table.is_bf16, table.adds = input.dtype == torch.bfloat16, adds
+    library.afina_drop(ctypes.byref(table), ctypes.c_int64(input.numel()), torch.get_num_threads())
 
 
 def drop_plain(input: Tensor, share: float, key: int) -> Tensor:
     """The same by torch's operations, on 64 bits of which the lower half counts."""
-    places = torch.arange(input.numel(), device=input.device)
+    least = count_least(share)
+    words = draw_words(-(-input.numel() // STEP) * STEP // 2, key, input.device).view(-1, STEP // 2)
+    numbers = torch.stack([words % HALF, words // HALF], dim=1).flatten()[: input.numel()]
+    is_kept = (numbers >= least).view(input.shape)
+    wide = input.to(torch.promote_types(input.dtype, torch.float32))
+    return torch.where(is_kept, wide * scale_kept(least), 0.0).to(input.dtype)
+
+
+def draw_words(count: int, key: int, device: torch.device) -> Tensor:
+    """So many numbers of 32 bits."""
+    places = torch.arange(count, device=device)
     first, second = key % WORD, key // WORD
     numbers = mix((places % WORD) ^ first)
-    numbers = mix((numbers + second + (places // WORD) * 0x9E3779B9) % WORD)
-    is_kept = (numbers >= count_least(share)).view(input.shape)
-    wide = input.to(torch.promote_types(input.dtype, torch.float32))
-    return torch.where(is_kept, wide * (1 / (1 - share)), 0.0).to(input.dtype)
+    return mix((numbers + second + (places // WORD) * 0x9E3779B9) % WORD)
 
 
 def mix(numbers: Tensor) -> Tensor:
@@ -147,4 +175,9 @@ def mix(numbers: Tensor) -> Tensor:
 
 def count_least(share: float) -> int:
     """The smallest number that is kept."""
-    return min(WORD - 1, round(share * WORD))
+    return min(HALF - 1, round(share * HALF))
+
+
+def scale_kept(least: int) -> float:
+    """What is kept is multiplied by this, so that the mean stays."""
+    return 1 / (1 - least / HALF)

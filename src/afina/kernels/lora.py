@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afina.kernels.attention import find_compute_dtype
-from afina.kernels.dropout import draw_key, drop, key_dropout
+from afina.kernels.dropout import add_dropped_, draw_key, drop, key_dropout
 from afina.kernels.native import load_layer_kernels
 
 
@@ -49,7 +49,7 @@ class LoraProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:  # not below the first adapted layer
             input_grad_NI = grad_NO @ weight_OI
             if ctx.share:
-                input_grad_NI += drop_some(inner_grad_NR @ a_RI, ctx)
+                add_dropped_(input_grad_NI, inner_grad_NR @ a_RI, ctx.share, ctx.key)
             else:
                 input_grad_NI.addmm_(inner_grad_NR, a_RI)
         b_grad_OR = (grad_NO.T @ inner_NR) * ctx.scaling

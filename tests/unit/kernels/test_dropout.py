@@ -10,7 +10,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from afina.kernels import native
-from afina.kernels.dropout import draw_key, drop, drop_plain, key_dropout, own_keys
+from afina.kernels.dropout import (
+    HALF,
+    add_dropped_,
+    count_least,
+    draw_key,
+    drop,
+    drop_plain,
+    key_dropout,
+    own_keys,
+    scale_kept,
+)
 
 SHAPES = [(0,), (1,), (31,), (33, 2), (3, 5, 64), (300_001,)]
 KEY = 2**61 + 12345
@@ -33,12 +43,24 @@ def test_what_is_compiled_is_the_plain_form_for_any_number_of_threads(
         assert torch.equal(found, wanted)
 
 
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_dropped_is_added_with_one_rounding(dtype: torch.dtype) -> None:
+    sum, input = (torch.randn(7, 33, generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in (0, 1))
+    wanted = (sum.double() + drop(input.double(), 0.3, KEY)).to(dtype)
+    assert add_dropped_(sum, input, 0.3, KEY) is sum
+    torch.testing.assert_close(sum, wanted, rtol=2e-7 if dtype == torch.float32 else 0, atol=1e-7)
+    with pytest.raises(ValueError, match="a contiguous tensor of shape"):
+        add_dropped_(sum.T, input, 0.3, KEY)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_about_the_share_is_dropped_and_the_rest_scaled(share: float) -> None:
     dropped = drop(torch.ones(400_000), share, KEY)
     is_kept = dropped != 0
     assert abs(1 - float(is_kept.float().mean()) - share) < 5 * (share * (1 - share) / 400_000) ** 0.5
-    torch.testing.assert_close(dropped[is_kept], torch.full_like(dropped[is_kept], 1 / (1 - share)))
+    torch.testing.assert_close(dropped[is_kept], torch.full_like(dropped[is_kept], 1 / (1 - share)), rtol=1e-4, atol=0)
+    assert scale_kept(count_least(share)) * (1 - count_least(share) / HALF) == 1, "the mean stays"
 
 
 def test_places_and_keys_are_independent() -> None:
