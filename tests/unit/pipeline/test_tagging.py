@@ -11,7 +11,7 @@ import pytest
 
 import afina
 from afina.errors import ConfigError, DataError
-from afina.testing.data import make_tagged
+from afina.testing.data import TaggedForm, make_tagged
 
 SETTINGS: dict[str, Any] = {"folds": 2, "precision": "fp32", "bootstrap_resamples": 20, "verbose": False}
 
@@ -153,9 +153,26 @@ def test_plan_counts_tagged_rows(tiny_models: Callable[[str], Path]) -> None:
     assert plan.first_guess.technique == "full"  # as `auto` would take
 
 
-def test_a_search_refuses_tagged_words(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "metric"), [("words", "f1"), ("plain", "accuracy")])
+def test_a_search_of_tagged_words(
+    form: TaggedForm, metric: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It begins with what a run without a technique takes, and ends with scores of the test part."""
     pytest.importorskip("optuna")
-    with pytest.raises(ConfigError, match="a search doesn't know tagged words yet"):
-        afina.search(
-            make_tagged("words", 40), tiny_models("bert"), "1m", output=str(tmp_path / "search"), verbose=False
-        )
+    settings: dict[str, Any] = {"num_train_epochs": 2, "precision": "fp32", "bootstrap_resamples": 20}
+    found = afina.search(
+        make_tagged(form, 60), tiny_models("bert"), "10m", trials=4, output=str(tmp_path / "search"), verbose=False,
+        **settings,
+    )  # fmt: skip
+    assert [each["technique"] for each in found.trials[:3]] == ["full", "feature-extraction", "lora"]
+    outcome = found.to_dict()
+    assert outcome["plan"]["metric"] == metric
+    assert outcome["kind"] == ("entities" if form == "words" else "tags")
+    assert outcome["verdict"]["rows"] == found.best.report["rows"]["parts"]["validation"]
+    assert all("features.pooling" not in each["settings"] for each in found.trials)
+    assert f"test/{metric}" in outcome["test"]["winner"]
+    assert f"test/{metric}" in found.best.metrics
+    (tags,) = found.best.predict([["the", "oven", "is", "hot"]])
+    assert len(tags) == 4
+    with pytest.raises(ConfigError, match=r"metric mcc can't be searched by\n  expected: for this task one of"):
+        afina.search(make_tagged(form, 60), tiny_models("bert"), "1m", metric="mcc", verbose=False, **settings)

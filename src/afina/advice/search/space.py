@@ -45,6 +45,11 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to choose."""
+        return self.choices != (self.default,)
+
     def suggest(self, trial: optuna.trial.Trial, name: str) -> Any:
         """The study's choice for this trial; numbers on a logarithmic scale."""
         if self.choices:
@@ -158,7 +163,9 @@ def list_arms(
         resolved, _ = resolve_config(varied, facts)
         found = list_dimensions(resolved, facts.train_rows, poolings)
         by_pairs = technique != "feature-extraction" and resolved.training.objective == CONTRASTIVE
-        arms.append(Arm(technique, settings, by_pairs, [each for each in found if each.setting not in given]))
+        arms.append(
+            Arm(technique, settings, by_pairs, [each for each in found if each.is_open and each.setting not in given])
+        )
     return arms
 
 

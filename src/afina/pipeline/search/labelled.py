@@ -1,4 +1,4 @@
-"""Trials where each row has a label."""
+"""Trials where each row has a label, or each word of it a tag."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ class LabelledWorkbench:
         self.kind: str = prepared.task.labels.kind
         self.task = prepared.task.name
         self.primary_metric = prepared.task.primary_metric
-        self.first_technique = AUTO
+        # For tagged words the choice takes no training, so it was made when the rows were prepared.
+        self.first_technique = prepared.technique.name if prepared.setup.of_words else AUTO
         self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
         self.facts = list_facts(len(prepared.parts["train"]), facts, prepared.task.labels)
-        self.poolings = list_poolings(facts.architecture)
+        self.poolings = () if prepared.setup.of_words else list_poolings(facts.architecture)
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 

@@ -22,6 +22,8 @@ SCORES = {
     "multiclass": ("accuracy", "f1_macro", "f1_weighted", "mcc", "loss"),
     "multilabel": ("f1_micro", "f1_macro", "subset_accuracy", "hamming_loss", "loss"),
     "regression": ("rmse", "mae", "r2", "pearson", "spearman"),
+    "entities": ("f1", "precision", "recall", "accuracy", "loss"),
+    "tags": ("accuracy", "f1_macro", "loss"),
     "generation": ("loss", "perplexity", "token_accuracy"),
 }
 # Neither tells trials apart: baselines and general text are the same for all, and the test part is for the end.

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from afina.config.reason import Reason
 from afina.config.resolve import Facts
 from afina.config.run import RunConfig
-from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.plan import SearchPlan, check_language_model
 from afina.pipeline.source import open_source
@@ -19,7 +18,7 @@ class Workbench(Protocol):
     """Rows, tokens and model, prepared once."""
 
     kind: str
-    """multiclass, multilabel, regression or generation."""
+    """multiclass, multilabel, regression, entities, tags or generation."""
     task: str
     primary_metric: str
     first_technique: str
@@ -74,11 +73,6 @@ def open_workbench(plan: SearchPlan, folder: Path, source: Any, narrator: Narrat
     shared.path.mkdir(parents=True)
     # As the user gave it: what every trial is told besides, so as to leave the test part alone, is nobody's mistake.
     opened = open_source(plan.configure(config.technique, {}, is_trial=False), shared, source, narrator)
-    if opened.is_tagging:
-        raise ConfigError(
-            "a search doesn't know tagged words yet", found="a tag for each word",
-            remedy="afina train, with the settings to compare, and afina compare",
-        )  # fmt: skip
     if opened.is_generation:
         check_language_model(plan)
         from afina.pipeline.language.prepare import prepare_language
