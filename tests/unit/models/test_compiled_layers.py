@@ -24,6 +24,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP, Qwen3RMSNorm
 from afina.advice.outline import fake_tensors
 from afina.kernels import native
 from afina.models.compiled_layers import find_compiled_class, use_compiled_layers
+from afina.models.compiled_layers.rotations import find_rounding
 from afina.models.load import load_language_model
 
 needs_kernels = pytest.mark.skipif(native.load_layer_kernels() is None, reason="the kernels weren't compiled")
@@ -146,6 +147,45 @@ def test_models_give_the_same_logits_and_files(family: str, tiny_models: Callabl
     )
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "mistral", "phi3"])
+def test_queries_and_keys_are_turned_by_a_kernel(family: str, tiny_models: Callable[[str], Path]) -> None:
+    model = load_language_model(tiny_models(family), dtype=torch.float32).model
+    layer = next(module for module in model.modules() if type(module).__name__.endswith("Attention"))
+    assert hasattr(layer, "is_compiled")
+    ids = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(0))
+    found = model(ids).logits
+    names = set()
+    pending = [found.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in names:
+            names.add(node)
+            pending += [each for each, _ in node.next_functions]
+    assert "TurnBackward" in {node.name() for node in names}
+    native.allow_compiled(False)
+    plain = load_language_model(tiny_models(family), dtype=torch.float32).model
+    assert not any(hasattr(module, "is_compiled") for module in plain.modules())
+    torch.testing.assert_close(found, plain(ids).logits, rtol=1e-4, atol=1e-5)
+    doubled = copy.deepcopy(layer)
+    assert type(doubled) is type(layer)
+    assert type(pickle.loads(pickle.dumps(layer))) is type(layer)
+
+
+@needs_kernels
+def test_a_function_that_turns_otherwise_stays() -> None:
+    """Cohere turns neighbours and not halves."""
+    from transformers.models.cohere import modeling_cohere
+    from transformers.models.llama import modeling_llama
+    from transformers.models.modernbert import modeling_modernbert
+
+    assert find_rounding(modeling_cohere.apply_rotary_pos_emb) is None
+    assert find_rounding(modeling_llama.apply_rotary_pos_emb) is True
+    assert find_rounding(modeling_modernbert.apply_rotary_pos_emb) is False
+    assert find_rounding(lambda q, k, cos, sin: (q, k)) is None
+    assert find_rounding(lambda one, two, three, four: (one, two)) is None
 
 
 @needs_kernels

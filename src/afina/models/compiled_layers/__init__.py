@@ -17,9 +17,11 @@ from afina.models.compiled_layers.gates import find_gated_class
 from afina.models.compiled_layers.norms import find_norm_class
 from afina.models.compiled_layers.projections import find_attention_class
 from afina.models.compiled_layers.residuals import find_residual_class
+from afina.models.compiled_layers.rotations import find_rotating_class
 
 FINDERS = (
-    find_norm_class, find_gated_class, find_gelu_class, find_residual_class, find_attention_class, find_dropout_class
+    find_norm_class, find_gated_class, find_gelu_class, find_residual_class, find_attention_class, find_rotating_class,
+    find_dropout_class,
 )  # fmt: skip
 
 
