@@ -136,7 +136,8 @@ def predict_costs(subject: Subject, technique: Technique, config: RunConfig) -> 
 
     Raises:
         ModelError: if transformers can't build the model from its config.
-        ConfigError: for LoRA on layers that the model doesn't have.
+        ConfigError: for LoRA on layers that the model doesn't have, or where the model should compute activations again
+            and can't.
     """
     return _Prediction(subject, technique, config).costs
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from afina.advice.costs import Costs, Subject, predict_costs
 from afina.config.run import RunConfig
+from afina.errors import ConfigError
 from afina.techniques.base import Technique
 
 # Share of the free memory that a run may be predicted to take: the rest is for other programs that wake up.
@@ -42,7 +43,10 @@ def find_remedy(subject: Subject, technique: Technique, config: RunConfig, avail
     smaller = [rows for rows in range(size - 1, 0, -1) if size % rows == 0]
     for checkpointing in (False, True):
         for rows in [size, *smaller] if checkpointing else smaller:
-            remedy = try_settings(subject, technique, config, rows, checkpointing)
+            try:
+                remedy = try_settings(subject, technique, config, rows, checkpointing)
+            except ConfigError:  # the model can't compute activations again
+                return None
             if fits(remedy.costs, available_bytes):
                 return remedy
     return None

@@ -19,7 +19,7 @@ from afina.advice.adapters import adapt_layers, count_dropped
 from afina.config.run import RunConfig
 from afina.models.empty import Blueprint, build_empty, keep_new_fp32
 from afina.models.load import LoadedModel
-from afina.techniques.base import Technique
+from afina.techniques.base import Technique, check_checkpoints
 from afina.techniques.lora import choose_target_modules
 from afina.techniques.qlora import is_quantised
 from afina.training.seen_rows import find_table, is_worth_it
@@ -112,10 +112,15 @@ def outline(
         distinct_tokens: of the training rows; None steps the whole embedding.
         copies: whether linear layers have bf16 copies of their weights.
         compiled: whether compiled kernels compute layers.
+
+    Raises:
+        ConfigError: if the model should compute activations again and can't.
     """
     with torch.device("meta"):  # enough for sizes, and lighter than `fake_tensors`, which imports torch's compiler
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
         keep_new_fp32(loaded)
+        if config.training.gradient_checkpointing and technique.moves != "head":
+            check_checkpoints(loaded.model)
         base = count_numbers(loaded.model)
         new = sum(count_numbers(loaded.model.get_submodule(name)) for name in loaded.new_modules)
         sizes = measure_layers(loaded)

@@ -177,6 +177,17 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     Raises:
         ConfigError: for a model of transformers that has no way to.
     """
+    check_checkpoints(model)
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def check_checkpoints(model: PreTrainedModel) -> None:
+    """Refuse to compute activations again where the model can't.
+
+    Raises:
+        ConfigError: for a model of transformers that has no way to.
+    """
     if not model.supports_gradient_checkpointing:
         raise ConfigError(
             f"{type(model).__name__} can't compute activations again in the backward pass",
@@ -184,8 +195,6 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
             remedy="leave it out; for less memory a smaller --per-device-train-batch-size, with"
             " --set training.gradient_accumulation_steps",
         )
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
 
 
 def iterate_trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from afina.advice.fitting import find_remedy, fits
+from afina.errors import ConfigError
 from afina.techniques.registry import make_technique
 
 
@@ -65,3 +66,18 @@ def test_nothing_helps_where_the_weights_alone_are_too_many(
     technique: str, make_subject: Callable[..., Any], describe: Callable[..., Any]
 ) -> None:
     assert find_remedy(make_subject(), make_technique(technique), describe(technique), 2**20) is None
+
+
+@pytest.mark.parametrize("family", ["albert", "mpnet"])
+def test_what_a_model_cannot_do_is_not_advised(
+    family: str, make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    """These have no checkpoints of activations in transformers."""
+    subject = make_subject(family, rows=64, tokens=100)
+    alone = describe("full", per_device_train_batch_size=1, gradient_accumulation_steps=16)
+    available = int(need(subject, "full", alone) / 0.95) - 2**10
+    config = describe("full", per_device_train_batch_size=16)
+    assert find_remedy(subject, make_technique("full"), config, available) is None
+    with pytest.raises(ConfigError, match="can't compute activations again in the backward pass"):
+        need(subject, "full", describe("full", gradient_checkpointing=True))
+    assert need(subject, "feature-extraction", describe("feature-extraction", gradient_checkpointing=True)) > 0
