@@ -220,9 +220,8 @@ def list_problems(error: ValidationError) -> list[Problem]:
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
         expected = "key: value lines" if is_section(key) else describe_kind(list_fields()[key])
-        problems[key] = Problem(
-            f"the setting {key} doesn't fit", found=repr(item["input"])[:LONGEST_FOUND], expected=expected
-        )
+        found = "nothing" if item["input"] is None else repr(item["input"])[:LONGEST_FOUND]
+        problems[key] = Problem(f"the setting {key} doesn't fit", found=found, expected=expected)
     return list(problems.values())
 
 

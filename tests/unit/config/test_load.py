@@ -90,6 +90,11 @@ def test_all_problems_are_said_at_once() -> None:
         ({"learning_rate": 1}, "unknown setting learning_rate\n  do: did you mean training.learning_rate?"),
         ({"training": 5}, "the setting training doesn't fit\n  found: 5\n  expected: key: value lines"),
         (
+            {"training": {"dropout": None}},
+            "the setting training.dropout doesn't fit\n  found: nothing\n"
+            "  expected: a number from 0 and below 1, or model",
+        ),
+        (
             {"lora": {"target_modules": [], "lora_alpha": 1e300}},
             "2 problems\n"
             "1. the setting lora.lora_alpha doesn't fit\n     found: 1e+300\n"
