@@ -32,17 +32,4 @@ PART uint16_t *find_head(const struct rows *rows, int64_t batch, int64_t head) {
     return (uint16_t *)rows->numbers + batch * rows->batch + head * rows->head;
 }
 
-/* Sixteen rows of sixteen words, turned: four times rows of the first half between those of the second one. */
-PART void turn_words(bits *rows) {
-    for (int stage = 0; stage < 4; stage++) {
-        bits mixed[LANES];
-        for (int i = 0; i < LANES / 2; i++) {
-            const bits one = rows[i], other = rows[i + LANES / 2];
-            mixed[2 * i] = SHUFFLE(one, other, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            mixed[2 * i + 1] = SHUFFLE(one, other, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        }
-        memcpy(rows, mixed, sizeof mixed);
-    }
-}
-
 #endif

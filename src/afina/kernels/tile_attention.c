@@ -68,12 +68,44 @@ struct room {
     struct queries *queries;
 };
 
-/* Sixteen rows of thirty-two numbers, with zeros behind the last row and the last place. */
-TILED void read_rows(const uint16_t *from, int64_t step, int64_t rows, int64_t places, bits *tile) {
-    const __mmask32 is_there = places >= SIDE ? 0xffffffff : (1u << places) - 1;
+/* Bits for the first `count` of thirty-two. */
+TILED uint32_t find_first(int64_t count) { return count >= SIDE ? 0xffffffff : (1u << count) - 1; }
+
+/* Sixteen rows of thirty-two numbers, with zeros behind the last row and the last place. Rows lie apart from each other
+   by a token of all heads, which no processor foresees: those of the next block are asked for. */
+TILED void read_rows(const uint16_t *from, int64_t step, int64_t rows, int64_t places, __m512i *to) {
+    const __mmask32 is_there = find_first(places);
     for (int64_t row = 0; row < LANES; row++) {
-        const __m512i read = row < rows ? _mm512_maskz_loadu_epi16(is_there, from + row * step) : _mm512_setzero_si512();
-        tile[row] = (bits)read;
+        to[row] = row < rows ? _mm512_maskz_loadu_epi16(is_there, from + row * step) : _mm512_setzero_si512();
+        _mm_prefetch(from + (row + SIDE) * step, _MM_HINT_T0);
+    }
+}
+
+/* Sixteen rows of sixteen words, turned where they lie. */
+TILED void turn_tile(__m512i *tile) {
+    __m512i once[LANES], twice[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i += 2) {
+        once[i] = _mm512_unpacklo_epi32(tile[i], tile[i + 1]);
+        once[i + 1] = _mm512_unpackhi_epi32(tile[i], tile[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i += 4)
+        for (int pair = 0; pair < 2; pair++) {
+            twice[i + 2 * pair] = _mm512_unpacklo_epi64(once[i + pair], once[i + pair + 2]);
+            twice[i + 2 * pair + 1] = _mm512_unpackhi_epi64(once[i + pair], once[i + pair + 2]);
+        }
+    /* Each quarter of a vector now has four rows' numbers of one place. */
+#pragma GCC unroll 16
+    for (int i = 0; i < 4; i++) {
+        const __m512i even = _mm512_shuffle_i32x4(twice[i], twice[i + 4], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(twice[i], twice[i + 4], 0xdd);
+        const __m512i later_even = _mm512_shuffle_i32x4(twice[i + 8], twice[i + 12], 0x88);
+        const __m512i later_odd = _mm512_shuffle_i32x4(twice[i + 8], twice[i + 12], 0xdd);
+        tile[i] = _mm512_shuffle_i32x4(even, later_even, 0x88);
+        tile[i + 4] = _mm512_shuffle_i32x4(odd, later_odd, 0x88);
+        tile[i + 8] = _mm512_shuffle_i32x4(even, later_even, 0xdd);
+        tile[i + 12] = _mm512_shuffle_i32x4(odd, later_odd, 0xdd);
     }
 }
 
@@ -83,27 +115,24 @@ TILED __m512i find_low_pairs(void) {
 }
 
 /* Two rows become words of a number of each; the first words, then the others. */
-TILED void pair_rows(const bits *one, const bits *other, bits *low, bits *high) {
+TILED void pair_rows(__m512i one, __m512i other, __m512i *low, __m512i *high) {
     const __m512i places = find_low_pairs(), half = _mm512_set1_epi16(LANES);
-    const __m512i first = (__m512i)*one, second = (__m512i)*other;
-    *low = (bits)_mm512_permutex2var_epi16(first, places, second);
-    *high = (bits)_mm512_permutex2var_epi16(first, _mm512_add_epi16(places, half), second);
+    *low = _mm512_permutex2var_epi16(one, places, other);
+    *high = _mm512_permutex2var_epi16(one, _mm512_add_epi16(places, half), other);
 }
 
 /* A block in one of the forms, from up to 32 rows. */
 TILED void pack_block(const uint16_t *from, int64_t step, int64_t rows, int64_t places, enum form form, uint16_t *to) {
-    bits read[2][LANES], packed[2][LANES];
-    EACH_HALF read_rows(from + h * LANES * step, step, rows - h * LANES, places, read[h]);
-    if (form == PAIRED || form == FLIPPED)
-        for (int row = 0; row < SIDE; row += 2) {
-            const bits *first = &read[row / LANES][row % LANES];
-            pair_rows(first, first + 1, &packed[0][row / 2], &packed[1][row / 2]);
-        }
-    else
-        memcpy(packed, read, sizeof packed);
+    __m512i *tiles = (__m512i *)to, read[SIDE];
+    const int is_paired = form == PAIRED || form == FLIPPED;
+    EACH_HALF {
+        __m512i *half = (is_paired ? read : tiles) + h * LANES;
+        read_rows(from + h * LANES * step, step, rows - h * LANES, places, half);
+    }
+    for (int row = 0; is_paired && row < SIDE; row += 2)
+        pair_rows(read[row], read[row + 1], tiles + row / 2, tiles + row / 2 + LANES);
     if (form == TURNED || form == FLIPPED)
-        EACH_HALF turn_words(packed[h]);
-    memcpy(to, packed, sizeof packed);
+        EACH_HALF turn_tile(tiles + h * LANES);
 }
 
 static FOR_TILES void pack_rows(const uint16_t *from, int64_t step, int64_t count, int64_t width, enum form form,
@@ -198,13 +227,12 @@ TILED __mmask16 find_half(uint32_t mask, int half) { return (__mmask16)(mask >> 
 
 /* Bits for the keys of a block that a row of the mask allows. */
 TILED uint32_t read_mask(const uint8_t *row, int64_t keys) {
-    const __m256i read = _mm256_maskz_loadu_epi8(keys >= SIDE ? 0xffffffff : (1u << keys) - 1, row);
+    const __m256i read = _mm256_maskz_loadu_epi8(find_first(keys), row);
     return _mm256_test_epi8_mask(read, read);
 }
 
 TILED uint32_t find_keys(const struct attention *a, int64_t block) {
-    const int64_t count = a->keys - block * SIDE;
-    return count >= SIDE ? 0xffffffff : (1u << count) - 1;
+    return find_first(a->keys - block * SIDE);
 }
 
 /* What queries may see by the mask, the first `count` of them. */
@@ -229,24 +257,30 @@ TILED uint32_t read_masks(const struct attention *a, struct queries *q, int64_t 
     return sighted;
 }
 
+/* One row for all queries, or no mask. */
+TILED void repeat_masks(struct queries *q) {
+    for (int64_t block = 0; block < q->blocks; block++) {
+        const __m512i all = _mm512_set1_epi32((int)q->allowed[block][0]);
+        EACH_HALF _mm512_storeu_si512(q->allowed[block] + h * LANES, all);
+    }
+}
+
 TILED void fill_masks(const struct attention *a, struct queries *q) {
     q->sighted = read_masks(a, q, a->mask.place ? q->count : 1);
-    if (!a->mask.place) { /* one row for all of them */
+    if (!a->mask.place) {
         q->sighted = q->sighted ? 0xffffffff : 0;
-        for (int64_t block = 0; block < q->blocks; block++)
-            for (int64_t row = 1; row < q->count; row++)
-                q->allowed[block][row] = q->allowed[block][0];
+        repeat_masks(q);
     }
 }
 
 /* Without a mask: all keys, or those up to a query's own. */
 TILED void fill_without_mask(const struct attention *a, struct queries *q) {
     for (int64_t block = 0; block < q->blocks; block++)
-        for (int64_t row = 0; row < q->count; row++) {
-            const int64_t more = q->first + row - block * SIDE; /* keys of the block before the query's own */
-            const uint32_t earlier = a->is_causal && more < SIDE - 1 ? (2u << more) - 1 : 0xffffffff;
-            q->allowed[block][row] = find_keys(a, block) & earlier;
-        }
+        q->allowed[block][0] = find_keys(a, block);
+    repeat_masks(q);
+    if (a->is_causal) /* the queries' own block is the last one */
+        for (int row = 0; row < SIDE; row++)
+            q->allowed[q->blocks - 1][row] &= find_first(row + 1);
 }
 
 TILED uint8_t judge_block(const uint32_t *allowed) {
@@ -269,9 +303,10 @@ static FOR_TILES void find_queries(const struct attention *a, int64_t batch, int
     else
         fill_without_mask(a, q);
     for (int64_t block = 0; block < q->blocks; block++) {
+        uint32_t *allowed = q->allowed[block];
         for (int64_t row = q->count; row < SIDE; row++)
-            q->allowed[block][row] = 0;
-        q->sees[block] = judge_block(q->allowed[block]);
+            allowed[row] = 0;
+        q->sees[block] = judge_block(allowed);
     }
 }
 
@@ -338,18 +373,18 @@ TILED void weigh_block(const float *scores, const struct queries *q, const uint3
 /* A block of sums times a factor for each query, places by queries, becomes rows of queries. */
 static FOR_TILES void store_queries(const float *sums, const struct pair *factors, int64_t count, int64_t places,
                                     uint16_t *to, int64_t step) {
-    const __mmask32 is_there = places >= SIDE ? 0xffffffff : (1u << places) - 1;
+    const __mmask32 is_there = find_first(places);
     EACH_HALF {
-        bits words[LANES];
+        __m512i words[LANES];
         for (int place = 0; place < SIDE; place += 2) {
             const float *row = sums + place * SIDE + h * LANES;
             const __m512 one = _mm512_mul_ps(_mm512_loadu_ps(row), factors->of[h]);
             const __m512 other = _mm512_mul_ps(_mm512_loadu_ps(row + SIDE), factors->of[h]);
-            words[place / 2] = (bits)mix_pair(one, other);
+            words[place / 2] = mix_pair(one, other);
         }
-        turn_words(words);
+        turn_tile(words);
         for (int64_t row = h * LANES; row < keep_below(count, (h + 1) * LANES); row++)
-            _mm512_mask_storeu_epi16(to + row * step, is_there, (__m512i)words[row % LANES]);
+            _mm512_mask_storeu_epi16(to + row * step, is_there, words[row % LANES]);
     }
 }
 
@@ -372,7 +407,7 @@ TILED float *find_logs(const struct attention *a, const struct queries *q) {
 }
 
 TILED __mmask16 find_present(const struct queries *q, int half) {
-    return find_half(q->count >= SIDE ? 0xffffffff : (1u << q->count) - 1, half);
+    return find_half(find_first(q->count), half);
 }
 
 TILED void keep_logs(const struct attention *a, const struct queries *q, const struct pair *largest,
@@ -450,13 +485,13 @@ TILED __m512i differentiate_key(const uint16_t *weights, const float *gradient, 
 TILED void differentiate_scores(const uint16_t *weights, const float *gradient, const uint32_t *allowed, int is_masked,
                                 const struct pair *dots, uint16_t *left, uint16_t *paired) {
     for (int key = 0; key < SIDE; key += 2) {
-        const bits one = (bits)differentiate_key(weights, gradient, allowed, is_masked, key, dots);
-        const bits other = (bits)differentiate_key(weights, gradient, allowed, is_masked, key + 1, dots);
-        bits mixed[2];
-        pair_rows(&one, &other, &mixed[0], &mixed[1]);
-        memcpy(left + key * SIDE, &one, sizeof one);
-        memcpy(left + (key + 1) * SIDE, &other, sizeof other);
-        EACH_HALF memcpy(paired + h * TILE + key * LANES, &mixed[h], sizeof mixed[h]);
+        const __m512i one = differentiate_key(weights, gradient, allowed, is_masked, key, dots);
+        const __m512i other = differentiate_key(weights, gradient, allowed, is_masked, key + 1, dots);
+        __m512i mixed[2];
+        pair_rows(one, other, &mixed[0], &mixed[1]);
+        _mm512_storeu_si512(left + key * SIDE, one);
+        _mm512_storeu_si512(left + (key + 1) * SIDE, other);
+        EACH_HALF _mm512_storeu_si512(paired + h * TILE + key * LANES, mixed[h]);
     }
 }
 
@@ -496,6 +531,8 @@ TILED void differentiate_softmax(const struct attention *a, const struct room *m
     }
 }
 
+TILED int sees_block(const struct queries *q, int64_t block) { return block < q->blocks && q->sees[block]; }
+
 /* Adds to a block of keys what a group's queries that see it give: `left` numbers times rows of `right`. */
 TILED void add_queries(const struct room *m, int64_t count, int64_t block, const uint16_t *left, const uint16_t *right,
                        float *sums) {
@@ -503,7 +540,7 @@ TILED void add_queries(const struct room *m, int64_t count, int64_t block, const
         float *to = sums + (block * m->wide + at) * BLOCK;
         load_sums(to);
         for (int64_t number = 0; number < count; number++)
-            if (block < m->queries[number].blocks && m->queries[number].sees[block])
+            if (sees_block(m->queries + number, block))
                 add_product(left + find_place(m, block, number), right + (number * m->wide + at) * BLOCK);
         store_sums(to);
     }
@@ -523,7 +560,6 @@ TILED void pack_queries(const struct attention *a, const struct room *m, int64_t
 
 TILED void differentiate_group(const struct attention *a, const struct room *m, int64_t count) {
     struct pair factors;
-    int64_t blocks = 0;
     EACH_HALF factors.of[h] = _mm512_set1_ps(a->scaling);
     for (int64_t number = 0; number < count; number++) {
         const struct queries *q = m->queries + number;
@@ -531,9 +567,13 @@ TILED void differentiate_group(const struct attention *a, const struct room *m, 
         differentiate_softmax(a, m, number);
         add_keys(a, m, q, m->key_flipped, m->score_gradient_paired + find_place(m, 0, number), m->group * BLOCK,
                  &factors, &a->query_gradient);
-        blocks = q->blocks > blocks ? q->blocks : blocks;
     }
-    for (int64_t block = 0; block < blocks; block++) {
+    for (int64_t block = 0; block < m->across; block++) {
+        int is_seen = 0;
+        for (int64_t number = 0; number < count; number++)
+            is_seen |= sees_block(m->queries + number, block);
+        if (!is_seen)
+            continue;
         add_queries(m, count, block, m->weights, m->gradient_paired, m->value_gradient);
         add_queries(m, count, block, m->score_gradient, m->query_paired, m->key_gradient);
     }
@@ -547,19 +587,27 @@ static FOR_TILES void store_keys(const struct attention *a, const struct room *m
         for (int64_t at = 0; at < m->wide; at++) {
             const float *row = sums + (key / SIDE * m->wide + at) * BLOCK + key % SIDE * SIDE;
             const int64_t places = a->width - at * SIDE;
-            const __mmask32 is_there = places >= SIDE ? 0xffffffff : (1u << places) - 1;
+            const __mmask32 is_there = find_first(places);
             const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(row), scale);
             const __m512 high = _mm512_mul_ps(_mm512_loadu_ps(row + LANES), scale);
             _mm512_mask_storeu_epi16(to + key * step + at * SIDE, is_there, round_pair(low, high));
         }
 }
 
+/* Finds it for a block of queries of a group's heads, or takes what was found for the last one of these. */
+TILED void find_in_group(const struct attention *a, int64_t batch, int64_t head, int64_t group, int64_t first,
+                         struct queries *q) {
+    if (group == 0 || a->mask.head)
+        find_queries(a, batch, head * a->groups + group, first, q);
+    q->head = head * a->groups + group;
+}
+
 static FOR_TILES void attend_unit(const struct attention *a, int64_t batch, int64_t head, const struct room *m) {
     pack_rows(find_head(&a->key, batch, head), a->key.place, a->keys, a->width, LEFT, m->key_left);
     pack_rows(find_head(&a->value, batch, head), a->value.place, a->keys, a->width, FLIPPED, m->value_flipped);
-    for (int64_t group = 0; group < a->groups; group++)
-        for (int64_t first = 0; first < a->queries; first += SIDE) {
-            find_queries(a, batch, head * a->groups + group, first, m->queries);
+    for (int64_t first = 0; first < a->queries; first += SIDE)
+        for (int64_t group = 0; group < a->groups; group++) {
+            find_in_group(a, batch, head, group, first, m->queries);
             attend_queries(a, m, m->queries);
         }
 }
@@ -572,11 +620,11 @@ static FOR_TILES void differentiate_unit(const struct attention *a, int64_t batc
     pack_rows(find_head(&a->value, batch, head), a->value.place, a->keys, a->width, LEFT, m->value_left);
     memset(m->key_gradient, 0, bytes);
     memset(m->value_gradient, 0, bytes);
-    for (int64_t group = 0; group < a->groups; group++)
-        for (int64_t first = 0; first < a->queries; first += m->group * SIDE) {
+    for (int64_t first = 0; first < a->queries; first += m->group * SIDE)
+        for (int64_t group = 0; group < a->groups; group++) {
             int64_t count = 0;
             for (; count < m->group && first + count * SIDE < a->queries; count++)
-                find_queries(a, batch, head * a->groups + group, first + count * SIDE, m->queries + count);
+                find_in_group(a, batch, head, group, first + count * SIDE, m->queries + count);
             differentiate_group(a, m, count);
         }
     store_keys(a, m, m->key_gradient, a->scaling, find_head(&a->key_gradient, batch, head), a->key_gradient.place);
