@@ -35,7 +35,7 @@ from afina.kernels.tile_attention import attend_tiles, suits_tiles
 CHUNK_BYTES = 3 * 2**20
 # Probabilities of a layer that are kept for the backward pass; where they are more, computing them again costs less.
 KEPT_BYTES = 16 * 2**20
-# Keys up to which one kernel that computes in fp32 beats the tiles, which are padded to 32 keys: of 2,048 tokens, both
+# Keys from which on tiles beat the kernel of short rows, which computes in fp32 and pads less: of 2,048 tokens, both
 # ways, tiles take 2.2 to 2.9 times as long for 4 keys, 0.9 to 1.1 for 16, 0.5 to 0.9 for 20, and 0.3 to 0.6 for 32, for
 # widths of 32 and 64, with a mask and causal.
 FEWEST_TILED_KEYS = 17

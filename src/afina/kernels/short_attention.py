@@ -41,7 +41,8 @@ class AttentionTable(ctypes.Structure):
     _fields_ = (
         *((name, RowsTable) for name in ("query", "key", "value", "mask", "out", "gradient")),
         *((name, RowsTable) for name in ("query_gradient", "key_gradient", "value_gradient")),
-        ("logs", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("heads", "groups", "queries", "keys", "width")),
+        ("logs", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("heads", "groups", "queries", "keys", "width")),
         ("scaling", ctypes.c_float), ("is_causal", ctypes.c_int32),
     )  # fmt: skip
 

@@ -85,9 +85,10 @@ class TileAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query_BHTD, key_BKSD, value_BKSD, mask_BHTS, logs_BHT = ctx.saved_tensors
+        scaling, is_causal = ctx.settings
         found = make_turned(query_BHTD), make_turned(key_BKSD), make_turned(value_BKSD)
-        logs_BHT = logs_BHT if ctx.is_compiled else None
-        differentiate_tiles(gradients[0], (query_BHTD, key_BKSD, value_BKSD), mask_BHTS, *ctx.settings, logs_BHT, found)
+        inputs, logs_BHT = (query_BHTD, key_BKSD, value_BKSD), logs_BHT if ctx.is_compiled else None
+        differentiate_tiles(gradients[0], inputs, mask_BHTS, scaling, is_causal, logs_BHT, found)
         return *found, None, None, None
 
 
@@ -111,9 +112,9 @@ class PackedTileAttention(torch.autograd.Function):
         found_BTPHD = torch.empty_like(qkv_BTPHD)
         rows, places, _, heads, width = qkv_BTPHD.shape
         gradient_BHTD = gradients[0].reshape(rows, places, heads, width).transpose(1, 2)
-        logs_BHT = logs_BHT if ctx.is_compiled else None
-        found = unpack(found_BTPHD)
-        differentiate_tiles(gradient_BHTD, unpack(qkv_BTPHD), mask_BHTS, *ctx.settings, logs_BHT, found)
+        (scaling, is_causal), logs_BHT = ctx.settings, logs_BHT if ctx.is_compiled else None
+        inputs, found = unpack(qkv_BTPHD), unpack(found_BTPHD)
+        differentiate_tiles(gradient_BHTD, inputs, mask_BHTS, scaling, is_causal, logs_BHT, found)
         return found_BTPHD, None, None, None
 
 
@@ -146,7 +147,7 @@ def differentiate_tiles(
     gradient_BHTD: Tensor, inputs: Inputs, mask_BHTS: Tensor | None, scaling: float, is_causal: bool,
     logs_BHT: Tensor | None, found: Inputs,
 ) -> None:  # fmt: skip
-    """The gradients of queries, keys and values, written to the places `found`; by the plain form without logarithms."""
+    """The gradients of queries, keys and values, written to their places; without logarithms by the plain form."""
     is_rounded = gradient_BHTD.dtype == torch.bfloat16
     library = find_tiles((gradient_BHTD,), inputs, mask_BHTS, is_causal) if is_rounded else None
     if library is None or logs_BHT is None:

@@ -209,8 +209,9 @@ def test_a_query_that_may_look_nowhere_looks_everywhere_alike() -> None:
     torch.testing.assert_close(out[:, :, 1].double(), inputs[2].double().mean(2), rtol=2**-7, atol=2**-8)
     # So does one whose scores are no numbers, as with the least finite number for a mask.
     inputs[0][0, 0, 1] = float("nan")
-    nowhere = attend_tiles(*inputs[:3], torch.zeros_like(mask), SCALING, False)
-    assert torch.equal(nowhere[0, 0, 0], nowhere[0, 0, 1])
+    for none in (torch.zeros_like(mask), torch.zeros(1, 1, 1, 41, dtype=torch.bool).expand(mask.shape)):
+        nowhere = attend_tiles(*inputs[:3], none, SCALING, False)
+        assert torch.equal(nowhere[0, 0, 0], nowhere[0, 0, 1])
 
 
 @needs_tiles
@@ -239,6 +240,11 @@ def test_nothing_is_read_of_blocks_that_are_not_seen() -> None:
     found = run([query, key, values, direction], mask, False)
     assert all(torch.isfinite(each).all() for each in found)
     assert (found[2][0, 0, 32:] == 0).all()
+    # In a block that is seen in part, what isn't seen is multiplied by 0, but for the scores' gradient.
+    query, key, values, direction = draw((1, 1, 1, 10, 30, 32))
+    values[0, 0, 25] = float("nan")
+    mask = (torch.arange(30) < 20).expand(1, 1, 10, 30)
+    assert all(torch.isfinite(each).all() for each in run([query, key, values, direction], mask, False)[1:])
 
 
 @needs_tiles
