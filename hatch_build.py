@@ -24,8 +24,9 @@ FOLDER = Path("src/afina/kernels")
 LIBRARY = FOLDER / "libkernels.so"
 # Each operation rounded by itself, and a root that needs to set no errno; nothing that changes a number.
 FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
-# Not every compiler and C library can hold code for several processors in one function.
-TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DONE_TARGET",))
+# Not every compiler and assembler knows AMX, nor can all of them and all C libraries hold code for several processors
+# in one function.
+TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DNO_TILES",), ("-DONE_TARGET",))
 LONGEST_SECONDS = 120
 
 

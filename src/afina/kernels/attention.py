@@ -1,4 +1,8 @@
-"""Attention from batched matrix products, for bf16 on CPUs: equal to torch's fused kernel, and up to six times as fast.
+"""Attention for bf16 on CPUs: equal to torch's fused kernel, and many times as fast.
+
+It chooses between three ways. Where the processor has the tiles of AMX, `tile_attention.py` computes all but the
+shortest rows. Short rows are left to `short_attention.py`: there a head's products are less work than what is written
+between them. All else is computed here from batched matrix products, up to six times as fast as the fused kernel.
 
 The fused kernel multiplies small tiles one by one, its backward slowest of all. Batched products keep the cores' bf16
 units busy: a few heads at a time are multiplied whole, as many as leave their scores in the cache, and where keeping
@@ -8,8 +12,7 @@ and stays. docs/LOG.md has the figures.
     P = softmax(scaling Q K^T + mask),  O = P V
     dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(P dP)),  dQ = scaling dS K,  dK = scaling dS^T Q
 
-Where several heads of queries share one of keys and values, they are multiplied with it together. Short rows are left
-to `short_attention.py`: there a head's products are less work than what is written between them.
+Where several heads of queries share one of keys and values, they are multiplied with it together.
 
 Letters: B rows, H heads of queries, K heads of keys, T queries, S keys, D width of a head.
 """
@@ -23,15 +26,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from afina.kernels import short_attention
+from afina.kernels import short_attention, tile_attention
 from afina.kernels.short_attention import attend_short, suits_short
 from afina.kernels.softmax import compute_softmax_plain, differentiate_softmax, suits_softmax, take_softmax_
+from afina.kernels.tile_attention import attend_tiles, suits_tiles
 
 # Scores of one chunk: about what stays in a core's caches.
 CHUNK_BYTES = 3 * 2**20
 # Probabilities of a layer that are kept for the backward pass; where they are more, computing them again costs less.
 KEPT_BYTES = 16 * 2**20
-# Keys times width of a head up to which one kernel that computes in fp32 beats batched products on AMX: beyond, these
+# Keys from which on tiles beat the kernel of short rows, which computes in fp32 and pads less: of 2,048 tokens, both
+# ways, tiles take 2.2 to 2.9 times as long for 4 keys, 0.9 to 1.1 for 16, 0.5 to 0.9 for 20, and 0.3 to 0.6 for 32, for
+# widths of 32 and 64, with a mask and causal.
+FEWEST_TILED_KEYS = 17
+# Without tiles, keys times width of a head up to which that kernel beats batched products on AMX: beyond, these
 # gain more than their passes over memory cost. Of 224 and 2,048 tokens with 12 heads and a mask, both ways, it
 # takes 0.4 to 0.8 of their time for 14 keys, 0.8 to 1.0 for 28 keys 64 wide, 0.8 to 1.1 for 56 keys 32 wide, and 1.2 to
 # 1.9 for 64 keys 64 wide; without a gradient 0.7 to 0.85 for 48 keys 64 wide. Causal rows save half of its work alone.
@@ -53,6 +61,8 @@ def attend(
     # Whatever the surrounding autocast would do to single operations, these stay in one dtype.
     with torch.autocast(query_BHTD.device.type, enabled=False):
         inputs = query_BHTD, key_BKSD, value_BKSD
+        if key_BKSD.shape[2] >= FEWEST_TILED_KEYS and suits_tiles(*inputs, mask_BHTS, is_causal):
+            return attend_tiles(*inputs, mask_BHTS, scaling, is_causal)
         if is_short(key_BKSD, is_causal) and suits_short(*inputs, mask_BHTS, is_causal):
             return attend_short(*inputs, mask_BHTS, scaling, is_causal)
         if torch.is_grad_enabled() and math.prod(shape) * query_BHTD.element_size() <= KEPT_BYTES:
@@ -71,13 +81,15 @@ def attend_packed(qkv_BTPHD: Tensor, mask: Tensor | None, scaling: float) -> Ten
     """
     query, key, value = (each.transpose(1, 2) for each in qkv_BTPHD.unbind(2))
     mask_BHTS = None if mask is None else mask.expand(*query.shape[:3], key.shape[2])
+    if key.shape[2] >= FEWEST_TILED_KEYS and suits_tiles(query, key, value, mask_BHTS, False):
+        return tile_attention.attend_packed(qkv_BTPHD, mask_BHTS, scaling)
     if is_short(key, False) and suits_short(query, key, value, mask_BHTS, False):
         return short_attention.attend_packed(qkv_BTPHD, mask_BHTS, scaling)
     return attend(query, key, value, mask, scaling, False).transpose(1, 2).flatten(2)
 
 
 def is_short(key_BKSD: Tensor, is_causal: bool) -> bool:
-    """Whether one kernel for all of a head is faster than batched products."""
+    """Whether a kernel in fp32 is faster than batched products."""
     most = SHORT_PLACES if torch.is_grad_enabled() else SHORT_PLACES_FORWARD
     return key_BKSD.shape[2] * key_BKSD.shape[3] <= (most * 3 // 2 if is_causal else most)
 

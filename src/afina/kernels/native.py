@@ -62,6 +62,19 @@ def has_wide_vectors() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+def load_tile_kernels() -> ctypes.CDLL | None:
+    """The library, for kernels that multiply by the tiles of AMX; None also where the processor has none of them."""
+    library = load_layer_kernels()
+    return library if library is not None and has_tiles() else None
+
+
+@lru_cache(maxsize=1)
+def has_tiles() -> bool:
+    """Whether this processor has AMX for bf16, the system lets this process use it, and the compiler knew it."""
+    library = find_library()
+    return library is not None and bool(library.afina_has_tiles())
+
+
 def hash_sources() -> str:
     """As `hatch_build.py` hashes them."""
     digest = hashlib.sha256()

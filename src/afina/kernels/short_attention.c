@@ -5,29 +5,11 @@
 
 #include <math.h>
 
-#include "compiled.h"
+#include "attention.h"
 
 /* The most keys and the widest head, as in short_attention.py; queries of one sum of the keys' gradients, and those
    that are multiplied together. */
 enum { LONGEST = 128, WIDEST = 128, QUERIES = 32, TILE = 4 };
-
-/* As in short_attention.py: the first number, and the steps from one to the next. */
-struct rows {
-    void *numbers;
-    int64_t batch, head, place;
-};
-
-/* As in short_attention.py. */
-struct attention {
-    struct rows query, key, value, mask; /* the mask's are bytes, 1 where a query may look; null for everywhere */
-    struct rows out;
-    struct rows gradient; /* of the output; the forward pass has none */
-    struct rows query_gradient, key_gradient, value_gradient;
-    int64_t heads, groups; /* of keys, and heads of queries for each of them */
-    int64_t queries, keys, width;
-    float scaling;
-    int32_t is_causal; /* then query number t looks at the keys up to t */
-};
 
 /* What a head of keys is computed in. Rows of keys and queries are `wide` numbers long, in which of thirty-two those at
    even places come first; turned ones are a place of all keys, `across` numbers long. Behind these there are zeros. */
@@ -46,14 +28,6 @@ struct tile {
     vector of[TILE];
 };
 #define EACH_ROW for (int r = 0; r < TILE; r++)
-
-PART int64_t round_up(int64_t count, int64_t whole) { return (count + whole - 1) / whole * whole; }
-
-PART int64_t keep_below(int64_t count, int64_t limit) { return count < limit ? count : limit; }
-
-PART uint16_t *find_head(const struct rows *rows, int64_t batch, int64_t head) {
-    return (uint16_t *)rows->numbers + batch * rows->batch + head * rows->head;
-}
 
 PART void read_vector(const float *from, vector *to) { memcpy(to, from, sizeof *to); }
 

@@ -30,17 +30,18 @@ WIDEST = 128
 
 
 class RowsTable(ctypes.Structure):
-    """`struct rows` of short_attention.c."""
+    """`struct rows` of attention.h."""
 
     _fields_ = (("numbers", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("batch", "head", "place")))
 
 
 class AttentionTable(ctypes.Structure):
-    """`struct attention` of short_attention.c."""
+    """`struct attention` of attention.h."""
 
     _fields_ = (
         *((name, RowsTable) for name in ("query", "key", "value", "mask", "out", "gradient")),
         *((name, RowsTable) for name in ("query_gradient", "key_gradient", "value_gradient")),
+        ("logs", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("heads", "groups", "queries", "keys", "width")),
         ("scaling", ctypes.c_float), ("is_causal", ctypes.c_int32),
     )  # fmt: skip
@@ -49,16 +50,19 @@ class AttentionTable(ctypes.Structure):
 def suits_short(query_BHTD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, is_causal: bool) -> bool:
     """Whether the kernel is there and computes it: bf16 on a CPU, few keys, no mask but one of yes and no."""
     keys, width = key_BKSD.shape[2:]
+    fits = 0 < keys <= LONGEST and 0 < width <= WIDEST
+    return fits and is_known(query_BHTD, key_BKSD, value_BKSD, mask, is_causal) and load_layer_kernels() is not None
+
+
+def is_known(query_BHTD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, is_causal: bool) -> bool:
+    """Whether these are what kernels of attention read: bf16 on a CPU, rows of one piece, no mask but yes and no."""
     return (
         query_BHTD.dtype == key_BKSD.dtype == value_BKSD.dtype == torch.bfloat16
         and query_BHTD.device.type == "cpu"
-        and 0 < keys <= LONGEST
-        and 0 < width <= WIDEST
         and query_BHTD.stride(3) == key_BKSD.stride(3) == value_BKSD.stride(3) == 1
         and value_BKSD.shape == key_BKSD.shape
         and (mask is None or (mask.dtype == torch.bool and not is_causal))
-        and (not is_causal or query_BHTD.shape[2] <= keys)
-        and load_layer_kernels() is not None
+        and (not is_causal or query_BHTD.shape[2] <= key_BKSD.shape[2])
     )
 
 

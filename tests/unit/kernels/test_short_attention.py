@@ -270,6 +270,7 @@ def test_attention_gives_it_short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         return attend_short(query, *rest)
 
     monkeypatch.setattr(attention, "attend_short", count)
+    monkeypatch.setattr(attention, "suits_tiles", lambda *rest: False)
     for keys, is_causal, is_trained, is_short in (
         (28, False, True, True), (29, False, True, False), (42, True, True, True), (43, True, True, False),
         (48, False, False, True), (49, False, False, False),
