@@ -46,10 +46,13 @@ def make_mask(kind: str, shape: tuple[int, ...]) -> tuple[torch.Tensor | None, b
     return mask, False
 
 
-@pytest.fixture(params=["kept", "a row at a time", "a head at a time"])
+@pytest.fixture(params=["kept", "a row at a time", "a head at a time", "kernels"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each way in which the scores may be divided."""
-    if request.param != "kept":
+    """Each way in which the scores may be divided, without the kernels of their own, and with them."""
+    if request.param != "kernels":
+        monkeypatch.setattr(attention, "suits_tiles", lambda *given: False)
+        monkeypatch.setattr(attention, "suits_short", lambda *given: False)
+    if "at a time" in request.param:
         monkeypatch.setattr(attention, "KEPT_BYTES", 0)
         monkeypatch.setattr(attention, "CHUNK_BYTES", 16 * 16 * 8 * 4 if "row" in request.param else 1)
     return str(request.param)
