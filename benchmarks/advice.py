@@ -67,6 +67,8 @@ WORDS = (
 )
 # At least so much: no work is faster than the rate that was measured for it, however few cells say anything of it.
 LEAST = {"products": 1.0, "attention": 1.0, "optimizer": 0.7, "unpacking": 1.0}
+# An error of a step's time, as a share of it, beyond which a cell counts for less.
+USUAL_MISS = 0.15
 
 
 def main() -> None:
@@ -276,15 +278,34 @@ def group_cells(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dic
 
 
 def calibrate(cells: Sequence[dict[str, Any]], write: bool) -> None:
-    """The factors with the least relative errors of a step's time, for the kind of machine that this is."""
-    from scipy.optimize import lsq_linear
+    """The factors with the least relative errors of a step's time, for the kind of machine that this is.
+
+    A cell that ran while the machine did something else is far off, so errors count by their size and not its square.
+    A kind of work that no cell does keeps its factor.
+    """
+    from scipy.optimize import least_squares
 
     cells = [cell for cell in cells if cell["cell"][0] in MAIN]
     kinds = list(cells[0]["prediction"]["work"])
     terms = np.asarray([[cell["prediction"]["work"][kind] for kind in kinds] for cell in cells])
     true = np.asarray([cell["step_seconds"] for cell in cells])
-    least = [LEAST.get(kind, 0.0) for kind in kinds]
-    found = lsq_linear(terms / true[:, None], np.ones(len(cells)), bounds=(least, np.inf)).x
+    least = np.asarray([LEAST.get(kind, 0.0) for kind in kinds])
+    known = read_factors(kinds)
+    is_done = terms.any(axis=0)
+
+    def miss(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.log(terms[:, is_done] @ values) - np.log(true)
+
+    start = np.maximum(known, least + 1e-9)[is_done]
+    found = known.copy()
+    found[is_done] = least_squares(
+        miss,
+        start,
+        bounds=(least[is_done], np.inf),
+        x_scale=np.maximum(start, 1e-3),
+        loss="soft_l1",
+        f_scale=USUAL_MISS,
+    ).x
     errors = np.abs(terms @ found / true - 1)
     print(f"{len(cells)} cells: median error {np.median(errors):.1%}, worst {errors.max():.0%}")
     values = ", ".join(f"{kind}={value:.3g}" for kind, value in zip(kinds, found, strict=True))
@@ -293,13 +314,26 @@ def calibrate(cells: Sequence[dict[str, Any]], write: bool) -> None:
         write_factors(values)
 
 
+def find_name() -> str:
+    """The factors of this kind of machine, as the source calls them."""
+    from afina.training.precision import find_cpu_bf16_units
+
+    return "WITH_AMX" if "AMX" in find_cpu_bf16_units() else "WITHOUT_AMX"
+
+
+def read_factors(kinds: Sequence[str]) -> np.ndarray[Any, Any]:
+    """The present factors, in the order of `kinds`."""
+    from afina.advice import factors
+
+    known = getattr(factors, find_name()).as_dict()
+    return np.asarray([known[kind] for kind in kinds])
+
+
 def write_factors(values: str) -> None:
     """Put the numbers into the source."""
     import re
 
-    from afina.training.precision import find_cpu_bf16_units
-
-    name = "WITH_AMX" if "AMX" in find_cpu_bf16_units() else "WITHOUT_AMX"
+    name = find_name()
     path = Path(__file__).parents[1] / "src" / "afina" / "advice" / "factors.py"
     text = path.read_text(encoding="utf-8")
     text = re.sub(rf"^{name} = Factors\([^)]*\)", f"{name} = Factors(\n    {values}\n)", text, flags=re.MULTILINE)
