@@ -291,7 +291,8 @@ TILED uint8_t judge_block(const uint32_t *allowed) {
     return _mm512_cmpneq_epi32_mask(all, _mm512_set1_epi32(-1)) ? SOME : ALL;
 }
 
-/* Finds what a block of queries sees. Queries behind the last one see nothing. */
+/* Finds what a block of queries sees. Queries behind the last one see nothing. Where some look everywhere alike, no block
+   counts as seen by all: there scores would be taken as they are. */
 static FOR_TILES void find_queries(const struct attention *a, int64_t batch, int64_t head, int64_t first,
                                    struct queries *q) {
     q->batch = batch, q->head = head, q->first = first;
@@ -307,6 +308,8 @@ static FOR_TILES void find_queries(const struct attention *a, int64_t batch, int
         for (int64_t row = q->count; row < SIDE; row++)
             allowed[row] = 0;
         q->sees[block] = judge_block(allowed);
+        if (q->sees[block] == ALL && q->sighted != 0xffffffff)
+            q->sees[block] = SOME;
     }
 }
 

@@ -138,6 +138,19 @@ def test_a_query_that_may_look_nowhere_looks_everywhere_alike() -> None:
 
 
 @needs_tiles
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_blocks_of_queries_that_may_look_nowhere(is_shared: bool) -> None:
+    """Whole ones, and single ones beside queries that see whole blocks of keys."""
+    shape = (3, 4, 1, 98, 98, 40)
+    seen = torch.tensor([0, 98, 64])[:, None, None, None]
+    mask = (torch.arange(98) < seen).expand(3, 4, 98, 98)
+    if not is_shared:
+        mask = mask.clone()
+        mask[1, :, 5] = mask[2, :, 70:] = False
+    assert_rounded(draw_heads(shape), mask, False)
+
+
+@needs_tiles
 def test_what_is_no_number_is_seen() -> None:
     for value in (float("nan"), float("inf")):
         query, key, values, direction = draw_heads((1, 1, 1, 40, 50, 32))
