@@ -342,6 +342,39 @@ def test_a_kill_between_a_report_and_the_word_on_it_changes_nothing(
     assert done.trials[1]["seconds"] > 0.01, "of its run, and not of reading its report"
 
 
+def test_a_word_on_an_end_that_never_came_is_taken_back(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed after it was to be cut, then after it had gone on to its end: it counts as finished."""
+    settings = {"techniques": "full", "trials": 2, "early_stopping_patience": 0, "objective": "cross-entropy"}
+    settings |= {"learning_rate": 1e-3}
+    keep = loop.SearchLoop.keep
+
+    def be_killed(state: str) -> Any:
+        def kill(self: Any, trial: Any, entry: Any) -> None:
+            is_here = entry["place"] == 1 and entry["state"] == state and (state == "finished" or entry["why"])
+            if state == "running" or not is_here:
+                keep(self, trial, entry)
+            if is_here:
+                raise KeyboardInterrupt
+
+        return kill
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "report", lambda *given: True)
+        patched.setattr(loop.SearchLoop, "keep", be_killed("running"))
+        with pytest.raises(Interrupted):
+            search("killed", **settings)
+    assert afina.Search(tmp_path / "killed").trials[1]["why"].startswith("stopped after epoch 1")
+    monkeypatch.setattr(Ledger, "report", lambda *given: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.SearchLoop, "keep", be_killed("finished"))
+        with pytest.raises(Interrupted):
+            afina.search(ROWS, resume=tmp_path / "killed", verbose=False)
+    done = afina.search(ROWS, resume=tmp_path / "killed", verbose=False)
+    assert (done.trials[1]["state"], done.trials[1]["why"]) == ("finished", "")
+
+
 @pytest.mark.parametrize("error", [TrainingError, ResourceError])
 def test_a_trial_that_fails_is_counted_and_passed_over(
     error: type[Exception], search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch

@@ -175,6 +175,10 @@ class SearchLoop:
             note=lambda why, epochs: self.keep(trial, entry | {"why": why, "epochs": epochs}),
             must_fit=entry["place"] == 0, is_known=entry["technique"] in self.durations.row_seconds,
         )  # fmt: skip
+        if entry["why"] and not self.folder.name_trial(entry["trial"]).is_finished:
+            # A kill came between the word on its end and the end: it is to be decided anew.
+            entry |= {"why": "", "epochs": 0}
+            self.keep(trial, entry)
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
         reset_peak_memory(self.bench.device)
         began = time.monotonic()
