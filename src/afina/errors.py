@@ -17,10 +17,11 @@ An error holds one `Problem` or several: all that is wrong with one input is sai
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -215,3 +216,12 @@ class Interrupted(AfinaError):
         super().__init__("interrupted", found=found, remedy=f"afina {verb} {run}" if run else remedy)
         self.exit_code = exit_code
         self.run = run
+
+
+@contextlib.contextmanager
+def refuse_unwritable(path: Path, kind: type[UserError], remedy: str) -> Iterator[None]:
+    """Around opening or renaming a file: what the system has against it is said as a `kind`, with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path} can't be written", found=describe_cause(error), remedy=remedy) from error

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from afina.errors import RunFolderError
+from afina.errors import RunFolderError, refuse_unwritable
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 FORMATS = (".csv", ".tsv", ".jsonl")
+OTHER = "another --output"
 
 
 def check_output(path: Path) -> None:
@@ -27,7 +28,7 @@ def check_output(path: Path) -> None:
             f"the format of {path} isn't known", expected=", ".join(FORMATS), remedy="--output predictions.csv"
         )
     if path.exists():
-        raise RunFolderError(f"{path} exists already, and nothing is written over", remedy="another --output")
+        raise RunFolderError(f"{path} exists already, and nothing is written over", remedy=OTHER)
     if not path.parent.is_dir():
         raise RunFolderError(
             f"the folder {path.parent} doesn't exist", remedy=f"make it, or another --output than {path}"
@@ -39,15 +40,21 @@ def write_rows(rows: Iterator[Mapping[str, Any]], path: Path, delimiter: str | N
 
     Args:
         delimiter: between the fields of csv and tsv; None for the usual one.
+
+    Raises:
+        RunFolderError: if the file can't be opened, before a row is asked for, or can't get its name.
     """
     unfinished = path.with_name(f".{path.name}.tmp")
+    with refuse_unwritable(path, RunFolderError, OTHER):
+        opened = open(unfinished, "w", encoding="utf-8", newline="")  # noqa: SIM115  (closed below)
     try:
-        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+        with opened as file:
             if path.suffix == ".jsonl":
                 count = write_json_lines(rows, file)
             else:
                 count = write_delimited(rows, file, delimiter or DELIMITERS[path.suffix])
-        os.replace(unfinished, path)
+        with refuse_unwritable(path, RunFolderError, OTHER):
+            os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return count

@@ -96,6 +96,25 @@ def test_an_output_is_checked_before_the_work(tmp_path: Path) -> None:
         assert str(caught.value) == message
 
 
+def test_a_file_that_cant_be_written_is_the_users_to_solve(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.csv").mkdir()
+    for path, cause in ((tmp_path / "file" / "out.csv", "Not a directory"), (tmp_path / "taken.csv", "Is a directory")):
+        with pytest.raises(RunFolderError) as caught:
+            write_rows(iter(ROWS), path)
+        assert str(caught.value) == f"{path} can't be written\n  found: {cause}\n  do: another --output"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.csv"]
+
+
+def test_what_a_row_says_of_the_system_stays_what_it_is(tmp_path: Path) -> None:
+    def fail() -> Iterator[dict[str, Any]]:
+        yield ROWS[0]
+        raise PermissionError("of another file")
+
+    with pytest.raises(PermissionError, match="of another file"):
+        write_rows(fail(), tmp_path / "out.csv")
+
+
 def test_predictions_name_the_row_of_the_file(tmp_path: Path) -> None:
     folder, path = RunFolder(tmp_path), tmp_path / "predictions.jsonl"
     write_predictions(folder, [4, 9], [{"prediction": "ä", "probabilities": {"ä": 1.0}}, {"prediction": "b"}])

@@ -16,10 +16,11 @@ from afina.data.doctor.rewrite import rewrite_file
 from afina.data.examples import describe_source
 from afina.data.read import find_part_files, open_file
 from afina.data.rows import RowTable
-from afina.errors import DataError
+from afina.errors import DataError, refuse_unwritable
 
 LOG_OF_FOLDER = "changes.jsonl"
 LOG_OF_FILE = ".changes.jsonl"
+OTHER = "another --fix OUT"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def check_output(source: Any, output: Path) -> dict[str, Path]:
     log = find_log(path, output)
     for taken in (output, log):
         if taken.exists():
-            raise DataError(f"{taken} exists already, and nothing is written over", remedy="another --fix OUT")
+            raise DataError(f"{taken} exists already, and nothing is written over", remedy=OTHER)
     if not output.parent.is_dir():
         raise DataError(f"the folder {output.parent} doesn't exist", remedy=f"make it, or another --fix than {output}")
     if path.is_dir():
@@ -79,11 +80,16 @@ def write_copy(
     cleaner: Cleaner,
     drops: Mapping[str, Mapping[int, str]],
 ) -> FixedCopy:
-    """The copy, whole or not at all: everything is written under another name and renamed at the end."""
+    """The copy, whole or not at all: everything is written under another name and renamed at the end.
+
+    Raises:
+        DataError: as `check_output`, and if the copy can't be begun or can't get its name.
+    """
     files = check_output(source, output)
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    with refuse_unwritable(output, DataError, OTHER):
+        unfinished.mkdir()
     log = find_log(source, output)
     rules: Counter[str] = Counter()
     rows = {}
@@ -93,11 +99,12 @@ def write_copy(
                 changes = Changes(part, set(tables[part].row_numbers.tolist()), cleaner, drops[part], log_file, rules)
                 rows[part] = rewrite_file(open_file(path), unfinished / path.name, changes)
                 changes.log_unread(tables[part].read_count)
-        if source.is_dir():
-            os.replace(unfinished, output)
-        else:
-            os.replace(unfinished / LOG_OF_FOLDER, log)
-            os.replace(unfinished / source.name, output)
+        with refuse_unwritable(output, DataError, OTHER):
+            if source.is_dir():
+                os.replace(unfinished, output)
+            else:
+                os.replace(unfinished / LOG_OF_FOLDER, log)
+                os.replace(unfinished / source.name, output)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return FixedCopy(output, log, rows, dict(rules))

@@ -80,6 +80,26 @@ def test_the_copy_and_its_log(mixed: Rows, tmp_path: Path) -> None:
     assert not FIXED & {finding.code for finding in afina.check(copy).findings}
 
 
+def test_a_copy_that_cant_be_written_is_the_users_to_solve(rows: Rows, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    write_csv(rows, source)
+    (tmp_path / ".b.csv.tmp").write_text("in the way")
+    with pytest.raises(DataError) as caught:
+        afina.check(source, fix=tmp_path / "b.csv")
+    cause = "File exists\n  do: another --fix OUT"
+    assert str(caught.value) == f"{tmp_path / 'b.csv'} can't be written\n  found: {cause}"
+
+
+def test_a_folder_that_cant_get_its_name_leaves_nothing(rows: Rows, tmp_path: Path) -> None:
+    source, output = tmp_path / "a", tmp_path / "b"
+    source.mkdir()
+    write_csv(rows, source / "train.csv")
+    output.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="can't be written\n  found: Not a directory"):
+        afina.check(source, fix=output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_rows_whose_text_is_something_else_go(rows: Rows, tmp_path: Path) -> None:
     source, copy = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     spoiled = [*rows, {"text": 5, "label": "pos"}, {"text": ["a"], "label": "neg"}]
