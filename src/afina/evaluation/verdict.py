@@ -8,6 +8,9 @@ from typing import Any
 from afina.metrics.direction import is_better_larger
 
 UNMOVED = "No step was better on the validation rows than the start, so this is the model before the first step. "
+OVERLAP = " The 95 % intervals overlap, so chance may explain it."
+FEW_ROWS = " With so few test rows chance may explain it."
+UNTOLD = " Without intervals it can't be told whether chance explains it."
 
 
 def name_scored(report: Mapping[str, Any]) -> str:
@@ -33,11 +36,11 @@ def compare_with_baselines(report: Mapping[str, Any]) -> str:
     gain = sign * (report["metrics"][key] - best["metrics"][key])
     ours: Any = (report.get("intervals") or {}).get(key)
     theirs: Any = (best.get("intervals") or {}).get(key)
-    is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
     amount = f"{abs(gain):.3f} {metric}"
-    if report.get("gain"):
-        return compare_with_base(amount, gain, report["gain"][key])
-    doubt = "" if is_clear else " The 95 % intervals overlap, so chance may explain it."
+    if "gain" in report:
+        return compare_with_base(amount, gain, report["gain"].get(key))
+    is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
+    doubt = "" if is_clear else OVERLAP if ours and theirs else UNTOLD
     if gain > 0:
         return f"It is {amount} better than the best plain baseline, {name}.{doubt}"
     if is_clear:
@@ -45,10 +48,13 @@ def compare_with_baselines(report: Mapping[str, Any]) -> str:
     return f"It is no better than the plain baseline {name} ({amount} worse).{doubt} The baseline may be enough."
 
 
-def compare_with_base(amount: str, gain: float, interval: Sequence[float]) -> str:
+def compare_with_base(amount: str, gain: float, interval: Sequence[float] | None) -> str:
     """The sentence on a language model, from the interval of its gain over the untouched one, row by row."""
-    low, high = interval
-    doubt = "" if low > 0 or high < 0 else " With so few test rows chance may explain it."
+    sure, doubt = "", UNTOLD
+    if interval:
+        low, high = interval
+        sure = f" (95 % interval {low:.3f} to {high:.3f})"
+        doubt = "" if low > 0 or high < 0 else FEW_ROWS
     if gain > 0:
-        return f"It is {amount} better than the untouched model (95 % interval {low:.3f} to {high:.3f}).{doubt}"
+        return f"It is {amount} better than the untouched model{sure}.{doubt}"
     return f"It is no better than the untouched model ({amount} worse).{doubt}"

@@ -189,6 +189,48 @@ def test_verdict_on_a_language_model_goes_by_the_gain_of_each_row(
     assert write_verdict(report) == sentence
 
 
+UNTOLD = "Without intervals it can't be told whether chance explains it."
+
+
+@pytest.mark.parametrize(
+    ("score", "ours", "theirs", "sentence"),
+    [
+        (0.9, {}, {}, f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
+        (0.9, {"test/accuracy": [0.85, 0.95]}, {},
+         f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
+        (0.4, {}, {"test/accuracy": [0.6, 0.8]},
+         f"It is no better than the plain baseline tfidf-linear (0.300 accuracy worse). {UNTOLD} The baseline may be"
+         " enough."),
+    ],
+)  # fmt: skip
+def test_verdict_without_intervals_says_nothing_of_them(
+    score: float, ours: dict[str, Any], theirs: dict[str, Any], sentence: str
+) -> None:
+    words = {"metrics": {"test/accuracy": 0.7}, "intervals": theirs, "seconds": 1.0, "note": ""}
+    report = make_report(metrics={"test/accuracy": score}, intervals=ours, baselines={"tfidf-linear": words})
+    assert write_verdict(report) == sentence
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (1.0, f"It is 0.500 loss better than the untouched model. {UNTOLD}"),
+        (1.6, f"It is no better than the untouched model (0.100 loss worse). {UNTOLD}"),
+    ],
+)
+def test_verdict_on_a_language_model_without_intervals(loss: float, sentence: str) -> None:
+    base = {"untouched model": {"metrics": {"test/loss": 1.5}, "intervals": {}, "seconds": None, "note": ""}}
+    report = make_report(primary_metric="loss", metrics={"test/loss": loss}, intervals={}, baselines=base, gain={})
+    assert write_verdict(report) == sentence
+
+
+@pytest.mark.parametrize("intervals", [{}, {"test/accuracy": [0.85, 0.95]}])
+def test_card_promises_only_intervals_that_are_there(intervals: dict[str, Any]) -> None:
+    card = render_card(make_report(intervals=intervals))
+    assert ("with 95 % bootstrap intervals:" in card) is bool(intervals)
+    assert "rows that training never saw" in card
+
+
 @pytest.mark.parametrize(("step", "is_said"), [(0, True), (20, False), (None, False)])
 def test_verdict_says_when_the_start_was_kept(step: int | None, is_said: bool) -> None:
     verdict = write_verdict(make_report(kept_step=step))
