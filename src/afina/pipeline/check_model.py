@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.config.reason import Reason
+from afina.config.resolve import choose_max_seq_length
 from afina.config.run import RunConfig
 from afina.data.doctor.confident import find_suspects
 from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, shorten, show_share
@@ -22,7 +23,7 @@ from afina.data.findings import count
 from afina.models.inspect import ModelFacts, inspect_model
 from afina.models.resolve import resolve_model
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import resolve_hardware
+from afina.pipeline.prepare import list_facts, resolve_hardware
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,8 +36,6 @@ Floats = npt.NDArray[np.float32]
 
 ROWS_LOOKED_AT = 5000
 ROWS_LEAST = 50
-LENGTH = 512
-"""As `model.max_seq_length=auto`, where the model sets no smaller limit."""
 WHOLE_TOKENS = 10**9
 CUT_SHARE, MANY_SHARE, KEPT_SHARE = 0.01, 0.05, 0.99
 SURE_MARGIN = 0.5
@@ -72,8 +71,8 @@ def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: 
 
     base = resolve_model(str(config.model.reference), config.model.revision)
     facts = inspect_model(base, "sequence-classification")
-    wanted = config.model.max_seq_length
-    limit = min(LENGTH, facts.max_positions or LENGTH) if wanted == "auto" else int(wanted)
+    reason = choose_max_seq_length(config, list_facts(len(subject.training), facts, subject.space))
+    limit = int(reason.value)
     places = choose_rows(len(subject.training), config.seed)
     sample = f"a sample of {count(len(places), 'row')}" if len(places) < len(subject.training) else ""
     with narrator.stage("tokenise"):
@@ -87,7 +86,7 @@ def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: 
         config = config.model_copy(update={"model": config.model.model_copy(update={"max_seq_length": limit})})
         probabilities_NC = cross_predict(config, facts, tokenizer, cut, labels_N, len(subject.names), narrator)
         findings += describe_suspects(subject, places, probabilities_NC, sample)
-    return ModelView(findings, {"tokens": tokens})
+    return ModelView(findings, {"tokens": tokens}, [reason])
 
 
 def choose_rows(rows: int, seed: int) -> Ints:
