@@ -1,12 +1,15 @@
-"""What `afina check` does with a model: rows are cut where training would cut them."""
+"""What `afina check` does with a model: it cuts rows where training would, and asks for no room to train in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import afina
-from afina.testing.data import make_rows
+from afina.testing.data import make_conversations, make_rows
 from afina.testing.models import MAX_POSITIONS
 
 
@@ -19,3 +22,27 @@ def test_a_length_that_the_model_cant_take_is_cut_to_its_limit(tiny_models: Call
     assert {"setting": "model.max_seq_length", "value": MAX_POSITIONS, "reason": (
         f"1024 was asked for, but the model can't take more than {MAX_POSITIONS} tokens"
     )} in report.reasons  # fmt: skip
+
+
+def lack_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a megabyte of memory."""
+    from afina.advice import machine
+    from afina.pipeline import costs
+
+    monkeypatch.setattr(machine, "find_free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(costs, "add_resident", lambda found: found)
+
+
+def lack_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no byte of the disk."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+
+
+@pytest.mark.parametrize("lack", [lack_memory, lack_disk])
+def test_conversations_are_checked_where_no_run_would_fit(
+    lack: Callable[[pytest.MonkeyPatch], None], tiny_models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lack(monkeypatch)
+    report = afina.check(make_conversations("messages", 24), tiny_models("llama"), chat_template="chatml", show_mask=1)
+    assert report.facts["parts"]["train"]["trained_tokens"] > 0
+    assert len(report.mask) == 1

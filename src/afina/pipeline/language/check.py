@@ -16,7 +16,7 @@ from afina.data.findings import MEND, RowNumbers, count
 from afina.data.rows import RowTable
 from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
-from afina.pipeline.language.prepare import PreparedLanguage, prepare_language
+from afina.pipeline.language.prepare import EncodedLanguage, encode_language, read_language
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, open_model
 from afina.runs.folder import RunFolder
@@ -34,12 +34,12 @@ def look_at_conversations(
     """
     data = config.data.model_copy(update={"on_bad_rows": "drop", "on_findings": "warn"})
     config = config.model_copy(update={"task": GENERATION, "technique": "lora", "data": data})
-    folder, quiet = RunFolder(work), Narrator()
-    prepared = prepare_language(config, folder, open_model(config, tables, source, narrator), quiet)
+    opened, quiet = open_model(config, tables, source, narrator), Narrator()
+    encoded = encode_language(read_language(config, opened, quiet), opened, RunFolder(work), quiet)
     # Parts that were cut off for validation and test are parts of the same file.
-    where = {name: name if name in tables else next(iter(tables)) for name in prepared.parts}
-    findings = [*describe_faults(prepared, where), *describe_losses(prepared, where)]
-    return ModelView(findings, count_tokens(prepared), quiet.reasons, show_masks(prepared, mask))
+    where = {name: name if name in tables else next(iter(tables)) for name in encoded.parts}
+    findings = [*describe_faults(encoded, where), *describe_losses(encoded, where)]
+    return ModelView(findings, count_tokens(encoded), quiet.reasons, show_masks(encoded, mask))
 
 
 def gather(tallies: Mapping[str, Tally], where: Mapping[str, str], choose: Any) -> dict[str, RowNumbers]:
@@ -50,9 +50,9 @@ def gather(tallies: Mapping[str, Tally], where: Mapping[str, str], choose: Any) 
     return {name: RowNumbers(sorted(numbers)) for name, numbers in rows.items() if numbers}
 
 
-def describe_faults(prepared: PreparedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
+def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
     """Rows that this model's template refuses, and rows that are odd."""
-    tallies = prepared.tallies
+    tallies = encoded.tallies
     for reason in dict.fromkeys(reason for tally in tallies.values() for reason in tally.faults):
         rows = gather(tallies, where, lambda tally, reason=reason: tally.faults.get(reason))
         found = next(tally.details[reason] for tally in tallies.values() if reason in tally.details)
@@ -74,9 +74,9 @@ def describe_faults(prepared: PreparedLanguage, where: Mapping[str, str]) -> Ite
             )
 
 
-def describe_losses(prepared: PreparedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
+def describe_losses(encoded: EncodedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
     """Rows of which nothing is learned, and what the limit cuts."""
-    tallies, limit = prepared.tallies, prepared.encoding.max_seq_length
+    tallies, limit = encoded.tallies, encoded.encoding.max_seq_length
     rows = gather(tallies, where, lambda tally: tally.untrained)
     if rows:
         total = sum(map(len, rows.values()))
@@ -110,41 +110,41 @@ def make_finding(
     return Finding(code, severity, title, meaning, remedy, sum(map(len, rows.values())), rows)
 
 
-def count_tokens(prepared: PreparedLanguage) -> dict[str, Any]:
+def count_tokens(encoded: EncodedLanguage) -> dict[str, Any]:
     """Lengths of rows before they are cut, and tokens by part."""
-    lengths = np.array([length for tally in prepared.tallies.values() for length in tally.lengths], np.int64)
+    lengths = np.array([length for tally in encoded.tallies.values() for length in tally.lengths], np.int64)
     parts = {
         name: {
             "rows": part.row_count,
             "tokens": len(part.tokens.ids),
             "trained_tokens": int(part.trained.sum(dtype="int64")),
         }
-        for name, part in prepared.parts.items()
+        for name, part in encoded.parts.items()
     }
-    cuts = [{**cut, **measure_loss(prepared, cut["limit"])} for cut in tabulate_cuts(lengths)]
+    cuts = [{**cut, **measure_loss(encoded, cut["limit"])} for cut in tabulate_cuts(lengths)]
     return {"tokens": {"quantiles": summarise(lengths), "cuts": cuts, "sample": ""}, "parts": parts}
 
 
-def measure_loss(prepared: PreparedLanguage, limit: int) -> dict[str, float]:
+def measure_loss(encoded: EncodedLanguage, limit: int) -> dict[str, float]:
     """`trained`: the share of the tokens to learn behind `limit`; nothing beyond the limit that rows were cut at."""
-    if limit > prepared.encoding.max_seq_length:
+    if limit > encoded.encoding.max_seq_length:
         return {}
-    whole = sum(tally.whole_trained for tally in prepared.tallies.values())
-    lost = sum(tally.cut_trained for tally in prepared.tallies.values())
-    for part in prepared.parts.values():
+    whole = sum(tally.whole_trained for tally in encoded.tallies.values())
+    lost = sum(tally.cut_trained for tally in encoded.tallies.values())
+    for part in encoded.parts.values():
         places_T = np.arange(len(part.trained)) - np.repeat(part.tokens.offsets[:-1], part.tokens.lengths)
         lost += int(part.trained[places_T >= limit].sum(dtype="int64"))
     return {"trained": lost / max(1, whole)}
 
 
-def show_masks(prepared: PreparedLanguage, most: int) -> list[dict[str, Any]]:
+def show_masks(encoded: EncodedLanguage, most: int) -> list[dict[str, Any]]:
     """The first training rows as stretches of text, learned or only read."""
-    train = prepared.parts["train"]
+    train = encoded.parts["train"]
     return [
         {
             "row": int(train.row_numbers[row]),
             "trained_tokens": int(train.marks(row).sum()),
-            "stretches": split_stretches(train, row, prepared.tokenizer),
+            "stretches": split_stretches(train, row, encoded.tokenizer),
         }
         for row in range(min(most, len(train)))
     ]

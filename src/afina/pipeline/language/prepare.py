@@ -80,20 +80,79 @@ class PreparedLanguage:
         return {name: known.get(name, len(part)) for name, part in self.conversations.parts.items()}
 
 
+@dataclass(frozen=True)
+class LanguageRows:
+    """The conversations, and the description as far as their tokens depend on it."""
+
+    given: RunConfig
+    """The description before `auto` was resolved, but for the hardware."""
+    config: RunConfig
+    """Resolved for its technique, or for a guess where that is still to be chosen."""
+    conversations: Conversations
+    findings: list[Finding]
+    sizes: Facts
+    device: str
+    precision: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the technique is still to be chosen."""
+        return self.given.technique == AUTO
+
+
+@dataclass(frozen=True)
+class EncodedLanguage:
+    """The conversations as tokens and marks, and what happened on the way, by part."""
+
+    tokenizer: PreTrainedTokenizerBase
+    encoding: Encoding
+    parts: dict[str, TrainedRows]
+    tallies: dict[str, Tally]
+
+
 def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> PreparedLanguage:
     """Check, resolve, tokenise.
 
     Raises:
         DataError: with every row that can't be used, or if nothing is left to learn.
+        ResourceError: if the run wouldn't fit into memory.
+        RunFolderError: if the disk is too full, or a resumed run's rows or model are others.
     """
-    conversations = load_rows(config, opened)
+    rows, facts = read_language(config, opened, narrator), opened.facts
+    config = rows.config
+    technique = find_technique(config, GENERATION, facts, folder)
+    encoded = encode_language(rows, opened, folder, narrator)
+    parts, tokenizer = encoded.parts, encoded.tokenizer
+    reference = describe_reference(config, str(opened.base))
+    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, rows.precision)
+    workload = describe_workload(parts, config, rows.device)
+    if rows.is_open:
+        learned = count_tokens(parts["train"])["trained"]
+        config = settle_technique(rows.given, setup, facts, rows.sizes, workload, learned, narrator)
+        technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
+    costs = expect_costs(technique, setup, facts, workload, rows.device, narrator)
+    prepared = PreparedLanguage(
+        folder, config, rows.conversations, rows.findings, facts, technique, setup, tokenizer, encoded.encoding, parts,
+        encoded.tallies, rows.device, costs,
+    )  # fmt: skip
+    data_hash = rows.conversations.data_hash
+    keep_files(folder, config, setup.base, data_hash, describe_data(prepared), narrator)
+    return prepared
+
+
+def read_language(config: RunConfig, opened: Opened, narrator: Narrator) -> LanguageRows:
+    """Check the rows, and resolve what their tokens depend on.
+
+    Raises:
+        DataError: with every row that can't be used.
+    """
+    conversations, facts = load_rows(config, opened), opened.facts
     for reason in conversations.reasons:
         narrator.explain(reason)
     for note in conversations.notes:
         narrator.note(note)
     subject = view_conversations(conversations.parts.values(), conversations.columns)
     findings = examine_rows(subject, config, narrator)
-    facts = opened.facts
     given, device, precision = resolve_hardware(config.model_copy(update={"task": GENERATION}), narrator)
     is_open = given.technique == AUTO
     sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
@@ -101,33 +160,27 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
     for reason in reasons:
         if not is_open or reason.setting == "model.max_seq_length":  # the others wait for the technique
             narrator.explain(reason)
+    return LanguageRows(given, config, conversations, findings, sizes, device, precision)
 
+
+def encode_language(rows: LanguageRows, opened: Opened, folder: RunFolder, narrator: Narrator) -> EncodedLanguage:
+    """Tokenise, telling what was cut, split or left out; nothing is asked of memory or disk.
+
+    Raises:
+        DataError: with every row that the template refuses, or if nothing is left to learn.
+    """
     from afina.models.load import load_tokenizer
 
-    technique = find_technique(config, GENERATION, facts, folder)
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
-        encoding = choose_encoding(config, conversations, tokenizer, narrator)
-        parts, tallies = encode_parts(conversations, tokenizer, encoding, config, folder)
+        encoding = choose_encoding(rows.config, rows.conversations, tokenizer, narrator)
+        parts, tallies = encode_parts(rows.conversations, tokenizer, encoding, rows.config, folder)
         for part in parts.values():
-            check_vocabulary(part.tokens, facts)
+            check_vocabulary(part.tokens, opened.facts)
     for name, tally in tallies.items():
         for note in describe_tally(name, tally, parts[name], encoding.max_seq_length):
             narrator.note(note)
-    reference = describe_reference(config, str(opened.base))
-    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, precision)
-    workload = describe_workload(parts, config, device)
-    if is_open:
-        learned = count_tokens(parts["train"])["trained"]
-        config = settle_technique(given, setup, facts, sizes, workload, learned, narrator)
-        technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
-    costs = expect_costs(technique, setup, facts, workload, device, narrator)
-    prepared = PreparedLanguage(
-        folder, config, conversations, findings, facts, technique, setup, tokenizer, encoding, parts, tallies, device,
-        costs,
-    )  # fmt: skip
-    keep_files(folder, config, setup.base, conversations.data_hash, describe_data(prepared), narrator)
-    return prepared
+    return EncodedLanguage(tokenizer, encoding, parts, tallies)
 
 
 def describe_workload(parts: Mapping[str, TrainedRows], config: RunConfig, device: str) -> Workload:
