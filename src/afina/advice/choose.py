@@ -26,6 +26,7 @@ FEWEST_ROWS_PER_CLASS_OF_PAIRS = 2
 # Above so many parameters, the same rate of learning costs less memory and less forgetting beside frozen weights.
 LARGE_PARAMETERS = 1_000_000_000
 
+INSTALL = "pip install 'afina[qlora]'"
 BY_PAIRS = ", since few rows make many pairs to learn from"
 
 
@@ -49,12 +50,12 @@ def choose_technique(
 
     Args:
         parameters: of the model.
-        fits: whether each technique fits into the memory of the machine.
+        fits: whether each technique fits into the memory of the machine; those that aren't installed are left out.
         by_pairs: whether a backbone would be moved by pairs of rows (`training/contrastive.py`), as few rows allow.
     """
     moving = choose_moving(parameters, fits)
     if moving is None:
-        return Choice("feature-extraction", "nothing else fits into the memory of this machine")
+        return Choice("feature-extraction", "nothing else fits into the memory of this machine", tell_missing(fits))
     shown = f"a head on frozen features has {evidence.skill} {evidence.probe:.3f} on new rows{tell_words(evidence)}"
     halt = find_halt_of_pairs(evidence) if by_pairs else find_halt(evidence)
     if halt is not None:
@@ -109,17 +110,27 @@ def choose_moving(parameters: int, fits: Mapping[str, bool]) -> Choice | None:
         )  # fmt: skip
     if fits.get("lora"):
         why = f"{parameters:,} weights are many" if fits.get("full") else "full fine-tuning doesn't fit into memory"
-        return Choice("lora", why, ("less memory: qlora",))
+        return Choice("lora", why, (tell_less_memory(fits),))
     if fits.get("qlora"):
         return Choice("qlora", "only a base in 4 bits fits into memory", ("more memory: lora",))
     return None
+
+
+def tell_less_memory(fits: Mapping[str, bool]) -> str:
+    """What would have led to QLoRA instead of LoRA."""
+    return "less memory: qlora" if "qlora" in fits else f"less memory, and {INSTALL}: qlora"
+
+
+def tell_missing(fits: Mapping[str, bool]) -> tuple[str, ...]:
+    """What might have led to QLoRA where nothing else fits: nothing if it is installed and doesn't fit either."""
+    return () if "qlora" in fits else (f"{INSTALL}, if a base in 4 bits fits: qlora",)
 
 
 def choose_tagging_technique(parameters: int, fits: Mapping[str, bool]) -> Choice:
     """The technique where each word has a tag: one that moves the backbone, which learns what stands around a word."""
     moving = choose_moving(parameters, fits)
     if moving is None:
-        return Choice("feature-extraction", "nothing that moves the backbone fits into memory")
+        return Choice("feature-extraction", "nothing that moves the backbone fits into memory", tell_missing(fits))
     why = "a word's tag depends on the words around it, which a moved backbone learns, from the solved head on"
     return Choice(moving.technique, f"{why}; {moving.reason}", moving.otherwise)
 
@@ -143,7 +154,7 @@ def choose_language_technique(
     if fits.get("lora"):
         why = "all weights don't fit into memory" if is_full else "it learns what full fine-tuning would, in less room"
         more = f"more than {adapter_parameters:,} tokens and memory for all weights: full"
-        return Choice("lora", f"{room}: {why}", (more, "less memory: qlora"))
+        return Choice("lora", f"{room}: {why}", (more, tell_less_memory(fits)))
     if fits.get("qlora"):
         return Choice("qlora", f"{room}; only a base in 4 bits fits into memory", ("more memory: lora",))
     return None

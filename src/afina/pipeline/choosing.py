@@ -36,12 +36,12 @@ from afina.pipeline.prepare import (
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
 from afina.techniques.feature_extraction import FeatureExtraction
+from afina.techniques.registry import list_moving
 from afina.training.seed import seed_torch
 
 CHOICE = "choice.json"
 # Standard error of a share near 0.8, times the root of the rows.
 SHARE_ERROR = 0.4
-MOVING = ("full", "lora", "qlora")
 
 Marks = npt.NDArray[np.bool_]
 
@@ -174,9 +174,10 @@ def is_clearly_better(right_N: Marks, other_right_N: Marks) -> bool:
 
 
 def resolve_moving(first: Prepared) -> dict[str, RunConfig]:
-    """The description of the run by each technique that moves a backbone."""
+    """The description of the run by each technique that moves a backbone and is installed."""
     sizes = list_facts(len(first.parts["train"]), first.facts, first.examples.labels)
-    return {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in MOVING}
+    names = list_moving(first.task.name)
+    return {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in names}
 
 
 def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:

@@ -61,6 +61,8 @@ class Technique(Protocol):
     """Whether the frozen base is."""
     tasks: frozenset[str]
     """Names of the tasks it can learn."""
+    needs: str
+    """A package that an extra of the technique's name installs; empty where nothing more is needed."""
 
     def load(self, setup: Setup) -> LoadedModel:
         """The base with a new head, stored as this technique trains it."""

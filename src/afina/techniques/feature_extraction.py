@@ -29,6 +29,7 @@ class FeatureExtraction:
     learns_by: Literal["gradient", "solver"] = "solver"
     moves: Literal["all", "head", "adapter"] = "head"
     stored_in_4_bits = False
+    needs = ""
     tasks = frozenset({"text-classification", "text-regression", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:

@@ -26,6 +26,7 @@ class Full:
     learns_by: Literal["gradient", "solver"] = "gradient"
     moves: Literal["all", "head", "adapter"] = "all"
     stored_in_4_bits = False
+    needs = ""
     tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:

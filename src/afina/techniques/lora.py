@@ -39,6 +39,7 @@ class Lora:
     learns_by: Literal["gradient", "solver"] = "gradient"
     moves: Literal["all", "head", "adapter"] = "adapter"
     stored_in_4_bits = False
+    needs = ""
     tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 
     def load(self, setup: Setup) -> LoadedModel:

@@ -37,6 +37,7 @@ class QLora(Lora):
 
     name = "qlora"
     stored_in_4_bits = True
+    needs = "bitsandbytes"
 
     def load(self, setup: Setup) -> LoadedModel:
         if import_bitsandbytes() is None:

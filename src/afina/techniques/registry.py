@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from afina.techniques.base import Technique
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.techniques.full import Full
@@ -14,3 +16,16 @@ TECHNIQUES: dict[str, type[Technique]] = {kind.name: kind for kind in (FeatureEx
 def make_technique(name: str) -> Technique:
     """The technique called `name`."""
     return TECHNIQUES[name]()
+
+
+def list_moving(task: str) -> list[str]:
+    """Names of the techniques that move a backbone for the task, as far as what they need is installed; those that need
+    more memory come first."""
+    return [
+        name for name, kind in TECHNIQUES.items() if kind.moves != "head" and task in kind.tasks and is_installed(kind)
+    ]
+
+
+def is_installed(kind: type[Technique]) -> bool:
+    """Whether the package is there that only an extra installs."""
+    return not kind.needs or importlib.util.find_spec(kind.needs) is not None

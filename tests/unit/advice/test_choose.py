@@ -107,3 +107,15 @@ def test_the_prior_before_anything_is_computed() -> None:
     assert few.reason == "199 rows are few"
     assert "moves the backbone only where that may pay" in many.reason
     assert guess_technique(10, 0, 10**5, 10**8, {}) is None
+
+
+def test_what_is_not_installed_is_said_with_how_to_get_it() -> None:
+    installed, missing = {"full": False, "lora": True, "qlora": True}, {"full": False, "lora": True}
+    pip = "less memory, and pip install 'afina[qlora]': qlora"
+    for choose, *given in (
+        (choose_technique, make_evidence(), 10**8),
+        (choose_language_technique, 10**5, 10**6, 10**8),
+    ):
+        assert "less memory: qlora" in choose(*given, installed).otherwise
+        assert pip in choose(*given, missing).otherwise
+    assert choose_technique(make_evidence(), 10**8, {"full": False, "lora": False, "qlora": False}).otherwise == ()

@@ -19,12 +19,12 @@ def settle(
     kind: str = "multiclass",
     first: str = "auto",
     technique: str = "auto",
+    missing: str = "",
 ) -> tuple[str, ...]:  # fmt: skip
     plan = SearchPlan(load_config(None, {"technique": technique}), (), 60.0, parse_techniques(techniques))
+    found = {name: each for name, each in {**ALL, **fits}.items() if name != missing}
     metric = "loss" if kind == "generation" else "accuracy"
-    bench: Any = SimpleNamespace(
-        kind=kind, primary_metric=metric, first_technique=first, list_fitting=lambda: {**ALL, **fits}
-    )
+    bench: Any = SimpleNamespace(kind=kind, primary_metric=metric, first_technique=first, list_fitting=lambda: found)
     return settle_plan(plan, bench).techniques
 
 
@@ -62,6 +62,12 @@ def test_those_of_a_language_model(
 
 def test_a_technique_of_the_description_comes_first() -> None:
     assert settle(None, {}, technique="lora") == ("lora", "feature-extraction", "full")
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("multiclass", "auto,feature-extraction"), ("generation", "auto")])
+def test_a_technique_that_is_not_installed_is_not_tried(kind: str, expected: str) -> None:
+    fits = {"full": False, "lora": False}
+    assert ",".join(settle(None, fits, kind, missing="qlora")) == expected
 
 
 def test_the_description_of_a_choice_keeps_what_any_technique_may_read() -> None:

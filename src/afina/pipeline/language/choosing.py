@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from afina.config.reason import Reason
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
+from afina.errors import MissingExtraError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.source import GENERATION
 from afina.techniques.base import Setup
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 # Adapters are the usual first guess, and what decides the length of rows doesn't depend on the technique.
 FIRST_GUESS = "lora"
-CANDIDATES = ("full", "lora", "qlora")
+# What needs the least memory.
+SMALLEST = "qlora"
 
 
 def settle_technique(
@@ -29,10 +32,13 @@ def settle_technique(
     Args:
         given: the description before `auto` was resolved, but for the hardware.
         learned_tokens: of the training part.
+
+    Raises:
+        MissingExtraError: if all that fits is a technique that isn't installed.
     """
     from afina.advice.choose import choose_language_technique
 
-    configs = {name: resolve(given, name, sizes)[0] for name in CANDIDATES}
+    configs = resolve_moving(given, sizes)
     device = str(given.training.device)
     with narrator.stage("choose"):
         found = find_fitting(configs, setup, facts, workload, device)
@@ -40,8 +46,12 @@ def settle_technique(
         choice = choose_language_technique(
             learned_tokens, adapter, facts.parameters, {name: each.fits for name, each in found.items()}
         )
+        if choice is None and SMALLEST not in configs:
+            smallest = {SMALLEST: resolve(given, SMALLEST, sizes)[0]}
+            if find_fitting(smallest, setup, facts, workload, device)[SMALLEST].fits:
+                raise MissingExtraError("bitsandbytes", "qlora", "qlora, the only technique that fits into memory,")
     # Where nothing fits, the smallest is tried, so that the refusal says what would make it fit.
-    name = choice.technique if choice else "qlora"
+    name = choice.technique if choice else list(configs)[-1]
     if choice:
         narrator.explain(Reason("technique", name, choice.reason, choice.otherwise))
     config, reasons = resolve(given, name, sizes)
@@ -49,6 +59,13 @@ def settle_technique(
         if reason.setting != "model.max_seq_length":  # told before
             narrator.explain(reason)
     return config
+
+
+def resolve_moving(given: RunConfig, sizes: Facts) -> dict[str, RunConfig]:
+    """The description for each technique that is installed."""
+    from afina.techniques.registry import list_moving
+
+    return {name: resolve(given, name, sizes)[0] for name in list_moving(GENERATION)}
 
 
 def resolve(given: RunConfig, technique: str, sizes: Facts) -> tuple[RunConfig, list[Reason]]:

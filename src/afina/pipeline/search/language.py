@@ -12,7 +12,7 @@ from afina.pipeline.costs import expect_costs, find_fitting
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import write_reports
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
-from afina.pipeline.language.choosing import CANDIDATES, resolve
+from afina.pipeline.language.choosing import resolve_moving
 from afina.pipeline.language.finish import finish_language
 from afina.pipeline.language.learn import (
     BASE,
@@ -59,7 +59,7 @@ class LanguageWorkbench:
 
     def list_fitting(self) -> dict[str, bool]:
         shared = self.prepared
-        described = {name: resolve(shared.config, name, self.facts)[0] for name in CANDIDATES}
+        described = resolve_moving(shared.config, self.facts)
         workload = describe_workload(shared.parts, shared.config, shared.device)
         found = find_fitting(described, shared.setup, shared.facts, workload, shared.device)
         return {name: each.fits for name, each in found.items()}

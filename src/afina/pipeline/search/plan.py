@@ -113,14 +113,14 @@ def settle_plan(plan: SearchPlan, bench: Workbench) -> SearchPlan:
 
 def settle_techniques(plan: SearchPlan, bench: Workbench) -> tuple[str, ...]:
     """The techniques in the order of their first trials: those that were named, or else the one of the description,
-    `auto` if it has none, and the usual others as far as they fit into memory."""
+    `auto` if it has none, and the usual others as far as they are installed and fit into memory."""
     asked = plan.techniques or (plan.config.technique,)
     named = [bench.first_technique if name == AUTO else name for name in asked]
     if plan.techniques not in ((), (AUTO,)):
         return tuple(dict.fromkeys(named))
     fits = bench.list_fitting()
     usual = [name for name in TECHNIQUES["generation" if bench.kind == "generation" else "labelled"] if fits[name]]
-    if not {"full", "lora"} & {*usual} and fits["qlora"]:
+    if not {"full", "lora"} & {*usual} and fits.get("qlora"):
         usual.append("qlora")
     return tuple(dict.fromkeys((*named, *usual)))
 

@@ -34,7 +34,7 @@ class Workbench(Protocol):
     test_rows: int
 
     def list_fitting(self) -> dict[str, bool]:
-        """Whether each technique that suits the task fits into the memory of this machine."""
+        """Whether each technique that suits the task and is installed fits into the memory of this machine."""
         ...
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:

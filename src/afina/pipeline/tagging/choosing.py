@@ -5,16 +5,16 @@ from __future__ import annotations
 from afina.advice.choose import choose_tagging_technique
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
-from afina.models.four_bits import import_bitsandbytes
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import FIRST_LOOK, Prepared, change_technique, describe_workload, list_facts
+from afina.techniques.registry import list_moving
 
 
 def settle_technique(prepared: Prepared, narrator: Narrator) -> Prepared:
     """The same rows for the first technique that fits: full, lora, qlora, else the head alone."""
     sizes = list_facts(len(prepared.parts["train"]), prepared.facts, prepared.examples.labels)
-    names = [name for name in ("full", "lora", "qlora") if name != "qlora" or import_bitsandbytes() is not None]
+    names = list_moving(prepared.task.name)
     configs = {name: resolve_config(prepared.given.model_copy(update={"technique": name}), sizes)[0] for name in names}
     workload = describe_workload(prepared.parts)
     fitting = find_fitting(configs, prepared.setup, prepared.facts, workload, prepared.device)
