@@ -56,14 +56,17 @@ def chat(
             messages = list(beginning)
             continue
         messages.append({"role": "user", "content": said})
+        cut: list[int] = []
         prompt: Any = messages if speaker.has_template else said
         try:
-            answer = speaker.stream(prompt, tell, decoding, number)
+            answer = speaker.stream(prompt, tell, decoding, number, cut.append)
         except DataError as error:  # too long for the model, or refused by its template
             show(f"{error}\n  do: ask something else; /new begins a new conversation", on_stderr=True)
             messages.pop()
             continue
         print(flush=True)
+        if cut:
+            print("(the model's window ends here; /new begins a new conversation)", file=sys.stderr)
         if answer:
             messages.append({"role": "assistant", "content": answer})
         else:  # a turn without words can't stand in a conversation

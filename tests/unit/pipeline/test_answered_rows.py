@@ -56,11 +56,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
     answer_batch, sizes = Speaker.answer_batch, list[int]()
 
     def arrange(batches: int) -> list[int]:
-        def answer(self: Speaker, prompts: Any, decoding: Any) -> Any:
+        def answer(self: Speaker, prompts: Any, decoding: Any, *listeners: Any) -> Any:
             if len(sizes) == batches:
                 raise KeyboardInterrupt
             sizes.append(len(prompts))
-            return answer_batch(self, prompts, decoding)
+            return answer_batch(self, prompts, decoding, *listeners)
 
         sizes.clear()
         monkeypatch.setattr(Speaker, "answer_batch", answer)
@@ -165,6 +165,16 @@ def test_bad_rows_are_told_before_anything_is_answered(
     assert [list(problem.rows) for problem in caught.value.problems] == [[33], [34, 36], [35]]
     assert sizes == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_answers_that_the_window_ends_are_named(
+    run: afina.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {"messages": [{"role": "user", "content": "a" * 70}]}
+    path = write_lines(tmp_path / "long.jsonl", [ASKED[0], long, long])
+    afina.predict_file(run.path, path, tmp_path / "out.jsonl", max_new_tokens=10)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 answers ended where the model's window of 128 tokens ends (rows 2, 3)" in said
 
 
 def test_settings_of_answers_are_refused_for_labels(tmp_path: Path) -> None:

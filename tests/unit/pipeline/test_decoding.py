@@ -108,6 +108,26 @@ def test_an_answer_ends_where_the_window_ends(speak: Callable[..., Speaker]) -> 
     )
 
 
+def test_an_answer_is_not_cut_off_by_a_longer_prompt_beside_it(speak: Callable[..., Speaker]) -> None:
+    speaker, decoding = speak("gpt2"), Decoding(50)
+    window = speaker.model.config.max_position_embeddings
+    prompts = ["x" * (window - 3), "y" * (window - 3), *PROMPTS[:3]]
+    together = speaker.answer(prompts, decoding)
+    cut: list[int] = []
+    for number, prompt in enumerate(prompts):
+        alone = speaker.answer_batch({number: speaker.encode(prompt)}, decoding, cut.append)
+        assert alone == {number: together[number]}
+    assert cut == [0, 1]
+
+
+def test_who_listens_is_told_that_the_window_ended(speak: Callable[..., Speaker]) -> None:
+    speaker, cut = speak("gpt2"), list[int]()
+    window = speaker.model.config.max_position_embeddings
+    for prompt in ("x" * (window - 3), "the"):
+        speaker.stream(prompt, str, Decoding(8), 7, cut.append)
+    assert cut == [7]
+
+
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Decoding(0, temperature=-1, top_p=1.5)

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from afina.data.chat_template import ChatFaultError
 from afina.data.columns import check_free
 from afina.data.conversation_rows import RowFaultError
-from afina.data.findings import RowNumbers
+from afina.data.findings import RowNumbers, count
 from afina.data.rows import RowTable
-from afina.errors import Interrupted, Problem
+from afina.errors import Interrupted, Problem, describe_rows
 from afina.models.fingerprint import hash_model
 from afina.models.inspect import load_text_config
 from afina.models.load import load_tokenizer
@@ -107,16 +107,20 @@ def answer_questions(
     speaker: Speaker, questions: Questions, decoding: Decoding, answers: dict[int, str], narrator: Narrator,
     journal: AnswerJournal | None,
 ) -> None:  # fmt: skip
-    """Add the answers that aren't there yet, batch by batch."""
+    """Add the answers that aren't there yet, batch by batch, and name those that the model's window ended."""
+    window, cut = speaker.encoder.window, list[int]()
     with narrator.count_rows("answering", questions.count, len(answers)) as advance:
-        for places in plan_file(questions.lengths_N):
+        for places in plan_file(questions.lengths_N, window, decoding.max_new_tokens):
             if all(place in answers for place in places):
                 continue
-            found = speaker.answer_batch(encode_rows(speaker.encoder, questions, places), decoding)
+            found = speaker.answer_batch(encode_rows(speaker.encoder, questions, places), decoding, cut.append)
             answers.update(found)
             if journal:
                 journal.add(found)
             advance(len(answers))
+    if cut:
+        rows = describe_rows(questions.table.row_numbers[sorted(cut)].tolist())
+        narrator.note(f"{count(len(cut), 'answer')} ended where the model's window of {window:,} tokens ends ({rows})")
 
 
 def name_work(folder: RunFolder, questions: Questions, decoding: Decoding) -> str:
@@ -191,10 +195,10 @@ def encode_rows(encoder: PromptEncoder, questions: Questions, places: list[int])
     }
 
 
-def plan_file(lengths_N: npt.NDArray[np.int64]) -> Iterator[list[int]]:
-    """Places of the rows of each batch, the same whenever the same file is answered."""
+def plan_file(lengths_N: npt.NDArray[np.int64], window: int, max_new_tokens: int) -> Iterator[list[int]]:
+    """Places of the rows of each batch, the same whenever the same file is answered; see `plan_batches`."""
     asked = np.flatnonzero(lengths_N).tolist()
     for start in range(0, len(asked), WINDOW_ROWS):
-        window = asked[start : start + WINDOW_ROWS]
-        for batch in plan_batches([int(lengths_N[place]) for place in window]):
-            yield [window[i] for i in batch]
+        near = asked[start : start + WINDOW_ROWS]
+        for batch in plan_batches([int(lengths_N[place]) for place in near], window, max_new_tokens):
+            yield [near[i] for i in batch]

@@ -6,7 +6,7 @@ Letters: B prompts of a batch, T tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import find_window, plan_batches
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 
@@ -63,12 +62,13 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
 
 
 def answer_prompts(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
     decoding: Decoding, *, device: str, precision: str,
 ) -> list[str]:  # fmt: skip
     """The answer to each prompt, without special tokens."""
     answers = [""] * len(prompts)
-    for places in plan_batches([len(prompt) for prompt in prompts]):
+    window = find_window(model.config.get_text_config())
+    for places in plan_batches([len(prompt) for prompt in prompts], window, decoding.max_new_tokens):
         batch = {place: prompts[place] for place in places}
         found = answer_batch(model, tokenizer, batch, stops, decoding, device=device, precision=precision)
         for place, answer in found.items():
@@ -79,11 +79,14 @@ def answer_prompts(
 def answer_batch(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Mapping[int, list[int]], stops: list[int],
     decoding: Decoding, *, device: str, precision: str, streamer: Any = None,
+    on_cut: Callable[[int], object] = lambda number: None,
 ) -> dict[int, str]:  # fmt: skip
     """The answers to the prompts of one batch by their numbers, which also tell their draws apart.
 
     Args:
+        prompts: with the same room for an answer, see `plan_batches`.
         streamer: of transformers, told each token as it comes; for one prompt alone.
+        on_cut: told the number of each answer that goes on where the model's window ends.
     """
     ids_BT, mask_BT = pad_left(list(prompts.values()), int(tokenizer.pad_token_id))
     width = ids_BT.shape[1]
@@ -96,10 +99,11 @@ def answer_batch(
             logits_processor=decoding.list_processors(list(prompts), torch.device(device)), streamer=streamer,
             eos_token_id=stops or None, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
-    texts = [
-        tokenizer.decode(cut_at(ids_T, stops), skip_special_tokens=True).strip() for ids_T in out_BT[:, width:].tolist()
-    ]
-    return dict(zip(prompts, texts, strict=True))
+    answers = {number: cut_at(ids_T, stops) for number, ids_T in zip(prompts, out_BT[:, width:].tolist(), strict=True)}
+    for number, ids in answers.items():
+        if room < decoding.max_new_tokens and len(ids) >= room:
+            on_cut(number)
+    return {number: tokenizer.decode(ids, skip_special_tokens=True).strip() for number, ids in answers.items()}
 
 
 def cut_at(ids: list[int], stops: list[int]) -> list[int]:

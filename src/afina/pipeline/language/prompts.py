@@ -5,6 +5,7 @@ A row is read as training has read it: the same columns, the same names of speak
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,10 +145,24 @@ def find_window(text_config: PretrainedConfig) -> int:
     return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
 
 
-def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of the prompts of each batch, the longest first: prompts of like length need little padding."""
+def plan_batches(lengths: Sequence[int], window: int, max_new_tokens: int) -> list[list[int]]:
+    """Places of the prompts of each batch, the longest first: prompts of like length need little padding.
+
+    Those of a batch have the same room for an answer, so none is cut off by a longer prompt beside it.
+
+    Args:
+        lengths: of the prompts in tokens.
+        window: tokens that prompt and answer may have together.
+    """
+
+    def find_room(place: int) -> int:
+        return min(max_new_tokens, window - lengths[place])
+
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    return [order[start : start + PROMPTS_AT_ONCE] for start in range(0, len(order), PROMPTS_AT_ONCE)]
+    alike = (list(places) for _, places in itertools.groupby(order, find_room))
+    return [
+        places[start : start + PROMPTS_AT_ONCE] for places in alike for start in range(0, len(places), PROMPTS_AT_ONCE)
+    ]
 
 
 def read_question(value: Any) -> Prompt:

@@ -166,17 +166,24 @@ class Speaker:
             self.model, self.tokenizer, ids, self.stops, decoding, device=self.device, precision=self.precision
         )
 
-    def answer_batch(self, prompts: dict[int, list[int]], decoding: Decoding) -> dict[int, str]:
+    def answer_batch(
+        self, prompts: dict[int, list[int]], decoding: Decoding, on_cut: Callable[[int], object] = lambda number: None
+    ) -> dict[int, str]:
         """The answers to the encoded prompts of one batch by their numbers, see `answers.answer_batch`."""
         return answer_batch(
-            self.model, self.tokenizer, prompts, self.stops, decoding, device=self.device, precision=self.precision
-        )
+            self.model, self.tokenizer, prompts, self.stops, decoding, device=self.device, precision=self.precision,
+            on_cut=on_cut,
+        )  # fmt: skip
 
-    def stream(self, prompt: Prompt, tell: Callable[[str], None], decoding: Decoding, number: int = 0) -> str:
+    def stream(
+        self, prompt: Prompt, tell: Callable[[str], None], decoding: Decoding, number: int = 0,
+        on_cut: Callable[[int], object] = lambda number: None,
+    ) -> str:  # fmt: skip
         """The answer to one prompt; its words are told as they come.
 
         Args:
             number: tells the draws of this answer from those of others with the same seed.
+            on_cut: told this number if the answer goes on where the model's window ends.
         """
         from transformers import TextStreamer
 
@@ -191,7 +198,7 @@ class Speaker:
         teller = Teller(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         return answer_batch(
             self.model, self.tokenizer, {number: ids}, self.stops, decoding, device=self.device,
-            precision=self.precision, streamer=teller,
+            precision=self.precision, streamer=teller, on_cut=on_cut,
         )[number]  # fmt: skip
 
 
