@@ -34,7 +34,8 @@ LORA_FACTOR = 10.0
 class Facts:
     """What the choices look at."""
 
-    train_rows: int
+    train_units: int
+    """What a pass of training goes over: rows, or the windows that long rows of tagged words are read in."""
     hidden_size: int
     max_positions: int | None
     """Tokens the model can take; None if it has no limit."""
@@ -110,7 +111,7 @@ def choose_objective(config: RunConfig, facts: Facts) -> Reason:
         return Reason(name, wanted, "as given")
     if measure_plenty(facts) > 1:
         return Reason(name, "cross-entropy", "the usual one")
-    rows, per_class = facts.train_rows, facts.train_rows / facts.classes
+    rows, per_class = facts.train_units, facts.train_units / facts.classes
     return Reason(name, "contrastive", f"{rows:,} rows, {per_class:.0f} a class, are few, and pairs of them are many")
 
 
@@ -119,7 +120,7 @@ def measure_plenty(facts: Facts) -> float:
     are learned by pairs, infinite where rows don't have one class each."""
     if not facts.classes:
         return math.inf
-    return min(facts.train_rows / FEW_ROWS, facts.train_rows / facts.classes / FEW_ROWS_PER_CLASS)
+    return min(facts.train_units / FEW_ROWS, facts.train_units / facts.classes / FEW_ROWS_PER_CLASS)
 
 
 def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
@@ -148,7 +149,7 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
     if config.training.objective == "contrastive":
         fewest, most = FEWEST_CONTRASTIVE_STEPS, MOST_CONTRASTIVE_EPOCHS
     rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
-    steps = max(1, math.ceil(facts.train_rows / rows_a_step))
+    steps = max(1, math.ceil(facts.train_units / rows_a_step))
     epochs = min(most, max(USUAL_EPOCHS, math.ceil(fewest / steps)))
     if epochs == USUAL_EPOCHS:
         return Reason(name, epochs, f"the usual number; {steps} steps each")

@@ -23,7 +23,7 @@ from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from afina.advice.costs import Subject
+    from afina.advice.costs import Subject, Workload
     from afina.advice.machine import Machine
     from afina.advice.plan import Plan, PlanRow
     from afina.techniques.base import Technique
@@ -89,9 +89,9 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     rows, task = read_rows(config, opened)
     config, precision = choose_hardware(config, described)
     labels = None if isinstance(rows, Conversations) else rows.labels
-    sizes = list_facts(len(rows.parts["train"]), opened.facts, labels)
+    train_rows = len(rows.parts["train"])
     config = config.model_copy(update={"task": task})
-    resolved, reasons = resolve_config(config, sizes)
+    resolved, _ = resolve_config(config, list_facts(train_rows, opened.facts, labels))
 
     from afina.advice.plan import Plan
     from afina.models.load import load_tokenizer
@@ -101,6 +101,8 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     tokenizer = load_tokenizer(opened.base)
     device = described.device if described else str(config.training.device)
     workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
+    sizes = list_facts(workload.train_rows, opened.facts, labels)
+    resolved, reasons = resolve_config(config, sizes)
     head = None if labels is None else make_task(task, labels).head_shape().as_config()
     machine = complete_machine(described, device, precision)
     subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
@@ -108,7 +110,8 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]
     planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
-    notes = [*tell_length(config, reasons), *list_unread(config, is_generation=opened.is_generation)]
+    notes = [*tell_length(config, reasons), *tell_windows(train_rows, workload)]
+    notes += list_unread(config, is_generation=opened.is_generation)
     plan = Plan(subject, planned, name_model(str(config.model.reference)), notes, by_pairs)
     if not measure:
         return plan
@@ -124,6 +127,12 @@ def tell_length(config: RunConfig, reasons: Sequence[Reason]) -> list[str]:
         f"{reason.setting} = {reason.value}: {reason.reason}" for reason in reasons
         if reason.setting == "model.max_seq_length" and wanted not in ("auto", reason.value)
     ]  # fmt: skip
+
+
+def tell_windows(train_rows: int, workload: Workload) -> list[str]:
+    """A note where long rows of tagged words count more than once."""
+    windows = workload.train_rows
+    return [f"{train_rows:,} training rows are read in about {windows:,} windows"] if windows > train_rows else []
 
 
 def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunConfig, str]:

@@ -88,11 +88,9 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     given = config.model_copy(update={"task": examples.columns.task})
     is_open = given.technique == AUTO
     config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
-    sizes = list_facts(len(examples.parts["train"]), opened.facts, examples.labels)
-    config, reasons = resolve_config(config, sizes)
+    # What can't be is refused before rows are tokenised; what their number decides waits for that of their windows.
+    rough, _ = resolve_config(config, list_facts(len(examples.parts["train"]), opened.facts, examples.labels))
     config, device, precision = resolve_hardware(config, narrator)
-    for reason in reasons:
-        narrator.explain(reason)
 
     from afina.models.load import load_tokenizer
     from afina.tasks.registry import make_task
@@ -104,7 +102,10 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
         narrator.note(f"features.pooling: {reader} doesn't read it; its head reads the architecture's own")
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
-        parts = encode_parts(examples, tokenizer, opened.facts, config, folder, narrator)
+        parts = encode_parts(examples, tokenizer, opened.facts, rough, folder, narrator)
+    config, reasons = resolve_config(config, list_facts(len(parts["train"]), opened.facts, examples.labels))
+    for reason in reasons:
+        narrator.explain(reason)
     head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
     costs = expect_costs(technique, setup, opened.facts, describe_workload(parts), device, narrator)
@@ -151,10 +152,14 @@ def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepa
     return replace(prepared, config=config, technique=technique, setup=setup, costs=costs)
 
 
-def list_facts(train_rows: int, model: ModelFacts, labels: LabelSpace | None) -> Facts:
-    """What the choice of settings looks at; a language model has no labels."""
+def list_facts(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Facts:
+    """What the choice of settings looks at; a language model has no labels.
+
+    Args:
+        train_units: see `Facts`.
+    """
     classes = len(labels.names) if labels is not None and labels.kind == "multiclass" else 0
-    return Facts(train_rows, model.hidden_size, model.max_positions, classes)
+    return Facts(train_units, model.hidden_size, model.max_positions, classes)
 
 
 def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:

@@ -47,6 +47,8 @@ def sample_lengths(
 ) -> Workload:  # fmt: skip
     """Rows of each part, and the tokens of a sample of the training rows, cut as a run would cut them.
 
+    Tagged rows count as often as they are read in windows, in the mean of the sample.
+
     Raises:
         DataError: if nothing is left to learn.
         ModelError: if the tokenizer isn't the model's.
@@ -56,7 +58,9 @@ def sample_lengths(
     if isinstance(rows, Examples):
         tokens = sample_texts(rows, config, tokenizer, folder)
         check_vocabulary(tokens, facts)
-        return Workload.of_parts(rows.parts, tokens)
+        windows = len(tokens) / len(choose_places(len(rows.parts["train"])))
+        units = {name: range(round(len(part) * windows)) for name, part in rows.parts.items()}
+        return Workload.of_parts(units, tokens)
     found = sample_conversations(rows, config, tokenizer, folder)
     check_vocabulary(found.tokens, facts)
     share = float(found.trained.mean())

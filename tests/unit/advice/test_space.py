@@ -13,7 +13,7 @@ from afina.advice.search.space import ARM, Space, build_space
 from afina.config.load import load_config
 from afina.config.resolve import Facts, resolve_config
 
-FACTS = Facts(train_rows=400, hidden_size=384, max_positions=512)
+FACTS = Facts(train_units=400, hidden_size=384, max_positions=512)
 POOLINGS = ("own", "first", "mean")
 
 

@@ -11,7 +11,7 @@ from afina.config.reason import Reason
 from afina.config.resolve import FEW_ROWS, FEW_ROWS_PER_CLASS, Facts, resolve_config
 from afina.errors import ConfigError
 
-BERT = Facts(train_rows=16_000, hidden_size=768, max_positions=512)
+BERT = Facts(train_units=16_000, hidden_size=768, max_positions=512)
 
 
 def resolve(facts: Facts = BERT, technique: str = "full", **sections: Any) -> tuple[Any, dict[str, Reason]]:

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 import afina
+from afina.config.load import load_config
 from afina.errors import ConfigError, DataError
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prepare import prepare_run
+from afina.pipeline.source import open_source
+from afina.runs.folder import RunFolder
 from afina.testing.data import TaggedForm, make_tagged
 
 SETTINGS: dict[str, Any] = {"folds": 2, "precision": "fp32", "bootstrap_resamples": 20, "verbose": False}
@@ -144,6 +149,43 @@ def test_check_looks_at_tags(tiny_models: Callable[[str], Path], tmp_path: Path)
     assert str(report)
     with pytest.raises(ConfigError, match="not cleaned"):
         afina.check(str(write_rows(tmp_path / "a.jsonl", rows)), fix=tmp_path / "b.jsonl")
+
+
+def write_long(path: Path) -> Path:
+    """Rows that are each read in several windows of 32 tokens."""
+    pairs = zip(make_tagged("words", 40), make_tagged("words", 40, seed=1), strict=True)
+    joined = [{name: one[name] * 3 + other[name] * 3 for name in one} for one, other in pairs]
+    return write_rows(path, joined)
+
+
+@pytest.mark.parametrize("technique", ["full", "auto"])
+def test_epochs_follow_from_the_windows_that_are_trained(
+    technique: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = {
+        "model.reference": str(tiny_models("bert")), "model.max_seq_length": 32, "technique": technique,
+        "training.per_device_train_batch_size": 1,
+    }  # fmt: skip
+    config, folder, narrator = load_config(None, settings), RunFolder(tmp_path / "run"), Narrator()
+    folder.path.mkdir()
+    opened = open_source(config, folder, write_long(tmp_path / "long.jsonl"), narrator)
+    prepared = prepare_run(config, folder, opened, narrator)
+    windows = len(prepared.parts["train"])
+    assert windows > 3 * len(prepared.examples.parts["train"])
+    assert prepared.technique.name == "full"
+    assert prepared.config.training.num_train_epochs == max(3, -(-600 // windows))
+    told = [each for each in narrator.reasons if each.setting == "training.num_train_epochs"]
+    assert [each.value for each in told] == [prepared.config.training.num_train_epochs]
+
+
+def test_plan_counts_the_windows_of_long_rows(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    plan = afina.plan(
+        write_long(tmp_path / "long.jsonl"), tiny_models("bert"), technique="full", max_seq_length=32,
+        per_device_train_batch_size=1,
+    )  # fmt: skip
+    windows = plan.subject.workload.train_rows
+    assert windows == len(plan.subject.workload.lengths) > 3 * 28
+    assert f"28 training rows are read in about {windows:,} windows" in str(plan)
 
 
 def test_plan_counts_tagged_rows(tiny_models: Callable[[str], Path]) -> None:

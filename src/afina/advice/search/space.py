@@ -161,7 +161,7 @@ def list_arms(
         wanted = {"objective": settings.get(OBJECTIVE, config.training.objective)}
         varied = config.model_copy(update={"training": config.training.model_copy(update=wanted)})
         resolved, _ = resolve_config(varied, facts)
-        found = list_dimensions(resolved, facts.train_rows, poolings)
+        found = list_dimensions(resolved, facts.train_units, poolings)
         by_pairs = technique != "feature-extraction" and resolved.training.objective == CONTRASTIVE
         arms.append(
             Arm(technique, settings, by_pairs, [each for each in found if each.is_open and each.setting not in given])

@@ -165,7 +165,7 @@ class SearchLoop:
             return 0
         training = self.resolve(technique, settings).training
         a_row = 2 if training.objective == CONTRASTIVE else 1
-        return a_row * self.bench.facts.train_rows * int(training.num_train_epochs)
+        return a_row * self.bench.facts.train_units * int(training.num_train_epochs)
 
     def run_trial(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """One trial from its start, or from where it was stopped, to its entry."""
