@@ -350,7 +350,7 @@ def plan(
     """What each technique would cost: peak memory in parts, time, disk, and whether it fits; nothing is trained.
 
     Args:
-        device: cpu, cuda, or a known GPU such as rtx-4090, for another machine than this one.
+        device: cpu, cuda, mps, or a known GPU such as rtx-4090, for another machine than this one.
         device_memory: memory of that machine with its unit, such as 24GB.
         measure: whether to take a few real steps, in a process of their own, to correct the figures.
         settings: as for `fit`.

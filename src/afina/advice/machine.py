@@ -65,15 +65,32 @@ class Machine:
     """Whether it is another machine than this one."""
     is_alike: bool = False
     """Whether only its memory is another."""
+    has_bf16: bool = True
+    """Whether a described GPU has units for bf16 products; else a run on it takes fp32."""
 
 
-# Memory in GB, dense bf16 TFLOP/s (fp16 for T4) and GB/s by data sheet.
+@dataclass(frozen=True)
+class Gpu:
+    """What the data sheet of a GPU says."""
+
+    memory: int
+    """GB."""
+    products: float
+    """Dense TFLOP/s, in bf16 or, without units for that, in fp32."""
+    bandwidth: int
+    """GB/s."""
+    has_bf16: bool = True
+
+
 KNOWN = {
-    "t4": (16, 65, 320), "l4": (24, 121, 300), "a10": (24, 125, 600), "rtx-3090": (24, 71, 936),
-    "rtx-4090": (24, 165, 1008), "l40s": (48, 362, 864), "a100-40gb": (40, 312, 1555), "a100-80gb": (80, 312, 2039),
-    "h100": (80, 989, 3350), "h200": (141, 989, 4800),
+    "t4": Gpu(16, 8.1, 320, has_bf16=False), "l4": Gpu(24, 121, 300), "a10": Gpu(24, 125, 600),
+    "rtx-3090": Gpu(24, 71, 936), "rtx-4090": Gpu(24, 165, 1008), "l40s": Gpu(48, 362, 864),
+    "a100-40gb": Gpu(40, 312, 1555), "a100-80gb": Gpu(80, 312, 2039), "h100": Gpu(80, 989, 3350),
+    "h200": Gpu(141, 989, 4800),
 }  # fmt: skip
-# Share of a data sheet's products that large bf16 matrices reach.
+# Devices that may be described by their memory alone, and whether a GPU of the kind is taken to compute in bf16.
+PLAIN = {"cpu": True, "cuda": True, "mps": False}
+# Share of a data sheet's products that large matrices reach.
 REACHED = 0.6
 
 
@@ -106,25 +123,25 @@ def describe_machine(device: str, memory: str | None) -> Machine:
     """A machine by flags.
 
     Args:
-        device: cpu, cuda, or the name of a known GPU.
+        device: cpu, cuda, mps, or the name of a known GPU.
         memory: its size with a unit; None for that of a known GPU.
 
     Raises:
         ConfigError: for an unknown device, or where the memory isn't known.
     """
     name = device.lower()
-    if name not in ("cpu", "cuda", *KNOWN):
+    if name not in (*PLAIN, *KNOWN):
         raise ConfigError(
-            f"{device!r} is no device that is known", expected=f"cpu, cuda, {', '.join(KNOWN)}",
+            f"{device!r} is no device that is known", expected=", ".join([*PLAIN, *KNOWN]),
             remedy="--device cuda --device-memory 24GB",
         )  # fmt: skip
-    if name not in KNOWN:
+    if name in PLAIN:
         if memory is None:
             raise ConfigError(f"how much memory the {name} device has isn't known", remedy="--device-memory 24GB")
-        return Machine(name, name, parse_size(memory), None, is_described=True)
-    size, products, bandwidth = KNOWN[name]
-    rates = Rates(REACHED * products * 1e12, bandwidth * 1e9)
-    return Machine(name, "cuda", parse_size(memory or f"{size}GB"), rates, is_described=True)
+        return Machine(name, name, parse_size(memory), None, is_described=True, has_bf16=PLAIN[name])
+    gpu = KNOWN[name]
+    rates, size = Rates(REACHED * gpu.products * 1e12, gpu.bandwidth * 1e9), parse_size(memory or f"{gpu.memory}GB")
+    return Machine(name, "cuda", size, rates, is_described=True, has_bf16=gpu.has_bf16)
 
 
 def find_machine(device: str, precision: str, *, timed: bool = True) -> Machine:
@@ -206,7 +223,7 @@ def time_fastest(action: Callable[[], object], device: str) -> float:
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
         action()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device in ("cuda", "mps"):
+            getattr(torch, device).synchronize()
         seconds.append(time.perf_counter() - began)
     return min(seconds[1:])

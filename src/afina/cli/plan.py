@@ -6,7 +6,7 @@ import typer
 
 from afina.cli.output import JSON_OPTION, print_json, show
 
-DEVICE_HELP = "Another machine: cpu, cuda, or a known GPU such as rtx-4090."
+DEVICE_HELP = "Another machine: cpu, cuda, mps, or a known GPU such as rtx-4090."
 
 
 def plan(

@@ -35,7 +35,7 @@ def plan_run(config: RunConfig, source: Any, *, device: str | None, device_memor
     """The plan for this machine, or for one that is described.
 
     Args:
-        device: cpu, cuda or a known GPU; None for what this machine has.
+        device: cpu, cuda, mps or a known GPU; None for what this machine has.
         device_memory: its size with a unit; None for what is free or known.
         measure: whether to take a few real steps.
 
@@ -137,11 +137,15 @@ def tell_windows(train_rows: int, workload: Workload) -> list[str]:
 
 def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunConfig, str]:
     """The description with device and number format of the machine, and the latter."""
-    if described is None or described.device == "cpu":
+    if described is not None:
+        training = config.training.model_copy(update={"device": described.device})
+        config = config.model_copy(update={"training": training})
+    if described is None or described.is_alike or described.device == "cpu":
         config, _, precision = resolve_hardware(config, Narrator())
         return config, precision
+    usual = "bf16" if described.has_bf16 else "fp32"
     wanted = config.training.precision
-    precision = "bf16" if wanted == "auto" else wanted
+    precision = usual if wanted == "auto" else wanted
     evaluation = config.evaluation
     if evaluation.eval_tokens_per_batch == "auto":
         evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[described.device]})

@@ -54,6 +54,27 @@ def test_a_known_gpu_brings_its_memory_and_rates() -> None:
     assert machine.describe_machine("rtx-4090", "20GB").memory_bytes == 20 * 2**30
 
 
+def test_a_gpu_without_bf16_units_has_the_rates_of_fp32() -> None:
+    old, new = machine.describe_machine("t4", None), machine.describe_machine("l4", None)
+    assert (old.has_bf16, new.has_bf16) == (False, True)
+    assert old.rates is not None
+    assert (old.rates.products, old.rates.bandwidth) == (pytest.approx(machine.REACHED * 8.1e12), 320e9)
+
+
+def test_an_apple_gpu_may_be_described() -> None:
+    found = machine.describe_machine("mps", "16GB")
+    assert (found.device, found.memory_bytes, found.has_bf16) == ("mps", 16 * 2**30, False)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_work_on_a_gpu_is_waited_for(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    for name in ("cuda", "mps"):
+        monkeypatch.setattr(f"torch.{name}.synchronize", lambda name=name: waited.append(name))
+    machine.time_fastest(lambda: None, device)
+    assert waited == [device] * (machine.REPEATS + 1)
+
+
 def test_a_machine_that_is_only_described_has_no_rates() -> None:
     assert machine.describe_machine("cuda", "8GB").rates is None
 

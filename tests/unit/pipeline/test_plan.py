@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 import afina
+from afina.advice.machine import Rates, describe_machine
+from afina.config.load import load_config
 from afina.errors import ConfigError, DataError, ResourceError
+from afina.pipeline.plan import choose_hardware, describe
+from afina.pipeline.prepare import TOKENS_AT_ONCE
 from afina.testing.data import make_conversations, make_rows
 
 KEYS = {
@@ -87,6 +91,37 @@ def test_another_machine_is_described_by_flags(tiny_models: Callable[[str], Path
     )
     known = afina.plan(rows, tiny_models("bert"), device="rtx-4090").to_dict()
     assert all(row["seconds"]["total"] > 0 for row in known["techniques"])
+
+
+@pytest.mark.parametrize(("device", "precision"), [("t4", "fp32"), ("l4", "bf16"), ("cuda", "bf16"), ("mps", "fp32")])
+def test_a_described_gpu_computes_in_the_format_that_a_run_on_it_would(device: str, precision: str) -> None:
+    config, found = choose_hardware(load_config(), describe_machine(device, "8GB"))
+    assert found == precision
+    wanted = load_config(None, {"training.precision": "bf16"})
+    assert choose_hardware(wanted, describe_machine(device, "8GB"))[1] == "bf16"
+    assert config.evaluation.eval_tokens_per_batch == TOKENS_AT_ONCE["mps" if device == "mps" else "cuda"]
+
+
+def test_a_described_cpu_is_none_of_the_gpus_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("afina.training.precision.find_cpu_bf16_units", lambda: "")
+    config, precision = choose_hardware(load_config(), describe_machine("cpu", "8GB"))
+    assert (config.training.device, precision) == ("cpu", "fp32")
+    assert config.evaluation.eval_tokens_per_batch == TOKENS_AT_ONCE["cpu"]
+    config, precision = choose_hardware(load_config(), describe(None, "8GB"))
+    assert (config.training.device, precision) == ("cuda", "bf16")
+
+
+def test_an_apple_gpu_with_other_memory_is_this_machine_still(
+    tiny_models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("afina.advice.machine.measure_rates", lambda *_: Rates(1e12, 1e11))
+    plan = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device_memory="16GB")
+    machine = plan.to_dict()["machine"]
+    assert (machine["device"], machine["memory_bytes"]) == ("mps", 16 * 2**30)
+    assert plan.subject.precision == "fp32"
 
 
 def test_a_machine_with_other_memory_is_as_fast_as_this_one(tiny_models: Callable[[str], Path]) -> None:
