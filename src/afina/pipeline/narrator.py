@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What the status of a run says of a stage; all others prepare what is to come.
 STATES = {"train": "training", "evaluate": "evaluating", "baselines": "evaluating", "save": "saving", "prove": "saving"}
+# The stage of the training loop, whose listener shows a bar: rich takes one live display at a time before version 14.1.
+WITH_BAR = "train"
 
 
 class Narrator:
@@ -87,7 +89,7 @@ class ConsoleNarrator(Narrator):
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         with super().stage(name) as advance:
-            if not self.console.is_terminal:
+            if name == WITH_BAR or not self.console.is_terminal:
                 yield advance
                 return
             with self.console.status(name) as status:

@@ -1,0 +1,47 @@
+"""What a terminal shows while a run goes on: one live display at a time."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.live import Live
+
+from afina.pipeline.narrator import ConsoleNarrator
+from afina.training.events import TrainingPlan, notify
+
+
+class StrictConsole(Console):
+    """A terminal that takes one live display at a time, as those of the oldest versions of rich that are allowed."""
+
+    live: Live | None = None
+
+    def set_live(self, live: Live) -> bool:
+        assert self.live is None, "a live display within another one"
+        self.live = live
+        super().set_live(live)
+        return True
+
+    def clear_live(self) -> None:
+        self.live = None
+        super().clear_live()
+
+
+def test_training_shows_its_bar_and_no_other_live_display() -> None:
+    narrator = ConsoleNarrator()
+    narrator.console = StrictConsole(file=io.StringIO(), force_terminal=True)
+    callbacks = narrator.callbacks()
+    with narrator.stage("train"):
+        notify(callbacks, "on_train_begin", TrainingPlan(total_steps=3, epochs=1, first_step=0))
+        assert narrator.console.live is not None
+        notify(callbacks, "on_train_end", 3, {})
+    assert narrator.console.live is None
+    assert "train" in narrator.stage_seconds
+
+
+def test_other_stages_show_their_name() -> None:
+    narrator = ConsoleNarrator()
+    narrator.console = StrictConsole(file=io.StringIO(), force_terminal=True)
+    with narrator.stage("read"):
+        assert narrator.console.live is not None
+    assert narrator.console.live is None
