@@ -112,6 +112,8 @@ def test_a_moved_backbone_that_is_no_better_gives_way_to_the_head(
 def test_settings_that_the_chosen_technique_does_not_read_are_said(fit: Callable[..., afina.Run]) -> None:
     notes = fit(lora={"r": 4}).report["notes"]
     assert "lora.r: not read by feature-extraction; --technique lora reads them" in notes
+    steps = "training.num_train_epochs, training.objective"
+    assert f"{steps}: not read by feature-extraction; --technique full reads them" in notes
 
 
 def test_a_run_that_is_stopped_goes_on_with_its_choice(

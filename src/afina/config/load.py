@@ -12,10 +12,8 @@ from pydantic.fields import FieldInfo
 
 from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig, TechniqueName
+from afina.config.unread import group_unread, leave_unread_out
 from afina.errors import ConfigError, Problem, describe_cause, find_close
-
-# Sections that only some techniques read: a setting in one of them under another technique would do nothing.
-READ_BY: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
 
 LONGEST_FOUND = 200
 
@@ -52,7 +50,7 @@ def build_config(tree: Mapping[str, Any], problems: Sequence[Problem] = ()) -> R
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
         found.extend(list_problems(error))
-    found.extend(list_unread_sections(tree))
+    found.extend(list_unread_by_technique(tree))
     if found:
         raise ConfigError(problems=found)
     return config
@@ -77,12 +75,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def flatten_yaml(path: Path | None) -> list[str]:
     """The paths of the settings in a YAML file; none where there is no file."""
-    tree = read_yaml(path) if path else {}
-    return [
-        path
-        for name, value in tree.items()
-        for path in ([f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [str(name)])
-    ]
+    return list_given(read_yaml(path) if path else {})
 
 
 def describe_damage(error: Exception) -> str:
@@ -241,24 +234,30 @@ def name_leaves(paths: Iterable[str]) -> dict[str, str]:
     return {path.rpartition(".")[2]: path for path in paths}
 
 
-def list_unread_sections(tree: Mapping[str, Any]) -> list[Problem]:
-    """Problems for sections that were given though the chosen technique doesn't read them."""
-    technique = tree.get("technique")
+def list_unread_by_technique(tree: Mapping[str, Any]) -> list[Problem]:
+    """Problems for settings that were given though the chosen technique doesn't read them."""
+    technique = str(tree.get("technique"))
     if technique not in get_args(TechniqueName):
         return []
     return [
         Problem(
-            f"the technique {technique} doesn't read the settings under {section}",
-            found=", ".join(f"{section}.{name}" for name in sorted(map(str, tree[section]))),
-            remedy=f"leave them out, or --technique {techniques[0]}",
+            f"the technique {technique} doesn't read what is given for others", found=", ".join(paths),
+            remedy=f"leave {'it' if len(paths) == 1 else 'them'} out, or --technique {readers[0]}",
         )
-        for section, techniques in READ_BY.items()
-        if isinstance(tree.get(section), Mapping) and tree[section] and technique not in techniques
+        for readers, paths in group_unread(technique, list_given(tree)).items()
+    ]  # fmt: skip
+
+
+def list_given(tree: Mapping[str, Any]) -> list[str]:
+    """The paths of the settings in a description."""
+    return [
+        path
+        for name, value in tree.items()
+        for path in ([f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [str(name)])
     ]
 
 
 def dump_config(config: RunConfig) -> str:
-    """The description as YAML, without the sections that its technique doesn't read."""
-    unread = {section for section, techniques in READ_BY.items() if config.technique not in techniques}
-    tree = config.model_dump(mode="json", exclude=unread)
+    """The description as YAML, without the settings that its technique doesn't read."""
+    tree = leave_unread_out(config.model_dump(mode="json"), config.technique)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

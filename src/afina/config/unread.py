@@ -1,9 +1,12 @@
-"""Settings that do nothing where they are given: those that the task doesn't read. Those of techniques are refused in
-`config/load.py`; the task may be known only once the rows are read, so these are told.
+"""Settings that do nothing where they are given: those that the technique or the task doesn't read.
+
+Where the technique is given too, `config/load.py` refuses those that it doesn't read; where it is chosen, they are
+told. The task may be known only once the rows are read, so those that it doesn't read are told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from afina.config.run import RunConfig
@@ -17,6 +20,19 @@ OF_LABELS = (
     "data.text_pair_column", "data.label_column", "data.label_separator", "training.class_weight", "features.pooling",
     "features.folds", "evaluation.baselines", "evaluation.hardest_errors",
 )  # fmt: skip
+# Of the training loop, which feature-extraction has none of: its head is solved.
+OF_STEPS = tuple(f"training.{name}" for name in (
+    "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay",
+    "lr_scheduler_type", "warmup_ratio", "max_grad_norm", "max_skipped_steps", "dropout", "objective", "head_init",
+    "early_stopping_patience", "save_steps", "save_every_minutes", "save_total_limit", "logging_steps",
+    "gradient_checkpointing", "lazy_embeddings",
+))  # fmt: skip
+# Sections and settings that only some techniques read, with those.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "lora": ("lora", "qlora", "auto"),
+    "quantization": ("qlora", "auto"),
+    **dict.fromkeys(OF_STEPS, ("full", "lora", "qlora", "auto")),
+}
 
 
 def list_unread(config: RunConfig, *, is_generation: bool) -> list[str]:
@@ -27,6 +43,32 @@ def list_unread(config: RunConfig, *, is_generation: bool) -> list[str]:
         for path in (OF_LABELS if is_generation else OF_LANGUAGE)
         if find_value(config, path) != find_value(defaults, path)
     ]
+
+
+def group_unread(technique: str, paths: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+    """Those of some settings that a technique doesn't read, sorted, by the techniques that do."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for path in sorted(paths):
+        readers = READ_BY.get(path) or READ_BY.get(path.partition(".")[0])
+        if readers and technique not in readers:
+            found.setdefault(readers, []).append(path)
+    return found
+
+
+def leave_unread_out(tree: Mapping[str, Any], technique: str) -> dict[str, Any]:
+    """The settings of a description without those that the technique doesn't read."""
+    unread = {name for name, readers in READ_BY.items() if technique not in readers}
+    return {
+        section: {name: each for name, each in value.items() if f"{section}.{name}" not in unread}
+        if isinstance(value, Mapping) else value
+        for section, value in tree.items() if section not in unread
+    }  # fmt: skip
+
+
+def keep_read(technique: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some settings, by their short names, that the technique reads, to run several with the same ones."""
+    unread = {path.rpartition(".")[2] for path, readers in READ_BY.items() if technique not in readers}
+    return {name: value for name, value in settings.items() if name not in unread}
 
 
 def find_value(config: RunConfig, path: str) -> Any:

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from afina.advice.choose import Choice, choose_technique
 from afina.advice.evidence import gather_evidence
-from afina.config.load import READ_BY
+from afina.config.load import list_given
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
+from afina.config.unread import group_unread
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.learn import learn
@@ -90,11 +91,9 @@ def settle(prepared: Prepared, first: Prepared, technique: str, found: Probe, na
 
 def tell_unread(settled: Prepared, narrator: Narrator) -> None:
     """Say which of the user's settings the chosen technique doesn't read."""
-    for section, techniques in READ_BY.items():
-        names = getattr(settled.given, section).model_fields_set
-        if names and settled.technique.name not in techniques:
-            shown = ", ".join(f"{section}.{name}" for name in sorted(names))
-            narrator.note(f"{shown}: not read by {settled.technique.name}; --technique {techniques[0]} reads them")
+    name, given = settled.technique.name, settled.given.model_dump(exclude_unset=True)
+    for readers, paths in group_unread(name, list_given(given)).items():
+        narrator.note(f"{', '.join(paths)}: not read by {name}; --technique {readers[0]} reads them")
 
 
 def look(first: Prepared, narrator: Narrator) -> Probe:

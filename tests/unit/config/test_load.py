@@ -61,7 +61,7 @@ def test_all_problems_are_said_at_once() -> None:
         "3. the setting training.learning_rate doesn't fit\n"
         "     found: 'fast'\n"
         "     expected: a number above 0 and up to 1, or auto\n"
-        "4. the technique full doesn't read the settings under lora\n"
+        "4. the technique full doesn't read what is given for others\n"
         "     found: lora.lora_alpha, lora.r\n"
         "     do: leave them out, or --technique lora"
     )
@@ -129,8 +129,16 @@ def test_all_problems_are_said_at_once() -> None:
         ),
         (
             {"technique": "lora", "quantization": {"bnb_4bit_quant_type": "fp4"}},
-            "the technique lora doesn't read the settings under quantization\n"
-            "  found: quantization.bnb_4bit_quant_type\n  do: leave them out, or --technique qlora",
+            "the technique lora doesn't read what is given for others\n"
+            "  found: quantization.bnb_4bit_quant_type\n  do: leave it out, or --technique qlora",
+        ),
+        (
+            {
+                "technique": "feature-extraction", "seed": 1,
+                "training": {"num_train_epochs": 10, "learning_rate": 1e-3, "precision": "fp32"},
+            },
+            "the technique feature-extraction doesn't read what is given for others\n"
+            "  found: training.learning_rate, training.num_train_epochs\n  do: leave them out, or --technique full",
         ),
     ],
 )  # fmt: skip
@@ -248,10 +256,9 @@ def test_last_parts_of_paths_are_enough() -> None:
 def test_a_dumped_description_is_read_as_it_was(
     technique: str, rate: Any, column: str | None, targets: Any, dropout: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    tree: dict[str, Any] = {
-        "technique": technique, "data": {"label_column": column},
-        "training": {"learning_rate": rate, "dropout": dropout},
-    }  # fmt: skip
+    tree: dict[str, Any] = {"technique": technique, "data": {"label_column": column}}
+    if technique != "feature-extraction":
+        tree["training"] = {"learning_rate": rate, "dropout": dropout}
     if technique in ("lora", "qlora"):
         tree["lora"] = {"target_modules": targets}
     config = build_config(tree)

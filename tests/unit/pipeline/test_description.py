@@ -95,7 +95,7 @@ def test_places_may_be_others(folder: RunFolder) -> None:
 
 def test_what_the_run_wrote_again_is_no_change(folder: RunFolder) -> None:
     old = folder.config.read_text()
-    other = build_config({**SETTINGS, "technique": "feature-extraction"})
+    other = RunConfig.model_validate({**SETTINGS, "technique": "feature-extraction"})
     for _ in range(2):
         rewrite_description(folder, other)
         assert go_on(folder) == []

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from afina.advice.search.openings import AUTO
-from afina.config.load import READ_BY, build_config
+from afina.config.load import build_config
 from afina.config.run import RunConfig, TechniqueName
+from afina.config.unread import leave_unread_out
 from afina.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -76,11 +77,8 @@ class SearchPlan:
         Args:
             settings: by path, such as `training.learning_rate`.
         """
-        tree = self.config.model_dump(exclude={"output"})
+        tree = leave_unread_out(self.config.model_dump(exclude={"output"}), technique)
         tree["technique"] = technique
-        for section, readers in READ_BY.items():
-            if technique not in readers:
-                del tree[section]
         for path, value in settings.items():
             section, name = path.split(".")
             tree[section][name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from afina.advice.choose import choose_tagging_technique
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
+from afina.pipeline.choosing import tell_unread
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import FIRST_LOOK, Prepared, change_technique, describe_workload, list_facts
@@ -20,6 +21,7 @@ def settle_technique(prepared: Prepared, narrator: Narrator) -> Prepared:
     fitting = find_fitting(configs, prepared.setup, prepared.facts, workload, prepared.device)
     choice = choose_tagging_technique(prepared.facts.parameters, {name: each.fits for name, each in fitting.items()})
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
-    if choice.technique == FIRST_LOOK:
-        return prepared
-    return change_technique(prepared, choice.technique, narrator)
+    if choice.technique != FIRST_LOOK:
+        prepared = change_technique(prepared, choice.technique, narrator)
+    tell_unread(prepared, narrator)
+    return prepared
