@@ -164,25 +164,25 @@ def fit(
 
 def check_complete(config: RunConfig, in_memory: bool) -> None:
     """Refuse a description without data or model, both at once."""
-    problems = []
-    if config.data.path is None and not in_memory:
-        problems.append(
-            Problem(
-                "no data was given",
-                expected="a file, a folder or a Hub id",
-                remedy="afina train DATA ..., or afina.fit(model, data)",
-            )
-        )
-    if config.model.reference is None:
-        problems.append(
-            Problem(
-                "no model was given",
-                expected="a folder, a Hub id or package:NAME/PATH",
-                remedy="--model REF, or afina.fit(model, data)",
-            )
-        )
+    problems = list_missing(config, in_memory, "afina train DATA ...", "afina.fit(model, data)")
     if problems:
         raise ConfigError(problems=problems)
+
+
+def list_missing(config: RunConfig, in_memory: bool, command: str, call: str) -> list[Problem]:
+    """Problems for a description without data or model.
+
+    Args:
+        command: and `call`: ways to give data.
+    """
+    problems = []
+    if config.data.path is None and not in_memory:
+        expected = "a file, a folder or a Hub id"
+        problems.append(Problem("no data was given", expected=expected, remedy=f"{command}, or {call}"))
+    if config.model.reference is None:
+        expected = "a folder, a Hub id or package:NAME/PATH"
+        problems.append(Problem("no model was given", expected=expected, remedy=f"--model REF, or {call}"))
+    return problems
 
 
 def anchor_paths(config: RunConfig) -> RunConfig:
@@ -199,7 +199,7 @@ def anchor_paths(config: RunConfig) -> RunConfig:
 
 
 def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
-    """A new run from its description; a run that ends before it has learned anything leaves no folder."""
+    """A new run from its description; a run that ends without a result or a checkpoint leaves no folder."""
     data_name = Path(str(config.data.path)).stem if config.data.path else "data"
     folder = create_run_folder(config, data_name)
     start_run(config, folder, source, narrator)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.api import Run, anchor_paths, make_narrator
+from afina.api import Run, anchor_paths, list_missing, make_narrator
 from afina.config.keywords import collect_keywords
 from afina.config.load import complete_key, flatten_yaml, join_settings, load_config
+from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem
 from afina.pipeline.changes import parse_allowed
 from afina.runs.search_folder import open_search
@@ -103,11 +104,13 @@ def search(
         check_resumed(resume, {**kept, "config": config, **settings}, trials)
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
-    check_given(data, model, budget, trials, allow_changes)
-    named = {"model.reference": str(model)} | ({} if in_memory else {"data.path": str(data)})
-    overrides = join_settings([*named.items(), *collect_keywords(settings, search).items()])
+    given = {"model.reference": model, "data.path": None if in_memory else data}
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    overrides = join_settings([*named, *collect_keywords(settings, search).items()])
     path = Path(config) if config else None
-    description = anchor_paths(load_config(path, overrides))
+    description = load_config(path, overrides)
+    check_given(description, in_memory, budget, trials, allow_changes)
+    description = anchor_paths(description)
     plan = SearchPlan(
         description, tuple(sorted({*map(complete_key, overrides), *flatten_yaml(path)})), seconds or 0.0,
         parse_techniques(techniques), metric or "", trials or 0,
@@ -115,25 +118,14 @@ def search(
     return Search(start_search(plan, data if in_memory else description.data.path, storage, narrator))
 
 
-def check_given(data: Any, model: Any, budget: str | None, trials: int | None, allow_changes: Any = ()) -> None:
+def check_given(
+    description: RunConfig, in_memory: bool, budget: str | None, trials: int | None, allow_changes: Any = ()
+) -> None:
     """Refuse a new search without data, model or budget, of less than one trial, or with changes, all at once."""
-    needed = {
-        "no data was given": (
-            data,
-            "a file, a folder or a Hub id",
-            "afina search DATA ..., or afina.search(data, model)",
-        ),
-        "no model was given": (
-            model,
-            "a folder, a Hub id or package:NAME/PATH",
-            "--model REF, or afina.search(data, model)",
-        ),
-        "no budget was given": (budget, "a time, such as 20m, 1h30m or 90s", '--budget 20m, or budget="20m"'),
-    }
-    problems = [
-        Problem(what, expected=expected, remedy=remedy)
-        for what, (value, expected, remedy) in needed.items() if value is None
-    ]  # fmt: skip
+    problems = list_missing(description, in_memory, "afina search DATA ...", "afina.search(data, model)")
+    if budget is None:
+        expected, remedy = "a time, such as 20m, 1h30m or 90s", '--budget 20m, or budget="20m"'
+        problems.append(Problem("no budget was given", expected=expected, remedy=remedy))
     problems += list_too_few(trials)
     if allow_changes:
         found = f"allow_changes = {allow_changes!r} beside a new search"

@@ -8,7 +8,7 @@ from pathlib import Path
 CHUNK_BYTES = 1 << 20
 PATTERNS = (
     "config.json", "*.safetensors", "*.safetensors.index.json",
-    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+    "tokenizer*.json", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
     "bpe.codes", "tekken.json",
 )  # fmt: skip
 
@@ -16,7 +16,7 @@ _memo: dict[tuple[tuple[str, int, int], ...], str] = {}
 
 
 def hash_model(folder: Path) -> str:
-    """64 hex digits, equal for two folders with the same weights, config and tokenizer.
+    """64 hex digits, equal for two folders with the same weights, config and tokenizer, its chat template too.
 
     Names and contents count; dates, places and other files don't. Read in pieces, and remembered in this
     process for as long as the files' sizes and dates stay.

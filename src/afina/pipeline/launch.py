@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 
 def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
-    """Go through a new run; one that ends before it has learned anything leaves no folder."""
+    """Go through a new run; one that ends without a result or a checkpoint leaves no folder."""
     with hold_folder(folder.path, "afina train"):
         folder.clear_beginning()
         try:
             go_through(config, folder, source, narrator)
         except BaseException as error:
             check_there(folder, error)
-            if not folder.checkpoints.exists() and not isinstance(error, TrainingError | ProofError):
+            is_kept = folder.is_finished or folder.checkpoints.exists() or isinstance(error, TrainingError | ProofError)
+            if not is_kept:
                 discard(folder, narrator)
             raise_stop(error, folder, narrator)
 
@@ -40,7 +41,7 @@ def discard(folder: RunFolder, narrator: Narrator) -> None:
     was_told = folder.config.exists()
     folder.discard()
     if was_told:
-        narrator.say(f"nothing was learned yet, so {folder.path} is removed again")
+        narrator.say(f"there is no checkpoint to go on from, so {folder.path} is removed again")
 
 
 def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
@@ -81,7 +82,9 @@ def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> N
     """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
     kept = folder.path if folder.config.exists() else None
     folder.make_private()
-    if narrator.status and kept:
+    if narrator.status and folder.is_finished:
+        narrator.status.tell("finished", seconds_left=None)
+    elif narrator.status and kept:
         state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
         narrator.status.tell(
             state, resume=f"afina resume {shlex.quote(str(folder.path))}", error=str(error), seconds_left=None

@@ -15,6 +15,7 @@ from afina.pipeline import launch
 from afina.pipeline.narrator import Narrator
 from afina.runs.creation import create_run_folder
 from afina.runs.folder import RunFolder
+from afina.runs.status import StatusFile
 
 
 class Listener(Narrator):
@@ -47,10 +48,27 @@ def test_a_folder_that_was_told_is_said_to_be_removed(
     )
     with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else ModelError) as caught:
         launch.start_run(config, create_run_folder(config, "x"), None, narrator)
-    told = [f"run: {path}", f"nothing was learned yet, so {path} is removed again"]
+    told = [f"run: {path}", f"there is no checkpoint to go on from, so {path} is removed again"]
     assert narrator.said == (told if is_told else [])
     assert "resume" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no room")])
+def test_a_finished_run_stays(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(config: Any, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+        narrator.status = StatusFile(folder)
+        folder.write_text("config.yaml", "")
+        folder.write_json("report.json", {})
+        raise error
+
+    monkeypatch.setattr(launch, "go_through", stop)
+    folder, narrator = create_run_folder(build_config({"output": str(tmp_path / "run")}), "x"), Listener()
+    with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else OSError):
+        launch.start_run(build_config({}), folder, None, narrator)
+    assert narrator.said == []
+    assert folder.is_finished
+    assert folder.read_json("status.json")["state"] == "finished"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ModelError("no such layer")])

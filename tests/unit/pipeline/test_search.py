@@ -545,6 +545,18 @@ def test_all_that_is_missing_is_said_at_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_file_may_name_data_and_model(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    file, model = tmp_path / "run.yaml", tiny_models("bert")
+    file.write_text(f"data: {{path: {tmp_path / 'rows.jsonl'}}}\nmodel: {{reference: {model}}}\n")
+    given: dict[str, Any] = {"config": file, "techniques": "feature-extraction", "trials": 1, "verbose": False}
+    found = afina.search(budget="10m", output=tmp_path / "search", precision="fp32", **given)
+    assert found.best.report["model"]["reference"] == model.name
+    with pytest.raises(ConfigError) as caught:
+        afina.search(**given)
+    assert [problem.what for problem in caught.value.problems] == ["no budget was given"]
+
+
 def test_changes_are_allowed_to_a_search_that_goes_on_alone() -> None:
     with pytest.raises(ConfigError) as caught:
         afina.search("rows.csv", "bert", "1m", allow_changes="model")
