@@ -537,6 +537,43 @@ def test_a_trial_that_cannot_end_in_time_is_not_started(
     assert not (tmp_path / "search" / "trial-001").exists()
 
 
+def test_what_lacked_time_is_tried_when_there_is_more(
+    search: Callable[..., afina.Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One opening is given up after a few steps, the next one isn't begun; with more time both are tried in their turn,
+    and without it neither is."""
+    listen = TrialListener.check_fit
+
+    def lack_time(self: TrialListener, step: int) -> None:
+        listen(self, step)
+        if self.train_seconds and not self.must_fit:
+            self.budget._used_before += self.budget.left_seconds
+            raise self.give_up("it would take too long")
+
+    def be_stopped(loop: Any) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"techniques": "full,lora,feature-extraction", "early_stopping_patience": 0, "trials": None}
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialListener, "check_fit", lack_time)
+        patched.setattr("afina.pipeline.search.entry.finish_search", be_stopped)
+        with pytest.raises(Interrupted):
+            search("short", **settings)
+        path = tmp_path / "short"
+        found = afina.Search(path)
+        ends = [(each["technique"], each["state"]) for each in found.trials]
+        assert ends == [("full", "finished"), ("lora", "short")]
+        assert found.trials[1]["why"] == "it would take too long"
+        with pytest.raises(Interrupted):
+            afina.search(ROWS, resume=path, verbose=False)
+        assert len(afina.Search(path).trials) == 2
+    done = afina.search(ROWS, resume=path, budget="10m", trials=2, verbose=False)
+    assert [(each["technique"], each["state"], each["settings"]) for each in done.trials[2:]] == [
+        ("lora", "finished", {}), ("feature-extraction", "finished", {})
+    ]  # fmt: skip
+
+
 def test_all_that_is_missing_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         afina.search(trials=0)

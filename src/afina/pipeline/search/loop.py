@@ -42,9 +42,10 @@ class SearchLoop:
 
     An entry, kept in the study, says of a trial: `search` (the key of the search that ran it), `place` (its number
     there), `asked` (the technique that it was asked for, `auto` where it chose by itself), `technique` and `settings`
-    that came of it (those that aren't the default), `state` (running, finished, stopped, failed or skipped), `why`,
-    `epochs` (those that were scored), `score`, `seconds`, `run` and `host`; and where
-    it chose, what `describe_choice` says.
+    that came of it (those that aren't the default), `opening` (its number among those, if it is one), `state` (running,
+    finished, stopped, failed, short of time or skipped), `why`, `epochs` (those that were scored), `score`, `seconds`,
+    `run` and `host`; where time was what it lacked, `budget_seconds` (of the search); and where it chose, what
+    `describe_choice` says.
     """
 
     def __init__(
@@ -69,8 +70,13 @@ class SearchLoop:
 
     @property
     def tried(self) -> list[Entry]:
-        """Those that ran, whatever came of it."""
+        """Those that ran, whatever came of it, but for lack of time."""
         return [entry for entry in self.entries if entry["state"] in ("finished", "stopped", "failed")]
+
+    @property
+    def ended(self) -> list[Entry]:
+        """Those that ran, and those that lacked time to."""
+        return [entry for entry in self.entries if entry["state"] not in ("running", "skipped")]
 
     @property
     def best(self) -> Mapping[str, Any] | None:
@@ -94,18 +100,22 @@ class SearchLoop:
             if most and done >= most:
                 self.display.say(f"the limit of {most} trials is reached")
                 return None
-            place = len(self.mine)
-            fixed = self.fix_parameters(place)
+            place, opening = len(self.mine), self.find_opening()
+            fixed = self.fix_parameters(opening)
             trial = self.ledger.ask(place, fixed)
             # A trial that chooses its technique itself becomes a point of the space when it has.
             proposal = Proposal(AUTO, {}) if fixed == {} else self.ledger.propose(self.space, trial)
-            entry = self.describe(trial.number, place, proposal)
-            obstacle = self.find_obstacle(entry)
+            entry = self.describe(trial.number, place, proposal) | {"opening": opening}
+            repeat = self.find_repeat(entry)
+            shortage = "" if repeat else self.find_shortage(entry)
+            obstacle = repeat or shortage
+            if shortage:
+                entry["budget_seconds"] = self.budget.seconds
             self.keep(trial, entry | ({"state": "skipped", "why": obstacle} if obstacle else {}))
             if not obstacle:
                 return trial, entry
             self.ledger.tell(trial, "failed")
-            if place < len(self.openings):
+            if opening is not None:
                 shown = f"{proposal.technique}, {describe_settings(proposal.settings)}"
                 self.display.say(f"{shown} is left out: {obstacle}")
         self.display.say(
@@ -120,11 +130,19 @@ class SearchLoop:
         first = next((entry for entry in self.mine if entry["place"] == 0 and entry["state"] != "running"), None)
         return list_openings(self.space, self.plan.techniques, first)
 
-    def fix_parameters(self, place: int) -> Mapping[str, Any] | None:
+    def find_opening(self) -> int | None:
+        """The first opening that is still to be tried; those that lacked time are, once there is more of it."""
+        known = {
+            number_opening(entry) for entry in self.mine
+            if entry.get("budget_seconds", self.budget.seconds) >= self.budget.seconds
+        }  # fmt: skip
+        return next((number for number in range(len(self.openings)) if number not in known), None)
+
+    def fix_parameters(self, opening: int | None) -> Mapping[str, Any] | None:
         """What the study doesn't propose: all of an opening, then what `choose_neighbourhood` says."""
         openings = self.openings
-        if place < len(openings):
-            return openings[place]
+        if opening is not None:
+            return openings[opening]
         ranked = rank_trials(self.tried, self.plan.metric)
         return choose_neighbourhood(self.space, ranked, self.mine, len(openings))
 
@@ -137,22 +155,22 @@ class SearchLoop:
             "run": str(self.folder.name_trial(number).path.resolve()), "host": platform.node(),
         }  # fmt: skip
 
-    def find_obstacle(self, entry: Entry) -> str:
-        """Why a trial isn't worth starting; an empty string if it is. The first one always is."""
-        if not self.mine:
-            return ""
+    def find_repeat(self, entry: Entry) -> str:
+        """Which trial was the same before, in words; an empty string if none was."""
         wanted = (entry["technique"], entry["settings"])
-        for other in self.tried:
-            if wanted in list_known(other):
-                return f"this was tried before, as trial {other['trial']}"
+        others = [other for other in self.tried if wanted in list_known(other)]
+        return f"this was tried before, as trial {others[0]['trial']}" if others and self.mine else ""
+
+    def find_shortage(self, entry: Entry) -> str:
+        """Why there is too little time for a trial; an empty string if there isn't. The first one is always begun."""
         left = self.budget.left_seconds - self.test_seconds
-        needed = self.durations.expect(entry["technique"], self.count_rows(*wanted))
-        if needed > left:
-            return (
-                f"a trial of {entry['technique']} takes about {describe_seconds(needed)}, and"
-                f" {describe_seconds(left)} are left"
-            )
-        return ""
+        needed = self.durations.expect(entry["technique"], self.count_rows(entry["technique"], entry["settings"]))
+        if not self.mine or needed <= left:
+            return ""
+        return (
+            f"a trial of {entry['technique']} takes about {describe_seconds(needed)}, and {describe_seconds(left)} are"
+            " left"
+        )
 
     def resolve(self, technique: str, settings: Mapping[str, Any]) -> RunConfig:
         """The description of a trial, with what it will choose by the number of rows."""
@@ -187,12 +205,9 @@ class SearchLoop:
         self.keep(trial, entry)
         self.tell(trial, entry)
         self.learn_duration(entry)
-        if entry["score"] is None and listener.train_seconds:
-            rows = self.count_rows(entry["technique"], entry["settings"])
-            self.durations.record_rate(entry["technique"], listener.train_seconds / rows)
         self.drop_models()
         gc.collect()
-        self.display.end_trial(entry, self.tried, self.plan.metric, self.budget.left_seconds)
+        self.display.end_trial(entry, self.ended, self.plan.metric, self.budget.left_seconds)
 
     def make_report(self, trial: optuna.trial.Trial, entry: Entry) -> Callable[[float, int], bool]:
         """What takes a score and its epoch, and says whether the trial ends there.
@@ -202,7 +217,8 @@ class SearchLoop:
         """
         if self.resolve(entry["asked"], entry["settings"]).training.objective == CONTRASTIVE:
             return lambda score, epoch: False
-        is_opening = entry["place"] < len(self.openings)
+        number = number_opening(entry)
+        is_opening = number is not None and number < len(self.openings)
         return lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_opening
 
     def tell(self, trial: optuna.trial.Trial, entry: Entry) -> None:
@@ -234,7 +250,9 @@ class SearchLoop:
             if entry["place"] == 0:
                 raise
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
-            return {"state": "failed", "why": str(error).strip().split("\n")[0] or type(error).__name__}
+            why = str(error).strip().split("\n")[0] or type(error).__name__
+            ended = {"state": "failed", "why": why, "train_seconds": listener.train_seconds}
+            return ended | ({"state": "short", "budget_seconds": self.budget.seconds} if listener.is_short else {})
         except Interrupted as stop:
             raise Interrupted(stop.exit_code, self.folder.path, "search --resume") from None
         score = report["metrics"].get(f"validation/{self.plan.metric}")
@@ -267,6 +285,9 @@ class SearchLoop:
 
     def learn_duration(self, entry: Entry) -> None:
         """From an entry of this machine, for the trials to come."""
+        if entry["score"] is None and entry["train_seconds"]:  # by its first steps
+            technique, settings = entry["technique"], entry["settings"]
+            self.durations.record_rate(technique, entry["train_seconds"] / self.count_rows(technique, settings))
         if entry["score"] is not None:
             technique, settings = list_known(entry)[-1]
             seconds = entry["seconds"] - entry.get("choose_seconds", 0.0)
@@ -292,6 +313,13 @@ class SearchLoop:
             "trials": [each for each in self.entries if each["state"] != "skipped"],
             **(outcome or nothing),
         })  # fmt: skip
+
+
+def number_opening(entry: Mapping[str, Any]) -> int | None:
+    """Which of the openings a trial is; None if it is another one. Searches of before kept no number: they began with
+    all of them, in their order."""
+    number: int | None = entry.get("opening", entry["place"])
+    return number
 
 
 def list_failures() -> tuple[type[BaseException], ...]:

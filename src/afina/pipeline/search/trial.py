@@ -46,6 +46,8 @@ class TrialListener(Callback):
         """Why the trial was ended before its end."""
         self.epochs = 0
         """Epochs that were scored."""
+        self.is_short = False
+        """Whether it was given up for lack of time."""
 
     def on_train_begin(self, plan: TrainingPlan) -> None:
         self.plan = plan
@@ -76,7 +78,7 @@ class TrialListener(Callback):
         needed = self.budget.used_seconds + seconds * (self.plan.total_steps - step) + self.reserve_seconds
         if needed > self.budget.seconds and not self.must_fit:
             left = describe_seconds(self.budget.left_seconds - self.reserve_seconds)
-            raise ResourceError(
+            raise self.give_up(
                 f"it would take about {describe_seconds(seconds * (self.plan.total_steps - step))} more, and {left} are"
                 " left"
             )
@@ -88,6 +90,11 @@ class TrialListener(Callback):
                 expected="time for the default and some more",
                 remedy=f"--budget {max(1, round(5 * needed / 60))}m, or fewer epochs: --set num_train_epochs=1",
             )
+
+    def give_up(self, why: str) -> ResourceError:
+        """The error that ends a trial for which there is too little time."""
+        self.is_short = True
+        return ResourceError(why)
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
         epoch = int(values["epoch"])
