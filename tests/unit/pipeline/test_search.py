@@ -466,6 +466,13 @@ def test_the_worse_half_ends_but_not_in_its_last_epoch() -> None:
     listener.on_evaluate_end(100, {"epoch": 4.0, "validation/accuracy": 0.2})
 
 
+def test_a_score_that_is_undefined_says_nothing_and_ends_no_search() -> None:
+    listener = listen(100.0, [0.0], worse=True)
+    listener.on_evaluate_end(25, {"epoch": 1.0, "validation/loss": 0.2})
+    listener.on_evaluate_end(50, {"epoch": 2.0, "validation/accuracy": float("nan")})
+    assert (listener.why, listener.epochs) == ("", 2)
+
+
 def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("afina.pipeline.search.trial.time.monotonic", lambda: now[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -101,7 +102,10 @@ class TrialListener(Callback):
         if epoch < 1:
             return
         self.epochs = epoch
-        if self.report(values[f"validation/{self.metric}"], epoch) and epoch < self.plan.epochs:
+        score = values.get(f"validation/{self.metric}", math.nan)
+        if math.isnan(score):  # undefined, as a correlation with predictions that are all the same
+            return
+        if self.report(score, epoch) and epoch < self.plan.epochs:
             self.stop(f"stopped after epoch {epoch} of {self.plan.epochs}: in the worse half there")
 
     def stop(self, why: str) -> NoReturn:
