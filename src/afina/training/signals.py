@@ -20,6 +20,18 @@ class CutShort(BaseException):
     """Raised by the first signal in what needn't be finished. No library takes it for an error."""
 
 
+class StopAtOnce(KeyboardInterrupt):
+    """Raised by the second signal.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
 class StopSignals:
     """A context in which the first SIGINT or SIGTERM only sets `received`."""
 
@@ -60,7 +72,7 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise KeyboardInterrupt
+            raise StopAtOnce(number)
         self.received = number
         # Not print: a handler may come in the middle of one.
         os.write(2, b"\nstopping once this batch is done and the run is saved; the same again stops at once\n")

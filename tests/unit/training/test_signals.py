@@ -24,9 +24,10 @@ def test_the_first_signal_is_a_wish(number: signal.Signals, exit_code: int) -> N
 def test_the_second_signal_stops_at_once(second: signal.Signals) -> None:
     with StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as caught:
             os.kill(os.getpid(), second)
         assert signals.received == signal.SIGINT
+        assert getattr(caught.value, "exit_code", None) == 128 + second
 
 
 def test_what_need_not_be_finished_is_left_at_once() -> None:
