@@ -30,6 +30,7 @@ from afina.models.heads import find_head, set_head
 from afina.techniques.probe import USUAL_STRENGTH, Problem, choose_sample, fit_head
 from afina.training.objective import LabelledRows
 from afina.training.precision import precision_of
+from afina.training.seed import derive_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -86,10 +87,12 @@ class ContrastiveRows:
             return pool_own(captured["own"], batch["input_ids"], self.labelled.pad_id).float()
 
     def draw_partners(self, rows: Indices) -> Indices:
-        """For each row another one of its class, or itself where the class has no other. One number decides for all, by
-        torch's generator, which is seeded for each step: a row that is looked at again by itself has the same partner.
+        """For each row another one of its class, or itself where the class has no other.
+
+        One number decides for all, and it is a function of the seed that torch's generator was given for the step, not
+        of what was drawn since: a row that is looked at again by itself has the same partner, whatever its pass was.
         """
-        shift = int(torch.randint(2**31, ()))
+        shift = derive_seed(torch.initial_seed(), "partners")
         partners = rows.copy()
         for place, row in enumerate(rows):
             others = self.rows_by_class[int(self.labelled.train.labels[row])]
