@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 import afina
+from afina.config.unread import keep_read
 from afina.errors import ConfigError
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import make_conversations
 from afina.testing.models import DECODERS
+from afina.training.callbacks.history import read_history
 
 TRAINING = [name for name, technique in TECHNIQUES.items() if "text-generation" in technique.tasks]
 FORMS = ("messages", "completion", "instruction", "text")
@@ -56,10 +58,19 @@ def test_technique_trains_form(technique: str, form: Any, tiny_models: Callable[
 
 
 def test_feature_extraction_refuses(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
-    rows = make_conversations("messages", 24)
+    rows, settings = make_conversations("messages", 24), keep_read("feature-extraction", SETTINGS)
     with pytest.raises(ConfigError, match="feature-extraction has no meaning for a language model"):
-        afina.fit(tiny_models("llama"), rows, "feature-extraction", output=tmp_path / "run", **SETTINGS)
+        afina.fit(tiny_models("llama"), rows, "feature-extraction", output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_untouched_model_may_be_the_result_whatever_is_said_of_heads(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = make_conversations("completion", 24)
+    run = afina.fit(tiny_models("llama"), rows, "lora", output=tmp_path / "run", head_init="random", **SETTINGS)
+    evaluations = [line["step"] for line in read_history(run.path / "metrics.jsonl") if "validation/loss" in line]
+    assert evaluations[0] == 0
 
 
 def check_run(run: afina.Run) -> None:

@@ -138,6 +138,7 @@ def open_session(
         signals=signals,
         memory=MemoryGuard(prepared.device, config.training.check_memory),
         halves=plan_halves(model, objective, prepared.device),
+        evaluates_start=config.training.head_init == "probe",
         callbacks=make_listeners(prepared.folder, config.training, narrator),
     )
 

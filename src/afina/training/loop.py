@@ -40,8 +40,8 @@ def fit(session: Session) -> None:
     plan = TrainingPlan(session.total_steps, session.epochs, progress.step)
     notify(session.callbacks, "on_train_begin", plan)
     with suppress(StopTraining):
-        if progress.best_step is None and session.config.head_init == "probe":
-            evaluate_and_save(session, 0)  # the solved head is a result of its own: training may make it worse
+        if progress.best_step is None and session.evaluates_start:
+            evaluate_and_save(session, 0)
         while progress.epoch < session.epochs and not session.is_out_of_patience:
             run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:

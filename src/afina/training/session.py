@@ -97,6 +97,8 @@ class Session:
     memory: MemoryGuard
     halves: Halves | None = None
     """How large batches are halved; None where they aren't."""
+    evaluates_start: bool = False
+    """Whether the model before the first step is a result of its own: training may make it worse."""
     callbacks: Sequence[Callback] = ()
     progress: Progress = field(default_factory=Progress)
     saved_at: float = field(default_factory=time.monotonic)

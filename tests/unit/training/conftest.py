@@ -71,6 +71,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
             store=CheckpointStore(tmp_path / folder / "checkpoints", config.save_total_limit),
             signals=StopSignals(),
             memory=MemoryGuard("cpu", config.check_memory),
+            evaluates_start=config.head_init == "probe",
         )
 
     return build

@@ -367,6 +367,16 @@ def test_a_solved_head_is_kept_when_training_makes_it_worse(
     assert equal(take_weights(session), untouched)
 
 
+def test_the_session_says_whether_the_start_may_be_the_result(
+    open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(rows=6, epochs=2, per_device_train_batch_size=3, head_init="random")
+    session.evaluates_start = True  # as for a language model, which has no new head
+    measure_badly([1, 2, 3], session, monkeypatch)
+    fit(session)
+    assert session.progress.best_step == 0
+
+
 def test_a_run_that_was_out_of_patience_takes_no_more_steps_when_resumed(
     open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -284,5 +284,6 @@ def open_session(
         signals=signals,
         memory=MemoryGuard(prepared.device, training.check_memory),
         halves=plan_halves(model, objective, prepared.device),
+        evaluates_start=True,  # the untouched model
         callbacks=make_listeners(prepared.folder, training, narrator),
     )
