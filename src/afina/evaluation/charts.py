@@ -92,12 +92,15 @@ def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def draw_history(training: Points, validation: Points) -> str:
-    """Training and validation loss over steps; the axis ends where the first steps' loss would squeeze the rest."""
-    losses = [loss for _, loss in (*training, *validation)]
+    """Training and validation loss over steps. Where the first tenth of the training would squeeze the rest, the axis
+    ends below its losses, which are drawn at the edge."""
+    top = max(loss for _, loss in (*training[len(training) // 10 :], *validation))
+    shown = [(step, min(loss, top)) for step, loss in training]
+    label = "loss" if shown == list(training) else "loss (larger ones at the edge)"
     steps = [step for step, _ in (*training, *validation)]
-    frame = Frame((0.0, max(steps)), (0.0, max(losses)), "optimizer step", "loss")
+    frame = Frame((0.0, max(steps)), (0.0, top), "optimizer step", label)
     if len(training) > 1:
-        frame.line(training, "line-a")
+        frame.line(shown, "line-a")
     frame.line(validation, "line-b")
     frame.dots(validation, "dot-b")
     return frame.draw("training and validation loss over steps")

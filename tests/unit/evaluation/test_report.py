@@ -237,6 +237,17 @@ def test_verdict_says_when_the_start_was_kept(step: int | None, is_said: bool) -
     assert ("No step was better on the validation rows than the start" in verdict) is is_said
 
 
+def test_losses_of_the_first_steps_do_not_squeeze_the_rest() -> None:
+    training = [(step, 100.0 if step == 1 else 1.0) for step in range(1, 21)]
+    svg = draw_history(training, [(10, 1.5), (20, 0.9)])
+    assert "loss (larger ones at the edge)" in svg
+    assert ">1.5<" in svg
+    assert ">20<" in svg
+    assert ">80<" not in svg
+    plain = draw_history([(1, 2.0), (2, 1.0)], [(2, 2.5)])
+    assert ">loss<" in plain
+
+
 def test_charts_are_well_formed() -> None:
     drawn = [
         draw_history([(0, 1.0), (10, 0.5)], [(10, 0.7)]),
