@@ -27,6 +27,7 @@ from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.training.checkpoint import CheckpointStore
 from afina.training.contrastive import ContrastiveRows
+from afina.training.events import notify
 from afina.training.halves import plan_halves
 from afina.training.inference import predict_logits
 from afina.training.loop import UNMOVED, fit
@@ -85,8 +86,7 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
         try:
             fit(session)
         finally:
-            for callback in session.callbacks:
-                getattr(callback, "close", lambda: None)()
+            notify(session.callbacks, "close")
     model.eval()
     with narrator.stage("evaluate"):
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)

@@ -60,6 +60,9 @@ class Callback:
     def on_train_end(self, step: int, values: dict[str, Any]) -> None:
         """After the last step, or when training stops early."""
 
+    def close(self) -> None:
+        """When training is over, also by an error."""
+
 
 def notify(callbacks: Sequence[Callback], event: str, *values: Any) -> None:
     """Call one method of every callback, in order."""

@@ -34,6 +34,17 @@ def test_every_callback_is_told_in_order() -> None:
     assert told == [("a", 7), ("b", 7)]
 
 
+def test_every_callback_can_be_closed() -> None:
+    closed: list[str] = []
+
+    class Open(Callback):
+        def close(self) -> None:
+            closed.append("closed")
+
+    notify([Callback(), Open()], "close")
+    assert closed == ["closed"]
+
+
 def test_lines_hold_the_mean_of_the_steps_since_the_last(tmp_path: Path) -> None:
     history = HistoryWriter(tmp_path / "metrics.jsonl", every_steps=2)
     history.on_train_begin(PLAN)

@@ -28,6 +28,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.resuming import find_checkpoint, open_store
 from afina.techniques.base import describe_parameters
 from afina.training.checkpoint import CheckpointStore
+from afina.training.events import notify
 from afina.training.halves import plan_halves
 from afina.training.loop import UNMOVED, fit
 from afina.training.memory_guard import MemoryGuard
@@ -257,8 +258,7 @@ def train(
         try:
             fit(session)
         finally:
-            for callback in session.callbacks:
-                getattr(callback, "close", lambda: None)()
+            notify(session.callbacks, "close")
     if session.progress.best_step == 0:
         narrator.note(UNMOVED.format(steps=session.progress.step, result="the untouched model"))
     return session.progress
