@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afina.config.given import anchor_paths, list_missing
 from afina.config.keywords import collect_keywords
 from afina.config.load import join_settings, load_config
 from afina.config.run import RunConfig
-from afina.errors import ConfigError, Problem
+from afina.errors import ConfigError
 from afina.pipeline.changes import parse_allowed
 from afina.pipeline.description import find_rows
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
@@ -29,6 +30,9 @@ class Run:
 
     Args:
         path: the folder that `fit` or `afina train` made.
+
+    Raises:
+        RunFolderError: if there is no such run, it isn't finished, or a file of it is damaged.
     """
 
     def __init__(self, path: AnyRun) -> None:
@@ -80,6 +84,9 @@ class Run:
         model has learned from.
 
         For a language model the likeliest answer to each prompt.
+
+        Raises:
+            DataError: with what can't be read, or answered, in these texts.
         """
         if self.report["kind"] == "generation":
             return self.generate(texts)
@@ -169,35 +176,6 @@ def check_complete(config: RunConfig, in_memory: bool) -> None:
         raise ConfigError(problems=problems)
 
 
-def list_missing(config: RunConfig, in_memory: bool, command: str, call: str) -> list[Problem]:
-    """Problems for a description without data or model.
-
-    Args:
-        command: and `call`: ways to give data.
-    """
-    problems = []
-    if config.data.path is None and not in_memory:
-        expected = "a file, a folder or a Hub id"
-        problems.append(Problem("no data was given", expected=expected, remedy=f"{command}, or {call}"))
-    if config.model.reference is None:
-        expected = "a folder, a Hub id or package:NAME/PATH"
-        problems.append(Problem("no model was given", expected=expected, remedy=f"--model REF, or {call}"))
-    return problems
-
-
-def anchor_paths(config: RunConfig) -> RunConfig:
-    """The description with whole paths for what lies on this disk, so that it means the same from any folder."""
-    data, model = config.data, config.model
-    if data.path and Path(data.path).exists():
-        data = data.model_copy(update={"path": str(Path(data.path).resolve())})
-    files = {"reference": model.reference}
-    if model.chat_template not in ("auto", "chatml", "none"):
-        files["chat_template"] = model.chat_template
-    whole = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
-    model = model.model_copy(update=whole)
-    return config.model_copy(update={"data": data, "model": model})
-
-
 def start(config: RunConfig, source: Any, narrator: Narrator) -> Run:
     """A new run from its description; a run that ends without a result or a checkpoint leaves no folder."""
     data_name = Path(str(config.data.path)).stem if config.data.path else "data"
@@ -228,7 +206,11 @@ def resume(run: AnyRun, data: Any = None, *, allow_changes: str | Sequence[str] 
 
 
 def load(run: AnyRun) -> Run:
-    """A finished run, for its scores and predictions."""
+    """A finished run, for its scores and predictions.
+
+    Raises:
+        RunFolderError: as `Run`.
+    """
     return Run(run)
 
 
@@ -244,6 +226,7 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
 
     Raises:
         DataError: if the data can't be read or has no text column.
+        ConfigError: for settings of decoding where no language model was trained, or one that is out of range.
     """
     from afina.pipeline.prediction import predict_rows
 
@@ -350,6 +333,8 @@ def plan(
     """What each technique would cost: peak memory in parts, time, disk, and whether it fits; nothing is trained.
 
     Args:
+        data: as for `fit`.
+        model: as for `fit`.
         device: cpu, cuda, mps, or a known GPU such as rtx-4090, for another machine than this one.
         device_memory: memory of that machine with its unit, such as 24GB.
         measure: whether to take a few real steps, in a process of their own, to correct the figures.
@@ -378,6 +363,9 @@ def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
     """The runs under `root`, newest first: path, state, task, technique, model and main score.
 
     Of one with a damaged file the state is `damaged`, with the `reason`.
+
+    Raises:
+        RunFolderError: if there is no such folder.
     """
     from afina.runs.listing import list_runs as list_folder
 
@@ -385,7 +373,12 @@ def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
 
 
 def compare(*runs: AnyRun) -> dict[str, Any]:
-    """Scores of two or more runs side by side, and the settings in which they differ."""
+    """Scores of two or more runs side by side, and the settings in which they differ.
+
+    Raises:
+        ConfigError: for fewer than two runs, or for runs of different tasks.
+        RunFolderError: if one isn't there, isn't finished, or has a damaged file.
+    """
     from afina.runs.comparison import compare_runs
 
     return compare_runs([open_run(run) for run in runs])

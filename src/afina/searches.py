@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.api import Run, anchor_paths, list_missing, make_narrator
+from afina.api import Run, make_narrator
+from afina.config.given import anchor_paths, list_missing
 from afina.config.keywords import collect_keywords
 from afina.config.load import complete_key, flatten_yaml, join_settings, load_config
 from afina.config.run import RunConfig
@@ -86,6 +87,8 @@ def search(
         resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
             left of them. Of all else it takes its rows, if they were in memory, and `storage`.
         allow_changes: with `resume`, what may have changed for a trial that was stopped, as for `afina.resume`.
+        config: YAML file with any of the settings; what it sets is not searched.
+        verbose: whether to say on stderr how far it is.
         settings: as for `fit`; one that is given is not searched.
 
     Raises:

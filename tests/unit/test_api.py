@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import afina
-from afina.api import anchor_paths
+from afina.config.given import anchor_paths
 from afina.config.load import build_config
 from afina.errors import ConfigError, DataError
 from afina.pipeline.prepare import describe_reference

@@ -39,7 +39,7 @@ class Choice:
     otherwise: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For reasons.json."""
+        """For choice.json, and `choice` in report.json."""
         return {**asdict(self), "otherwise": list(self.otherwise)}
 
 

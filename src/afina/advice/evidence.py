@@ -59,11 +59,6 @@ class Evidence:
         return self.curve[-1][1]
 
     @property
-    def slope(self) -> float:
-        """What the last doubling of the rows brought the head."""
-        return self.curve[-1][1] - self.curve[-2][1]
-
-    @property
     def lead_of_words(self) -> float:
         """How far words are ahead of features, in standard errors of the difference of two shares; 0 where unknown."""
         if self.words is None:
@@ -73,7 +68,7 @@ class Evidence:
         return (self.words - self.features) / error
 
     def as_dict(self) -> dict[str, Any]:
-        """For reasons.json."""
+        """For choice.json, and `choice` in report.json."""
         return {**asdict(self), "probe": self.probe}
 
 

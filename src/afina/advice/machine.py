@@ -192,6 +192,11 @@ def describe_processor(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name()
+    return find_cpu_name()
+
+
+def find_cpu_name() -> str:
+    """The processor's name, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -16,7 +16,9 @@ def search(
     metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
     trials: int | None = typer.Option(None, help="Trials at most; with --resume, from now on."),
     seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),
-    task: str | None = typer.Option(None, help="text-classification, text-regression or text-generation; guessed."),
+    task: str | None = typer.Option(
+        None, help="text- or token-classification, text-regression, text-generation; guessed."
+    ),
     output: str | None = typer.Option(None, help="Folder of the search, new or empty; runs/... by default."),
     storage: str | None = typer.Option(None, help="URL of an Optuna storage that several machines share."),
     resume: str | None = typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -255,6 +255,15 @@ def list_given(tree: Mapping[str, Any]) -> list[str]:
         for name, value in tree.items()
         for path in ([f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [str(name)])
     ]
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The path and the value of every setting in a description."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def dump_config(config: RunConfig) -> str:

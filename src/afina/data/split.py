@@ -143,8 +143,3 @@ def hash_texts(rows: Iterable[tuple[str, ...]]) -> Ints:
 def _hash_text(texts: tuple[str, ...]) -> int:
     text = "\0".join(map(normalize_text, texts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
-
-
-def group_texts(rows: Iterable[tuple[str, ...]]) -> Ints:
-    """Numbers from 0 (N,): the same for rows whose normalised texts are equal."""
-    return np.unique(hash_texts(rows), return_inverse=True)[1].astype(np.int64)

@@ -7,11 +7,12 @@ they are drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
 
+from afina.config.load import flatten_settings
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
 from afina.evaluation.verdict import name_scored, write_verdict
 from afina.metrics.direction import is_better_larger
@@ -141,12 +142,3 @@ def list_confusions(confusion: Mapping[str, Any]) -> list[tuple[str, str, int, f
         if given != truth and count
     ]
     return sorted(found, key=lambda each: -each[2])[:LARGEST_CONFUSIONS]
-
-
-def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every setting."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten_settings(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -1,4 +1,4 @@
-"""Load a model with a classification head, and its tokenizer: safetensors only, no code from the folder."""
+"""Load a model with a head, or a language model, and its tokenizer: safetensors only, no code from the folder."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def keep_head_fp32(model: PreTrainedModel) -> None:
 
 
 def use_compiled_layers(model: PreTrainedModel) -> None:
-    """Make layers compute by compiled kernels, see `models/compiled_layers.py`."""
+    """Make layers compute by compiled kernels, see `models/compiled_layers`."""
     from afina.models import compiled_layers
 
     compiled_layers.use_compiled_layers(model)

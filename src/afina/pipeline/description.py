@@ -13,11 +13,10 @@ from typing import Any
 
 import yaml
 
-from afina.config.load import dump_config
+from afina.config.load import dump_config, flatten_settings
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError
 from afina.pipeline.narrator import Narrator
-from afina.runs.comparison import flatten
 from afina.runs.damage import advise_training
 from afina.runs.folder import RunFolder
 
@@ -81,8 +80,8 @@ def check_description(folder: RunFolder, config: RunConfig, narrator: Narrator) 
 
 def list_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that differ, with both values; those that one of the two doesn't name have their defaults."""
-    defaults = dict(flatten(RunConfig().model_dump(mode="json")))
-    first, second = (defaults | dict(flatten(tree)) for tree in (before, now))
+    defaults = dict(flatten_settings(RunConfig().model_dump(mode="json")))
+    first, second = (defaults | dict(flatten_settings(tree)) for tree in (before, now))
     return {
         name: (first.get(name), second.get(name)) for name in sorted({*first, *second} - PLACES)
         if first.get(name) != second.get(name)

@@ -24,6 +24,7 @@ def describe_environment(device: str) -> dict[str, Any]:
     """Machine, processor, memory, device and versions. No user name, no host name, no path."""
     import psutil
 
+    from afina.advice.machine import find_cpu_name
     from afina.kernels.native import load_library
 
     described: dict[str, Any] = {
@@ -45,15 +46,3 @@ def describe_environment(device: str) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return described
-
-
-def find_cpu_name() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor()

@@ -152,12 +152,12 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     if stored["task"] != GENERATION:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
     needs_base = config.technique in ("lora", "qlora")
-    base = find_base(config, stored["base"], is_language_model=head is None) if needs_base else folder.model
+    base = find_base(config, stored["base"]) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
     return Setup(base, stored["base"]["reference"], head, pad_id, config, precision)
 
 
-def find_base(config: RunConfig, stored: Mapping[str, Any], *, is_language_model: bool) -> Path:
+def find_base(config: RunConfig, stored: Mapping[str, Any]) -> Path:
     """The folder of the model beside which an adapter was trained, looked at as any model that is named."""
     original = Path(str(config.model.reference))
     if original.suffix == ".gguf" and not Path(stored["reference"]).exists():

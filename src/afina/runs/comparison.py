@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from afina.config.load import flatten_settings
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
 from afina.runs.paired_comparison import compare_pair
@@ -97,7 +98,7 @@ def check_comparable(
 
 def list_differences(reports: Sequence[Report]) -> dict[str, list[Any]]:
     """The settings in which the runs differ, with the value of each run."""
-    settings = [dict(flatten(report["settings"])) for report in reports]
+    settings = [dict(flatten_settings(report["settings"])) for report in reports]
     keys = sorted({key for each in settings for key in each} - {"output"})
     return {
         key: [each.get(key) for each in settings] for key in keys
@@ -117,14 +118,3 @@ def summarise(report: Report, part: str) -> dict[str, Any]:
         "duration_seconds": report["duration_seconds"],
         "peak_memory_bytes": report["peak_memory_bytes"],
     }
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as (path, value)."""
-    flat: list[tuple[str, Any]] = []
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.extend(flatten(value, f"{prefix}{name}."))
-        else:
-            flat.append((prefix + name, value))
-    return flat

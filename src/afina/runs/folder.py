@@ -40,7 +40,7 @@ class RunFolder:
         self.made = made
         """Folders that were made for it, the innermost first."""
         self.allowed_changes: frozenset[str] = frozenset()
-        """What may have changed since it began, for a run that goes on: some of device, model, versions."""
+        """What may have changed since it began, for a run that goes on: some of config, device, model, versions."""
 
     @property
     def config(self) -> Path:

@@ -25,7 +25,7 @@ PRIMARY_METRICS = {
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 Scores = dict[str, float]
-"""NaN is a score: a correlation with what doesn't vary."""
+"""By name. One that is undefined, as a correlation with what doesn't vary, isn't among them."""
 Intervals = dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
 
 

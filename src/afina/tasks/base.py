@@ -54,7 +54,7 @@ class Fit:
     """Probability from which a label is given, tuned on the validation part; empty means 0.5."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For report.json and `load`."""
+        """For task.json and `load`."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod

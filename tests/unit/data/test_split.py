@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.data.split import find_rarest_labels, find_strata, group_texts, normalize_text, split_rows
+from afina.data.split import find_rarest_labels, find_strata, hash_texts, normalize_text, split_rows
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -100,13 +100,13 @@ def test_a_large_group_is_not_torn_and_the_rest_evens_it_out() -> None:
 )
 def test_texts_that_read_the_same_are_one_group(a: str, b: str, same: bool) -> None:
     assert (normalize_text(a) == normalize_text(b)) is same
-    groups = group_texts([(a,), ("other",), (b,)])
+    groups = hash_texts([(a,), ("other",), (b,)])
     assert (groups[0] == groups[2]) is np.bool_(same)
     assert groups[0] != groups[1]
 
 
 def test_pairs_are_grouped_by_both_texts() -> None:
-    groups = group_texts([("a", "b"), ("a", "c"), ("ab", ""), ("A", "b ")])
+    groups = hash_texts([("a", "b"), ("a", "c"), ("ab", ""), ("A", "b ")])
     assert groups[0] == groups[3]
     assert len(set(groups.tolist())) == 3
 

@@ -1082,9 +1082,9 @@ def test_a_base_whose_cache_is_gone_is_made_again(tiny: Path, tmp_path: Path, mo
     config = build_config({"model": {"reference": str(tiny)}})
     folder = convert_gguf(tiny, tmp_path)
     stored = {"reference": str(folder), "revision": None}
-    assert find_base(config, stored, is_language_model=True) == folder
+    assert find_base(config, stored) == folder
     shutil.rmtree(tmp_path / "gguf")
-    assert find_base(config, stored, is_language_model=True) == folder
+    assert find_base(config, stored) == folder
     assert (folder / "model.safetensors").is_file()
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from afina.config.load import flatten_settings
 from afina.errors import ConfigError, RunFolderError
-from afina.runs.comparison import compare_runs, flatten
+from afina.runs.comparison import compare_runs
 from afina.runs.folder import RunFolder
 from afina.runs.listing import list_runs
 
@@ -150,4 +151,8 @@ def test_an_unfinished_run_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_settings_are_flattened_to_paths() -> None:
-    assert flatten({"a": 1, "b": {"c": [1], "d": {"e": None}}}) == [("a", 1), ("b.c", [1]), ("b.d.e", None)]
+    assert list(flatten_settings({"a": 1, "b": {"c": [1], "d": {"e": None}}})) == [
+        ("a", 1),
+        ("b.c", [1]),
+        ("b.d.e", None),
+    ]
