@@ -107,9 +107,7 @@ def search(
         check_resumed(resume, {**kept, "config": config, **settings}, trials)
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
-    given = {"model.reference": model, "data.path": None if in_memory else data}
-    named = [(key, str(value)) for key, value in given.items() if value is not None]
-    overrides = join_settings([*named, *collect_keywords(settings, search).items()])
+    overrides = collect_overrides(None if in_memory else data, model, settings)
     path = Path(config) if config else None
     description = load_config(path, overrides)
     check_given(description, in_memory, budget, trials, allow_changes)
@@ -119,6 +117,13 @@ def search(
         parse_techniques(techniques), metric or "", trials or 0,
     )  # fmt: skip
     return Search(start_search(plan, data if in_memory else description.data.path, storage, narrator))
+
+
+def collect_overrides(data: Any, model: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given, by their keys; data and model among them where they are."""
+    given = {"model.reference": model, "data.path": data}
+    named = [(key, str(value)) for key, value in given.items() if value is not None]
+    return join_settings([*named, *collect_keywords(settings, search).items()])
 
 
 def check_given(
