@@ -75,7 +75,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Subject:
+class CostSubject:
     """A model, rows and a machine: everything that costs depend on, but for the technique and its settings."""
 
     blueprint: Blueprint
@@ -127,7 +127,7 @@ class Costs:
         return apply_factors(self.terms, self.factors) if self.terms else None
 
 
-def predict_costs(subject: Subject, technique: Technique, config: RunConfig) -> Costs:
+def predict_costs(subject: CostSubject, technique: Technique, config: RunConfig) -> Costs:
     """The costs of a run by the technique.
 
     Args:
@@ -146,7 +146,7 @@ def predict_costs(subject: Subject, technique: Technique, config: RunConfig) -> 
 class _Prediction:
     """The parts of a prediction, each computed once."""
 
-    subject: Subject
+    subject: CostSubject
     technique: Technique
     config: RunConfig
 

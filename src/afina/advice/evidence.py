@@ -73,7 +73,7 @@ class Evidence:
 
 
 def gather_evidence(
-    features_NH: Floats, texts: Sequence[str], problem: probe.Problem, strength: float, has_bias: bool
+    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, strength: float, has_bias: bool
 ) -> Evidence:
     """The evidence of a training part, from at most `probe.ROWS_TO_CHOOSE_BY` of its rows."""
     rows = probe.choose_sample(len(problem.labels), problem.seed)
@@ -91,7 +91,7 @@ def gather_evidence(
 
 
 def measure_share(
-    features_NH: Floats, problem: probe.Problem, strength: float, has_bias: bool, share: float
+    features_NH: Floats, problem: probe.HeadProblem, strength: float, has_bias: bool, share: float
 ) -> tuple[int, float]:
     """Training rows of a fold, and the score of all rows when each fold learns from this share of its own."""
 
@@ -103,7 +103,7 @@ def measure_share(
 
 
 def answer_out_of_fold(
-    problem: probe.Problem, answer: Callable[[Indices, Indices], Floats], share: float
+    problem: probe.HeadProblem, answer: Callable[[Indices, Indices], Floats], share: float
 ) -> tuple[Floats, int]:
     """Logits (N, C) of all rows by models that never saw them, and the fewest rows that one learned from."""
     logits_NC = np.zeros((len(problem.labels), problem.outputs), np.float32)
@@ -122,7 +122,7 @@ def take_share(rows: Indices, share: float, seed: int) -> Indices:
 
 
 def compare_words(
-    features_NH: Floats, texts: Sequence[str], problem: probe.Problem, strength: float, has_bias: bool
+    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, strength: float, has_bias: bool
 ) -> tuple[float | None, float, int]:
     """Scores of the words and of the features on the same held-out rows, and how many these are."""
     said: list[Floats] = []
@@ -142,14 +142,14 @@ def compare_words(
     return words, score(np.concatenate(felt), truth, problem.kind), len(truth)
 
 
-def first_folds(problem: probe.Problem) -> Iterator[tuple[Indices, Indices]]:
+def first_folds(problem: probe.HeadProblem) -> Iterator[tuple[Indices, Indices]]:
     """The first `FOLDS_OF_WORDS` folds."""
     for fold, rows in enumerate(probe.split_folds(problem)):
         if fold < FOLDS_OF_WORDS:
             yield rows
 
 
-def predict_from_words(texts: Sequence[str], problem: probe.Problem, train: Indices, held: Indices) -> Floats:
+def predict_from_words(texts: Sequence[str], problem: probe.HeadProblem, train: Indices, held: Indices) -> Floats:
     """Logits (N, C) of word counts and a linear model for the held-out rows."""
     kind: Kind = problem.kind  # type: ignore[assignment]
     held_texts, train_texts = ([texts[row] for row in rows] for rows in (held, train))
@@ -176,7 +176,7 @@ def score(logits_NC: Floats, labels: npt.NDArray[Any], kind: str) -> float:
     return score_classification(shifted_NC / shifted_NC.sum(axis=1, keepdims=True), labels)["accuracy"]
 
 
-def measure_floor(problem: probe.Problem) -> float:
+def measure_floor(problem: probe.HeadProblem) -> float:
     """The score of the most frequent answer, or of the mean."""
     if problem.kind == "multiclass":
         return float(np.bincount(problem.labels).max() / len(problem.labels))

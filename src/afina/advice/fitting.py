@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from afina.advice.costs import Costs, Subject, predict_costs
+from afina.advice.costs import Costs, CostSubject, predict_costs
 from afina.config.run import RunConfig
 from afina.errors import ConfigError
 from afina.techniques.base import Technique
@@ -32,7 +32,7 @@ def fits(costs: Costs, available_bytes: int) -> bool:
     return costs.memory.needed <= USABLE * available_bytes
 
 
-def find_remedy(subject: Subject, technique: Technique, config: RunConfig, available_bytes: int) -> Remedy | None:
+def find_remedy(subject: CostSubject, technique: Technique, config: RunConfig, available_bytes: int) -> Remedy | None:
     """The least change that makes the run fit: smaller passes of an equal step, then activations computed again.
 
     The technique stays, and so does what it learns. None if nothing of that is enough.
@@ -52,7 +52,9 @@ def find_remedy(subject: Subject, technique: Technique, config: RunConfig, avail
     return None
 
 
-def try_settings(subject: Subject, technique: Technique, config: RunConfig, rows: int, checkpointing: bool) -> Remedy:
+def try_settings(
+    subject: CostSubject, technique: Technique, config: RunConfig, rows: int, checkpointing: bool
+) -> Remedy:
     """The run with passes of so many rows and the same step."""
     training = config.training
     steps = training.gradient_accumulation_steps * training.per_device_train_batch_size // rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afina.advice.choose import Choice, guess_technique
-from afina.advice.costs import Costs, Subject, as_dict
+from afina.advice.costs import Costs, CostSubject, as_dict
 from afina.advice.fitting import USABLE, Remedy
 from afina.advice.machine import KNOWN, Machine
 
@@ -41,7 +41,7 @@ class PlanRow:
 class Plan:
     """What each technique would cost on a machine, before anything is trained."""
 
-    subject: Subject
+    subject: CostSubject
     rows: Sequence[PlanRow]
     model: str
     notes: Sequence[str]

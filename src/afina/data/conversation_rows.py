@@ -25,7 +25,7 @@ SPEAKERS = {
 write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class RowFaultError(ValueError):
+class ConversationFaultError(ValueError):
     """A row that can't be used: the role of the cell, what is wrong with it, and what was expected."""
 
     def __init__(self, role: str, reason: str, expected: str, value: Any) -> None:
@@ -35,7 +35,7 @@ class RowFaultError(ValueError):
 
 
 def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dict[str, Any]:
-    """The row from its cells by role. RowFaultError where it can't be used.
+    """The row from its cells by role. ConversationFaultError where it can't be used.
 
     messages: `messages`, each with role and content, and `tools` (None where there are none). A prompt and a completion
     of messages are joined, and `prompt_messages` tells how many are the prompt's. Other forms: see `TEXT_KEYS`.
@@ -49,25 +49,25 @@ def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dic
 
 
 def read_text(role: str, value: Any) -> str:
-    """The text of a cell, "" where an optional one is empty. RowFaultError where there is none."""
+    """The text of a cell, "" where an optional one is empty. ConversationFaultError where there is none."""
     article = "an" if role[0] in "aeiou" else "a"
     if value is not None and not isinstance(value, str):
-        raise RowFaultError(role, f"{article} {role} that is a number, a list or an object", "text", value)
+        raise ConversationFaultError(role, f"{article} {role} that is a number, a list or an object", "text", value)
     if value and value.strip():
         return value
     if role in OPTIONAL:
         return ""
-    raise RowFaultError(role, f"no {role}", "text that is more than white space", value)
+    raise ConversationFaultError(role, f"no {role}", "text that is more than white space", value)
 
 
 def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
-    """The messages of a cell, each with role and content. RowFaultError where they aren't a list of such, or none."""
+    """The messages of a cell, each with role and content. ConversationFaultError where they aren't such a list, or none."""
     objects = parse_objects(value, is_json=role == "messages")
     if objects is None and value is not None and value != "":
         what = "messages that are" if role == "messages" else f"a {role} that is"
-        raise RowFaultError(role, f"{what} not a list of objects", MESSAGES_EXPECTED, value)
+        raise ConversationFaultError(role, f"{what} not a list of objects", MESSAGES_EXPECTED, value)
     if not objects:
-        raise RowFaultError(role, f"no {role}", MESSAGES_EXPECTED, value)
+        raise ConversationFaultError(role, f"no {role}", MESSAGES_EXPECTED, value)
     return [_read_message(role, message) for message in objects]
 
 
@@ -75,7 +75,7 @@ def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
     """The message with the keys role and content first; it may have been written with from and value."""
     speaker = message.get("role") or message.get("from")
     if not isinstance(speaker, str) or message.keys().isdisjoint(("content", "value", "tool_calls")):
-        raise RowFaultError(role, "a message without role and content", MESSAGES_EXPECTED, message)
+        raise ConversationFaultError(role, "a message without role and content", MESSAGES_EXPECTED, message)
     content = message.get("content")
     content = message.get("value") if content is None else content
     others = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value")}
@@ -84,10 +84,12 @@ def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_tools(value: Any) -> list[dict[str, Any]] | None:
-    """The tools of a cell, None where there are none. RowFaultError where they aren't a list of objects."""
+    """The tools of a cell, None where there are none. ConversationFaultError where they aren't a list of objects."""
     tools = parse_objects(value, is_json=True)
     if tools is None and value is not None and value != "":
-        raise RowFaultError("tools", "tools that are not a list of objects", "a list of functions, or nothing", value)
+        raise ConversationFaultError(
+            "tools", "tools that are not a list of objects", "a list of functions, or nothing", value
+        )
     return _drop_nulls(tools) or None
 
 

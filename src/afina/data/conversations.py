@@ -24,7 +24,7 @@ from afina.data.conversation_columns import (
     ConversationColumns,
     choose_conversation_columns,
 )
-from afina.data.conversation_rows import RowFaultError, find_prompt, normalize_row, write_json
+from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.data_notes import note_dropped
 from afina.data.examples import ROWS_LEAST, check_fractions, count_rows, describe_source
 from afina.data.findings import MEND, RowNumbers, count
@@ -135,7 +135,7 @@ class _Scan:
         self.digest = hashlib.sha256()
         self.row_hashes = bytearray()
         self.faults: dict[str, RowNumbers] = {}
-        self.first: dict[str, RowFaultError] = {}
+        self.first: dict[str, ConversationFaultError] = {}
 
     def run(self) -> UsableRows:
         hashes_N = hash_texts(self._prompts())
@@ -150,7 +150,7 @@ class _Scan:
         for index, cells in enumerate(values):
             try:
                 row = normalize_row(dict(zip(names, cells, strict=True)), self.columns)
-            except RowFaultError as fault:
+            except ConversationFaultError as fault:
                 self.first.setdefault(fault.reason, fault)
                 self.faults.setdefault(fault.reason, RowNumbers()).add(int(self.table.row_numbers[index]))
                 continue

@@ -22,7 +22,7 @@ SPACES = " \t\r\n"
 ARRAY_OR_LINES = "one array of objects, or one object a line (then with the suffix .jsonl)"
 
 
-class RowFaultError(ValueError):
+class JsonRowFaultError(ValueError):
     """A row that is JSON to the letter, or nearly, but can't be taken. `code` names the kind of fault."""
 
     def __init__(self, code: str, found: str) -> None:
@@ -35,26 +35,26 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(mapping) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise RowFaultError("duplicate", f"key {twice!r}")
+        raise JsonRowFaultError("duplicate", f"key {twice!r}")
     return mapping
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise RowFaultError("constant", name)
+    raise JsonRowFaultError("constant", name)
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_build_object, parse_constant=_refuse_constant)
 
 
-def fault_of(error: Exception) -> RowFaultError:
+def fault_of(error: Exception) -> JsonRowFaultError:
     """What the error of the parser means for the row."""
-    if isinstance(error, RowFaultError):
+    if isinstance(error, JsonRowFaultError):
         return error
     if isinstance(error, RecursionError):
-        return RowFaultError("deep", "lists or objects within each other, hundreds of times")
+        return JsonRowFaultError("deep", "lists or objects within each other, hundreds of times")
     if isinstance(error, json.JSONDecodeError):
-        return RowFaultError("json", f"{describe_json_fault(error)} at character {error.colno}")
-    return RowFaultError("number", "")
+        return JsonRowFaultError("json", f"{describe_json_fault(error)} at character {error.colno}")
+    return JsonRowFaultError("number", "")
 
 
 class JsonLinesFile:
@@ -201,8 +201,8 @@ class _Window:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
             except (ValueError, RecursionError) as error:
-                # A RowFaultError is about what was parsed already: more text would not mend it.
-                if self.is_complete or isinstance(error, (RowFaultError, RecursionError)):
+                # A JsonRowFaultError is about what was parsed already: more text would not mend it.
+                if self.is_complete or isinstance(error, (JsonRowFaultError, RecursionError)):
                     raise _relative(error, self.position) from None
             else:
                 # A number that touches the edge may go on behind it.

@@ -38,7 +38,7 @@ class Tagging:
     @property
     def is_plain(self) -> bool:
         """Whether tags are names without prefixes, such as parts of speech."""
-        return not are_entity_tags(self.names)
+        return not are_prefixed(self.names)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Tagging:
         return np.asarray([places.get(name[2:], -1) for name in self.names], np.int64)
 
 
-def are_entity_tags(names: Sequence[str]) -> bool:
+def are_prefixed(names: Sequence[str]) -> bool:
     """Whether each tag is O or begins with a prefix."""
     return all(name == OUTSIDE or PREFIXED.fullmatch(name) for name in names)
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedData:
     """The data, read and understood."""
 
     tables: Mapping[str, RowTable]
@@ -112,7 +112,7 @@ def check_wanted(config: RunConfig, source: Any, wanted: Wanted) -> None:
         check_page(wanted.html)
 
 
-def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
+def open_data(config: RunConfig, source: Any, spool: Path) -> OpenedData:
     """The rows, the columns, which of the rows can be used, and whether they are enough."""
     check_fractions(config.data)
     tables = read_parts(source, spool)
@@ -126,7 +126,7 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
             tagged, subject, usable = open_tagged(tables, config)
             subject = subject.with_faults(tables, usable)
             shortages = find_shortages(lambda: divide_tagged(tables, usable, tagged, subject, config))
-            return Opened(tables, tagged, subject, task, (*reasons, *tagged.reasons), shortages)
+            return OpenedData(tables, tagged, subject, task, (*reasons, *tagged.reasons), shortages)
         columns = find_columns(tables, config, task)
     except DataError as error:
         # Rows that can't be read may be why the others make no sense.
@@ -144,7 +144,7 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> Opened:
         subject = view_labelled(parts, columns, space)
         shortages = find_shortages(lambda: divide_rows(tables, usable, columns, space, config.data, config.seed))
     subject = subject.with_faults(tables, usable)
-    return Opened(tables, columns, subject, task, (*reasons, *columns.reasons), shortages)
+    return OpenedData(tables, columns, subject, task, (*reasons, *columns.reasons), shortages)
 
 
 def find_shortages(divide: Callable[[], object]) -> list[Finding]:
@@ -177,7 +177,7 @@ def name_columns(config: RunConfig) -> dict[str, str | None]:
 
 
 def look_through_model(
-    config: RunConfig, source: Any, opened: Opened, mask: int, work: Path, narrator: Narrator
+    config: RunConfig, source: Any, opened: OpenedData, mask: int, work: Path, narrator: Narrator
 ) -> ModelView:
     """What only the model's tokens or features can tell."""
     if opened.task == GENERATION:
@@ -191,7 +191,7 @@ def look_through_model(
     return look_at_labelled(config, opened.subject, work, narrator)
 
 
-def fix_data(config: RunConfig, source: Any, opened: Opened, output: Path) -> FixedCopy:
+def fix_data(config: RunConfig, source: Any, opened: OpenedData, output: Path) -> FixedCopy:
     """The cleaned copy."""
     cleaner: Cleaner
     if isinstance(opened.columns, ColumnChoice):
@@ -204,7 +204,7 @@ def fix_data(config: RunConfig, source: Any, opened: Opened, output: Path) -> Fi
 
 
 def write_report(
-    config: RunConfig, source: Any, opened: Opened, examination: Examination, seen: ModelView | None,
+    config: RunConfig, source: Any, opened: OpenedData, examination: Examination, seen: ModelView | None,
     fixed: FixedCopy | None,
 ) -> CheckReport:  # fmt: skip
     """All of it together."""

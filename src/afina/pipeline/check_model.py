@@ -146,7 +146,7 @@ def cross_predict(
     part = EncodedPart("the rows", tokens, labels_N, np.arange(len(labels_N)))
     loaded = technique.load(setup)
     features = compute_features(seen, loaded, [part], list_poolings(facts.architecture), narrator)[part.name]["mean"]
-    problem = probe.Problem("multiclass", labels_N, classes, seed=config.seed)
+    problem = probe.HeadProblem("multiclass", labels_N, classes, seed=config.seed)
     probabilities_NC = np.zeros((len(labels_N), classes), np.float32)
     with narrator.stage("solve"):
         for train, held in probe.split_folds(problem):

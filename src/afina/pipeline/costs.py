@@ -12,7 +12,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import TAGGING
 
 if TYPE_CHECKING:
-    from afina.advice.costs import Costs, Subject, Workload
+    from afina.advice.costs import Costs, CostSubject, Workload
     from afina.advice.machine import Machine
     from afina.models.inspect import ModelFacts
     from afina.techniques.base import Setup, Technique
@@ -43,7 +43,7 @@ def expect_costs(
 
 def count_costs(
     technique: Technique, config: RunConfig, setup: Setup, facts: ModelFacts, workload: Workload, machine: Machine
-) -> tuple[Subject, Costs] | Exception:
+) -> tuple[CostSubject, Costs] | Exception:
     """What a run by the technique would cost in this process, or why that can't be counted.
 
     The code of models may do what tensors without numbers can't; that is no reason to stop a run.
@@ -93,9 +93,9 @@ def find_fitting(
 def make_subject(
     config: RunConfig, facts: ModelFacts, head: Any, pad_token_id: int | None, workload: Workload, machine: Machine,
     precision: str,
-) -> Subject:  # fmt: skip
+) -> CostSubject:  # fmt: skip
     """What costs depend on: the model's blueprint, the rows, the machine."""
-    from afina.advice.costs import Subject
+    from afina.advice.costs import CostSubject
     from afina.models.empty import draw_blueprint
     from afina.models.weights import read_tensors
 
@@ -111,7 +111,7 @@ def make_subject(
         attention=attention,
         of_words=config.task == TAGGING,
     )
-    return Subject(blueprint, workload, machine, precision)
+    return CostSubject(blueprint, workload, machine, precision)
 
 
 def add_resident(machine: Machine) -> Machine:
@@ -133,7 +133,7 @@ def allow_for_resident(costs: Costs, device: str, vocabulary: int) -> Costs:
     return replace(costs, memory=replace(memory, overhead=memory.overhead + more))
 
 
-def refuse(subject: Subject, technique: Technique, config: RunConfig, costs: Costs) -> ResourceError:
+def refuse(subject: CostSubject, technique: Technique, config: RunConfig, costs: Costs) -> ResourceError:
     """The error for a run that wouldn't fit, with what would."""
     from afina.advice.fitting import USABLE, find_remedy
     from afina.advice.plan import format_size

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.correction import Measurement, Shape, correct
-from afina.advice.costs import Costs, Subject, Workload, predict_costs
+from afina.advice.costs import Costs, CostSubject, Workload, predict_costs
 from afina.advice.fitting import find_remedy, fits
 from afina.advice.plan import Plan, PlanRow
 from afina.config.run import RunConfig
@@ -51,7 +51,7 @@ def measure_plan(
 
 
 def measure_row(
-    row: PlanRow, subject: Subject, technique: Technique, config: RunConfig, common: dict[str, Any]
+    row: PlanRow, subject: CostSubject, technique: Technique, config: RunConfig, common: dict[str, Any]
 ) -> PlanRow:
     """One row, corrected."""
     shapes = choose_shapes(subject.workload, config)
@@ -72,7 +72,7 @@ def choose_shapes(workload: Workload, config: RunConfig) -> list[Shape]:
     return [Shape(max(1, rows // 2), max(2, tokens // 2)), Shape(rows, tokens)]
 
 
-def predict_shape(subject: Subject, technique: Technique, config: RunConfig, shape: Shape) -> Costs:
+def predict_shape(subject: CostSubject, technique: Technique, config: RunConfig, shape: Shape) -> Costs:
     """What a run of one such batch would cost."""
     import numpy as np
 

@@ -23,7 +23,7 @@ from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from afina.advice.costs import Subject, Workload
+    from afina.advice.costs import CostSubject, Workload
     from afina.advice.machine import Machine
     from afina.advice.plan import Plan, PlanRow
     from afina.techniques.base import Technique
@@ -174,7 +174,7 @@ def choose_technique(name: str, task: str) -> list[Technique]:
     return [technique]
 
 
-def plan_technique(subject: Subject, technique: Technique, config: RunConfig) -> PlanRow:
+def plan_technique(subject: CostSubject, technique: Technique, config: RunConfig) -> PlanRow:
     """One row of the plan."""
     from afina.advice.costs import predict_costs
     from afina.advice.fitting import find_remedy, fits

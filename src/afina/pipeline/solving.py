@@ -89,7 +89,7 @@ def may_learn_from_validation(prepared: Prepared) -> bool:
 
 
 def choose_poolings(
-    prepared: Prepared, loaded: LoadedModel, problem: probe.Problem, biasless: frozenset[str], narrator: Narrator
+    prepared: Prepared, loaded: LoadedModel, problem: probe.HeadProblem, biasless: frozenset[str], narrator: Narrator
 ) -> tuple[str, ...]:
     """The poolings to compute for all rows: the one that was asked for, or those to choose among.
 
@@ -115,13 +115,13 @@ def find_biasless(loaded: LoadedModel) -> frozenset[str]:
     return frozenset() if find_head(loaded.model)[1].bias is not None else frozenset({"own"})
 
 
-def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> probe.Problem:
+def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> probe.HeadProblem:
     """Some parts as a problem for the solver, targets as they are."""
     labels = np.concatenate([prepared.parts[name].labels for name in parts])
     outputs = prepared.task.head_shape().num_labels
     kind = prepared.task.labels.kind
     folds = min(prepared.config.features.folds, max(2, len(labels) // 2))
-    return probe.Problem(kind, labels, outputs, task_fit.class_weights, prepared.config.seed, folds)
+    return probe.HeadProblem(kind, labels, outputs, task_fit.class_weights, prepared.config.seed, folds)
 
 
 def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:

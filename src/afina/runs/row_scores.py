@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.metrics.tags import are_entity_tags
+from afina.metrics.tags import are_prefixed
 from afina.runs.folder import RunFolder
 
 NAME = "row_scores.jsonl"
@@ -76,7 +76,7 @@ def check_lines(folder: RunFolder, lines: Iterable[Mapping[str, Any]], kind: str
             raise refuse(folder, f"lines with {', '.join(FIELDS[kind])}")
         if kind in ("entities", "tags") and not 0 < len(line["label"]) == len(line["prediction"]):
             raise refuse(folder, "a predicted tag for each tag")
-        if kind == "entities" and not are_entity_tags([*line["label"], *line["prediction"]]):
+        if kind == "entities" and not are_prefixed([*line["label"], *line["prediction"]]):
             raise refuse(folder, "tags such as B-PER, or O")
 
 

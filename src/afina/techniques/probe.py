@@ -35,7 +35,7 @@ STANDARD_ERRORS = 1.0
 
 
 @dataclass(frozen=True)
-class Problem:
+class HeadProblem:
     """What is to be solved."""
 
     kind: str
@@ -49,9 +49,9 @@ class Problem:
     seed: int = 0
     folds: int = 4
 
-    def at(self, rows: Indices) -> Problem:
+    def at(self, rows: Indices) -> HeadProblem:
         """The same problem on some of the rows."""
-        return Problem(self.kind, self.labels[rows], self.outputs, self.weights_C, self.seed, self.folds)
+        return HeadProblem(self.kind, self.labels[rows], self.outputs, self.weights_C, self.seed, self.folds)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Solution:
     reasons: tuple[Reason, ...] = field(default=())
 
 
-def solve(features: Mapping[str, Floats], problem: Problem, biasless: frozenset[str] = frozenset()) -> Solution:
+def solve(features: Mapping[str, Floats], problem: HeadProblem, biasless: frozenset[str] = frozenset()) -> Solution:
     """The best head over the given poolings; `biasless` names those whose layer has no bias to set.
 
     Args:
@@ -89,7 +89,9 @@ def choose_sample(rows: int, seed: int) -> Indices:
     return np.sort(np.random.Generator(np.random.PCG64(seed)).choice(rows, ROWS_TO_CHOOSE_BY, replace=False))
 
 
-def choose_pooling(features: Mapping[str, Floats], problem: Problem, biasless: frozenset[str]) -> tuple[str, Reason]:
+def choose_pooling(
+    features: Mapping[str, Floats], problem: HeadProblem, biasless: frozenset[str]
+) -> tuple[str, Reason]:
     """The pooling with the least cross-validated loss at the usual strength, `own` on a near tie."""
     if len(features) == 1:
         only = next(iter(features))
@@ -109,7 +111,7 @@ def choose_pooling(features: Mapping[str, Floats], problem: Problem, biasless: f
     return best, Reason("features.pooling", best, f"least cross-validated loss ({shown})")
 
 
-def try_strengths(features_NH: Floats, problem: Problem, has_bias: bool) -> dict[float, float]:
+def try_strengths(features_NH: Floats, problem: HeadProblem, has_bias: bool) -> dict[float, float]:
     """Mean held-out loss by strength, from the usual one in both directions for as long as it falls."""
     losses: dict[float, float] = {}
 
@@ -129,7 +131,7 @@ def try_strengths(features_NH: Floats, problem: Problem, has_bias: bool) -> dict
     return dict(sorted(losses.items()))
 
 
-def cross_validate(features_NH: Floats, problem: Problem, strength: float, has_bias: bool) -> Floats:
+def cross_validate(features_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> Floats:
     """Held-out loss of each fold at one strength, shape (folds,)."""
     losses = []
     for train, held in split_folds(problem):
@@ -138,7 +140,7 @@ def cross_validate(features_NH: Floats, problem: Problem, strength: float, has_b
     return np.asarray(losses, np.float32)
 
 
-def split_folds(problem: Problem) -> Iterator[tuple[Indices, Indices]]:
+def split_folds(problem: HeadProblem) -> Iterator[tuple[Indices, Indices]]:
     """Rows to train on and rows held out, for each fold; classes are spread evenly, even those with few rows."""
     random = np.random.Generator(np.random.PCG64(problem.seed))
     order = random.permutation(len(problem.labels))
@@ -150,7 +152,7 @@ def split_folds(problem: Problem) -> Iterator[tuple[Indices, Indices]]:
         yield np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)
 
 
-def fit_head(features_NH: Floats, problem: Problem, strength: float, has_bias: bool) -> LinearHead:
+def fit_head(features_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> LinearHead:
     """The optimum at one strength, on standardised features, given for the features as they are."""
     mean_H = features_NH.mean(axis=0) if has_bias else np.zeros(features_NH.shape[1], np.float32)
     scale_H = np.sqrt(((features_NH - mean_H) ** 2).mean(axis=0)) + 1e-6
@@ -179,7 +181,7 @@ def one_thread(rows: int) -> Any:
     return threadpool_limits(1) if rows < ROWS_WORTH_THREADS else contextlib.nullcontext()
 
 
-def fit_classes(standard_NH: Floats, problem: Problem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_classes(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (C, H) and bias (C,) of a multinomial logistic regression; classes without rows are never given."""
     from sklearn.linear_model import LogisticRegression
 
@@ -200,20 +202,20 @@ def fit_classes(standard_NH: Floats, problem: Problem, strength: float, has_bias
     return weight_CH, bias_C
 
 
-def fit_labels(standard_NH: Floats, problem: Problem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_labels(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (C, H) and bias (C,) of one logistic regression for each label."""
     weight_CH = np.zeros((problem.outputs, standard_NH.shape[1]))
     bias_C = np.zeros(problem.outputs)
     for label in range(problem.outputs):
         marks_N = problem.labels[:, label].astype(np.int64)
         weights = (1.0, problem.weights_C[label]) if problem.weights_C else ()
-        both = Problem("multiclass", marks_N, 2, weights)
+        both = HeadProblem("multiclass", marks_N, 2, weights)
         pair_2H, pair_2 = fit_classes(standard_NH, both, strength, has_bias)
         weight_CH[label], bias_C[label] = pair_2H[1] - pair_2H[0], pair_2[1] - pair_2[0]
     return weight_CH, bias_C
 
 
-def fit_ridge(standard_NH: Floats, problem: Problem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_ridge(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (1, H) and bias (1,) of a ridge regression with alpha = 1 / strength, a row in a hundred."""
     from sklearn.linear_model import Ridge
 

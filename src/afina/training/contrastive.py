@@ -27,7 +27,7 @@ from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
 from afina.models.features import capture_own, check_finite, extract_features, pool_own
 from afina.models.heads import find_head, set_head
-from afina.techniques.probe import USUAL_STRENGTH, Problem, choose_sample, fit_head
+from afina.techniques.probe import USUAL_STRENGTH, HeadProblem, choose_sample, fit_head
 from afina.training.objective import LabelledRows
 from afina.training.precision import precision_of
 from afina.training.seed import derive_seed
@@ -122,7 +122,7 @@ class ContrastiveRows:
             features.append(found["own"])
             labels.append(part.labels[rows])
         _, linear = find_head(model)
-        problem = Problem("multiclass", np.concatenate(labels), linear.out_features, known.fit.class_weights)
+        problem = HeadProblem("multiclass", np.concatenate(labels), linear.out_features, known.fit.class_weights)
         set_head(linear, fit_head(np.concatenate(features), problem, self.strength, linear.bias is not None))
 
     def rank(self, scores: Mapping[str, float]) -> float:

@@ -46,7 +46,7 @@ def make_subject(draw: Callable[..., Any]) -> Callable[..., Any]:
     """`make_subject(family, lengths, memory_bytes, rates=True, is_language_model=False)`: what costs depend on."""
     import numpy as np
 
-    from afina.advice.costs import Subject, Workload
+    from afina.advice.costs import CostSubject, Workload
     from afina.advice.machine import Machine, Rates
 
     def build(
@@ -56,7 +56,7 @@ def make_subject(draw: Callable[..., Any]) -> Callable[..., Any]:
         share = 0.5 if is_language_model else 0.0
         workload = Workload(rows, 8, 8, np.full(rows, tokens, np.int64), share)
         rates = Rates(1e11, 1e10) if timed else None
-        return Subject(
+        return CostSubject(
             draw(family, is_language_model), workload, Machine("a machine", device, memory_bytes, rates), precision
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afina.advice.search.budget import Budget, Durations, describe_seconds, parse_budget
+from afina.advice.search.budget import Budget, TrialDurations, describe_seconds, parse_budget
 from afina.errors import ConfigError
 
 
@@ -64,7 +64,7 @@ def test_a_budget_runs_out_and_what_was_used_before_counts() -> None:
 
 
 def test_durations_are_learned() -> None:
-    durations = Durations()
+    durations = TrialDurations()
     assert durations.expect("lora", 1000) == 0.0
     durations.record("lora", seconds=12.0, train_seconds=10.0, planned_rows=1000)
     assert durations.expect("lora", 2000) == pytest.approx(2.0 + 20.0)

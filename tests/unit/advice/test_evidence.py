@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from afina.advice.evidence import gather_evidence, score, take_share
-from afina.techniques.probe import Problem
+from afina.techniques.probe import HeadProblem
 
 N, WIDTH = 240, 12
 
 
-def make_problem(kind: str = "multiclass", seed: int = 0) -> tuple[Any, list[str], Problem]:
+def make_problem(kind: str = "multiclass", seed: int = 0) -> tuple[Any, list[str], HeadProblem]:
     """Features that tell two classes (or a number) apart, and texts whose words tell nothing."""
     random = np.random.Generator(np.random.PCG64(seed))
     marks_N = np.arange(N) % 2
@@ -24,7 +24,7 @@ def make_problem(kind: str = "multiclass", seed: int = 0) -> tuple[Any, list[str
         "multiclass": marks_N, "multilabel": np.stack([marks_N, 1 - marks_N], axis=1),
         "regression": features_NH[:, 0].astype(np.float64),
     }  # fmt: skip
-    return features_NH, texts, Problem(kind, labels[kind], 1 if kind == "regression" else 2, seed=seed)
+    return features_NH, texts, HeadProblem(kind, labels[kind], 1 if kind == "regression" else 2, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_words_give_a_label_from_their_own_threshold() -> None:
     texts = [f"word{random.integers(30)} {'alarm' if mark else 'calm'} word{random.integers(30)}" for mark in marks_N]
     labels = np.stack([marks_N, np.arange(N) % 2], axis=1)
     features_NH = random.normal(size=(N, WIDTH)).astype(np.float32)
-    evidence = gather_evidence(features_NH, texts, Problem("multilabel", labels, 2), 0.1, True)
+    evidence = gather_evidence(features_NH, texts, HeadProblem("multilabel", labels, 2), 0.1, True)
     assert evidence.words is not None
     assert evidence.words > 0.6
 
@@ -62,7 +62,7 @@ def test_words_give_a_label_from_their_own_threshold() -> None:
 def test_the_curve_grows_with_the_rows_and_is_of_rows_that_were_not_learned_from() -> None:
     features_NH, texts, _ = make_problem()
     random = np.random.Generator(np.random.PCG64(2))
-    noise = Problem("multiclass", random.integers(0, 2, N), 2)
+    noise = HeadProblem("multiclass", random.integers(0, 2, N), 2)
     evidence = gather_evidence(features_NH, texts, noise, 10.0, True)
     assert [rows for rows, _ in evidence.curve] == [45, 90, 180]
     assert evidence.probe < 0.62, "labels at random can't be known on rows that weren't learned"
@@ -71,7 +71,7 @@ def test_the_curve_grows_with_the_rows_and_is_of_rows_that_were_not_learned_from
 
 def test_rows_a_class_and_the_floor() -> None:
     features_NH, texts, _ = make_problem()
-    evidence = gather_evidence(features_NH, texts, Problem("multiclass", np.arange(N) % 4 // 3, 2), 0.1, True)
+    evidence = gather_evidence(features_NH, texts, HeadProblem("multiclass", np.arange(N) % 4 // 3, 2), 0.1, True)
     assert evidence.floor == 0.75
     assert evidence.rows_per_class == N / 2
 

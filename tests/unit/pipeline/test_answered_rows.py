@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import afina
-from afina.data.conversation_rows import RowFaultError
+from afina.data.conversation_rows import ConversationFaultError
 from afina.errors import ConfigError, DataError, Interrupted
 from afina.pipeline import progress
 from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, PromptReader
@@ -217,7 +217,7 @@ def test_what_a_row_asks(form: Any, columns: dict[str, str], has_template: bool,
 
 @pytest.mark.parametrize(("form", "value"), [("text", 5), ("messages", 5), ("messages", [1])])
 def test_what_is_no_prompt(form: Any, value: Any) -> None:
-    with pytest.raises(RowFaultError):
+    with pytest.raises(ConversationFaultError):
         PromptReader(form, {form: "x"}, form == "messages").read({"x": value})
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from afina.models.heads import LinearHead
 from afina.techniques import probe
-from afina.techniques.probe import STRENGTHS, Problem, choose_pooling, cross_validate, fit_head, measure_loss, solve
+from afina.techniques.probe import STRENGTHS, HeadProblem, choose_pooling, cross_validate, fit_head, measure_loss, solve
 
 ROWS, WIDTH = 120, 6
 RANDOM = np.random.default_rng(0)
@@ -34,14 +34,14 @@ def fit_plainly(features: Any, labels: Any, strength: float, bias: bool = True, 
 @pytest.mark.parametrize("weights", [(), (0.5, 1.0, 4.0)])
 @pytest.mark.parametrize("strength", [0.01, 1.0])
 def test_classes(strength: float, weights: tuple[float, ...]) -> None:
-    head = fit_head(FEATURES, Problem("multiclass", CLASSES, 3, weights), strength, True)
+    head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), strength, True)
     plain = fit_plainly(STANDARD, CLASSES, strength, weights=dict(enumerate(weights)) or None)
     np.testing.assert_allclose(softmax(head.logits(FEATURES), axis=1), plain.predict_proba(STANDARD), atol=1e-2)
 
 
 def test_weights_and_strength_matter() -> None:
     def give(strength: float, weights: tuple[float, ...]) -> Any:
-        head = fit_head(FEATURES, Problem("multiclass", CLASSES, 3, weights), strength, True)
+        head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), strength, True)
         return softmax(head.logits(FEATURES), axis=1)
 
     assert np.abs(give(1.0, ()) - give(1.0, (0.5, 1.0, 4.0))).max() > 0.1
@@ -50,13 +50,13 @@ def test_weights_and_strength_matter() -> None:
 
 def test_two_classes() -> None:
     labels = (CLASSES == 1).astype(int)
-    head = fit_head(FEATURES, Problem("multiclass", labels, 2), 0.1, True)
+    head = fit_head(FEATURES, HeadProblem("multiclass", labels, 2), 0.1, True)
     plain = fit_plainly(STANDARD, labels, 0.1)
     np.testing.assert_allclose(softmax(head.logits(FEATURES), axis=1), plain.predict_proba(STANDARD), atol=5e-3)
 
 
 def test_a_class_without_rows_is_never_given() -> None:
-    head = fit_head(FEATURES, Problem("multiclass", CLASSES * 2, 6, (1.0,) * 6), 0.1, True)
+    head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES * 2, 6, (1.0,) * 6), 0.1, True)
     probabilities = softmax(head.logits(FEATURES), axis=1)
     assert probabilities[:, [1, 3, 5]].max() < 1e-3
     plain = fit_plainly(STANDARD, CLASSES, 0.1)
@@ -65,7 +65,7 @@ def test_a_class_without_rows_is_never_given() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_one_class_alone_is_given_where_a_bias_can_say_so(bias: bool) -> None:
-    head = fit_head(FEATURES, Problem("multiclass", np.ones(ROWS, int), 3), 0.1, bias)
+    head = fit_head(FEATURES, HeadProblem("multiclass", np.ones(ROWS, int), 3), 0.1, bias)
     assert not head.weight_CH.any()
     assert head.bias_C.tolist() == ([-20.0, 0.0, -20.0] if bias else [0.0, 0.0, 0.0])
 
@@ -74,7 +74,7 @@ def test_one_class_alone_is_given_where_a_bias_can_say_so(bias: bool) -> None:
 def test_without_a_bias(outputs: int) -> None:
     labels = CLASSES % outputs
     scale = np.sqrt((FEATURES**2).mean(0))
-    head = fit_head(FEATURES, Problem("multiclass", labels, outputs), 0.1, False)
+    head = fit_head(FEATURES, HeadProblem("multiclass", labels, outputs), 0.1, False)
     assert not head.bias_C.any()
     plain = fit_plainly(FEATURES / scale, labels, 0.1, bias=False)
     found = softmax(head.logits(FEATURES), axis=1)
@@ -83,7 +83,7 @@ def test_without_a_bias(outputs: int) -> None:
 
 @pytest.mark.parametrize("weights", [(), (3.0, 1.0, 0.2)])
 def test_several_labels(weights: tuple[float, ...]) -> None:
-    head = fit_head(FEATURES, Problem("multilabel", MARKS, 3, weights), 0.1, True)
+    head = fit_head(FEATURES, HeadProblem("multilabel", MARKS, 3, weights), 0.1, True)
     found = expit(head.logits(FEATURES))
     for label in range(3):
         balance = {0: 1.0, 1: weights[label]} if weights else None
@@ -93,7 +93,7 @@ def test_several_labels(weights: tuple[float, ...]) -> None:
 
 def test_a_label_that_all_or_no_rows_have() -> None:
     marks = np.stack([np.zeros(ROWS), np.ones(ROWS), MARKS[:, 0]], axis=1).astype(np.uint8)
-    probabilities = expit(fit_head(FEATURES, Problem("multilabel", marks, 3), 0.1, True).logits(FEATURES))
+    probabilities = expit(fit_head(FEATURES, HeadProblem("multilabel", marks, 3), 0.1, True).logits(FEATURES))
     assert probabilities[:, 0].max() < 1e-6
     assert probabilities[:, 1].min() > 1 - 1e-6
     assert 0.2 < probabilities[:, 2].mean() < 0.8
@@ -103,7 +103,7 @@ def test_a_label_that_all_or_no_rows_have() -> None:
 def test_numbers(bias: bool) -> None:
     shift = FEATURES.mean(0) if bias else 0
     standard = (FEATURES - shift) / np.sqrt(((FEATURES - shift) ** 2).mean(0))
-    head = fit_head(FEATURES, Problem("regression", TARGETS, 1), 0.1, bias)
+    head = fit_head(FEATURES, HeadProblem("regression", TARGETS, 1), 0.1, bias)
     plain = Ridge(alpha=ROWS / (100 * 0.1), fit_intercept=bias).fit(standard.astype(float), TARGETS)
     np.testing.assert_allclose(head.logits(FEATURES)[:, 0], plain.predict(standard), rtol=1e-3, atol=1e-3)
     assert head.bias_C.any() == bias
@@ -112,7 +112,7 @@ def test_numbers(bias: bool) -> None:
 @pytest.mark.parametrize("folds", [2, 4, 7])
 @pytest.mark.parametrize(("kind", "labels"), [("multiclass", CLASSES), ("regression", TARGETS), ("multilabel", MARKS)])
 def test_each_row_is_held_out_once(kind: str, labels: Any, folds: int) -> None:
-    parts = list(probe.split_folds(Problem(kind, labels, 3, folds=folds)))
+    parts = list(probe.split_folds(HeadProblem(kind, labels, 3, folds=folds)))
     assert len(parts) == folds
     assert sorted(row for _, held in parts for row in held.tolist()) == list(range(ROWS))
     for train, held in parts:
@@ -125,7 +125,7 @@ def test_each_row_is_held_out_once(kind: str, labels: Any, folds: int) -> None:
 
 def test_folds_follow_the_seed() -> None:
     held = [
-        tuple(map(tuple, (fold for _, fold in probe.split_folds(Problem("multiclass", CLASSES, 3, seed=seed)))))
+        tuple(map(tuple, (fold for _, fold in probe.split_folds(HeadProblem("multiclass", CLASSES, 3, seed=seed)))))
         for seed in (0, 0, 1)
     ]
     assert held[0] == held[1] != held[2]
@@ -133,15 +133,15 @@ def test_folds_follow_the_seed() -> None:
 
 def test_a_class_with_fewer_rows_than_folds_is_still_measured() -> None:
     labels = np.asarray([0] * 60 + [1] * 58 + [2] * 2)
-    losses = cross_validate(FEATURES, Problem("multiclass", labels, 3, folds=4), 0.1, True)
+    losses = cross_validate(FEATURES, HeadProblem("multiclass", labels, 3, folds=4), 0.1, True)
     assert losses.shape == (4,)
     assert np.isfinite(losses).all()
 
 
 def test_held_out_losses_are_of_rows_the_head_has_not_seen() -> None:
     noise = np.random.default_rng(1).integers(0, 2, ROWS)
-    held = cross_validate(FEATURES, Problem("multiclass", noise, 2), 10.0, True).mean()
-    seen = fit_head(FEATURES, Problem("multiclass", noise, 2), 10.0, True).logits(FEATURES)
+    held = cross_validate(FEATURES, HeadProblem("multiclass", noise, 2), 10.0, True).mean()
+    seen = fit_head(FEATURES, HeadProblem("multiclass", noise, 2), 10.0, True).logits(FEATURES)
     assert held > np.log(2) > measure_loss(seen, noise, "multiclass")
 
 
@@ -157,7 +157,7 @@ def test_losses_are_sklearns() -> None:
 
 
 def test_own_is_taken_on_a_tie_and_left_for_a_clear_winner() -> None:
-    problem = Problem("multiclass", CLASSES, 3)
+    problem = HeadProblem("multiclass", CLASSES, 3)
     noise = np.random.default_rng(2).normal(size=FEATURES.shape).astype(np.float32)
     tie = {"own": FEATURES, "mean": FEATURES + 1e-4 * noise}
     assert choose_pooling(tie, problem, frozenset())[0] == "own"
@@ -172,7 +172,7 @@ def test_a_slightly_better_pooling_is_within_noise(monkeypatch: pytest.MonkeyPat
     # The folds agree, or they don't: the mean difference is the same.
     own = np.asarray([1.0, 1.2, 0.8, 1.0], np.float32)
     gains = {"agreed": np.full(4, 0.05), "noisy": np.asarray([0.35, -0.2, 0.1, -0.05])}
-    problem = Problem("multiclass", CLASSES, 3)
+    problem = HeadProblem("multiclass", CLASSES, 3)
     chosen = {}
     for name, gain in gains.items():
         losses = iter([own, (own - gain).astype(np.float32)])
@@ -184,12 +184,12 @@ def test_a_slightly_better_pooling_is_within_noise(monkeypatch: pytest.MonkeyPat
 
 def test_a_strength_is_sought_where_the_loss_falls() -> None:
     noise = np.random.default_rng(1).integers(0, 2, ROWS)
-    losses = probe.try_strengths(FEATURES, Problem("multiclass", noise, 2), True)
+    losses = probe.try_strengths(FEATURES, HeadProblem("multiclass", noise, 2), True)
     assert list(losses) == sorted(losses)
     assert set(losses) <= set(STRENGTHS)
     assert min(losses, key=losses.__getitem__) < probe.USUAL_STRENGTH  # noise is best hardly fitted
     easy = np.tile(np.eye(2), (ROWS // 2, 3)).astype(np.float32)
-    losses = probe.try_strengths(easy, Problem("multiclass", np.tile([0, 1], ROWS // 2), 2), True)
+    losses = probe.try_strengths(easy, HeadProblem("multiclass", np.tile([0, 1], ROWS // 2), 2), True)
     assert min(losses, key=losses.__getitem__) == STRENGTHS[-1]
 
 
@@ -198,7 +198,7 @@ def test_a_strength_is_sought_where_the_loss_falls() -> None:
 )
 def test_the_same_problem_has_the_same_solution(kind: str, labels: Any, outputs: int) -> None:
     features = {"own": FEATURES[:, :3], "mean": FEATURES}
-    problem = Problem(kind, labels, outputs, seed=5)
+    problem = HeadProblem(kind, labels, outputs, seed=5)
     first, second = solve(features, problem), solve(features, problem)
     np.testing.assert_array_equal(first.head.weight_CH, second.head.weight_CH)
     np.testing.assert_array_equal(first.head.bias_C, second.head.bias_C)
@@ -212,7 +212,7 @@ def test_the_same_problem_has_the_same_solution(kind: str, labels: Any, outputs:
 
 
 def test_a_layer_without_bias_gets_a_head_without_bias() -> None:
-    problem = Problem("multiclass", CLASSES, 3)
+    problem = HeadProblem("multiclass", CLASSES, 3)
     solution = solve({"own": FEATURES}, problem, frozenset({"own"}))
     assert not solution.head.bias_C.any()
     assert solve({"own": FEATURES}, problem).head.bias_C.any()
@@ -226,6 +226,6 @@ def test_the_choice_looks_at_some_rows_of_many(monkeypatch: pytest.MonkeyPatch) 
     assert sample.tolist() != probe.choose_sample(ROWS, 1).tolist()
     assert probe.choose_sample(50, 0).tolist() == list(range(50))
     # The chosen head is then solved on all rows.
-    solution = solve({"own": FEATURES}, Problem("multiclass", CLASSES, 3))
-    whole = fit_head(FEATURES, Problem("multiclass", CLASSES, 3), solution.strength, True)
+    solution = solve({"own": FEATURES}, HeadProblem("multiclass", CLASSES, 3))
+    whole = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3), solution.strength, True)
     np.testing.assert_array_equal(solution.head.weight_CH, whole.weight_CH)

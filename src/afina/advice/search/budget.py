@@ -84,7 +84,7 @@ class Budget:
 
 
 @dataclass
-class Durations:
+class TrialDurations:
     """What trials took, by technique."""
 
     fixed_seconds: dict[str, list[float]] = field(default_factory=dict)

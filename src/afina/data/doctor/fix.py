@@ -18,7 +18,7 @@ import numpy as np
 
 from afina.data.columns import ColumnChoice
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns, parse_objects
-from afina.data.conversation_rows import RowFaultError, find_prompt, normalize_row, write_json
+from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.doctor.characters import clean_text
 from afina.data.doctor.classes import group_variants
 from afina.data.doctor.repeats import find_far_apart, find_torn
@@ -111,7 +111,7 @@ class LabelledCleaner:
         if answer is None:
             return None
         number = float(answer) if isinstance(answer, float) else 0.0
-        return hash_texts("\0".join(map(normalize_text, texts))), hash_texts(json.dumps(answer)), number
+        return hash_text("\0".join(map(normalize_text, texts))), hash_text(json.dumps(answer)), number
 
     def read_label(self, label: Any) -> Any:
         """The name, the sorted names, or the number; None where it can't be read."""
@@ -142,10 +142,10 @@ class ConversationCleaner:
         cells = {role: row.get(name) for role, name in self.names.names.items()}
         try:
             normal = normalize_row(cells, self.names)
-        except RowFaultError as fault:
+        except ConversationFaultError as fault:
             is_empty = cells[fault.role] is None or cells[fault.role] == [] or not str(cells[fault.role]).strip()
             return EMPTY if is_empty and fault.role not in OPTIONAL else None
-        return hash_texts("\0".join(map(normalize_text, find_prompt(normal)))), hash_texts(write_json(normal)), 0.0
+        return hash_text("\0".join(map(normalize_text, find_prompt(normal)))), hash_text(write_json(normal)), 0.0
 
 
 def clean_cells(row: Row, names: Sequence[str]) -> dict[str, tuple[str, Any]]:
@@ -172,7 +172,7 @@ def clean_value(value: Any) -> Any:
     return [clean_value(item) for item in value] if isinstance(value, list) else value
 
 
-def hash_texts(text: str) -> int:
+def hash_text(text: str) -> int:
     """64 bits that are equal for equal texts."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from afina.data.chat_template import ChatFaultError
 from afina.data.columns import check_free
-from afina.data.conversation_rows import RowFaultError
+from afina.data.conversation_rows import ConversationFaultError
 from afina.data.findings import RowNumbers, count
 from afina.data.rows import RowTable
 from afina.errors import Interrupted, Problem, describe_rows
@@ -166,9 +166,9 @@ def check_questions(encoder: PromptEncoder, table: RowTable) -> Questions:
             number = int(next(numbers))
             try:
                 ids = encode_row(encoder, reader, dict(zip(columns, values, strict=True)))
-            except (RowFaultError, ChatFaultError) as fault:
+            except (ConversationFaultError, ChatFaultError) as fault:
                 faults.setdefault(str(fault), RowNumbers()).add(number)
-                found.setdefault(str(fault), fault.found if isinstance(fault, RowFaultError) else fault.detail)
+                found.setdefault(str(fault), fault.found if isinstance(fault, ConversationFaultError) else fault.detail)
                 continue
             lengths.append(len(ids))
             digest.update(f"{ids}\n".encode())

@@ -98,7 +98,7 @@ class PromptReader:
         """What a row asks and the tools for it; None where it asks nothing.
 
         Raises:
-            RowFaultError: for cells that hold something else.
+            ConversationFaultError: for cells that hold something else.
         """
         cells = {role: row.get(name) for role, name in self.columns.items()}
         asked = next(role for role in cells if role in ASKING)

@@ -12,7 +12,7 @@ from afina.config.load import load_config
 from afina.config.run import ModelConfig
 from afina.data.chat_template import ChatFaultError, choose_template, describe_turn_ends
 from afina.data.conversation_columns import Form
-from afina.data.conversation_rows import RowFaultError
+from afina.data.conversation_rows import ConversationFaultError
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
@@ -139,7 +139,7 @@ class Speaker:
         """
         try:
             asked = self.reader.read(row)
-        except RowFaultError as fault:
+        except ConversationFaultError as fault:
             raise ChatFaultError(str(fault), str(row)[:60]) from None
         if asked is None:
             raise ChatFaultError(EMPTY_PROMPT, str(row)[:60])

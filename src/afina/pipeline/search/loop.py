@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.advice.search.budget import Budget, Durations, describe_seconds
+from afina.advice.search.budget import Budget, TrialDurations, describe_seconds
 from afina.advice.search.neighbourhood import choose_neighbourhood
 from afina.advice.search.openings import AUTO, HEAD, list_openings
 from afina.advice.search.space import CONTRASTIVE, Proposal, Space
@@ -54,7 +54,7 @@ class SearchLoop:
     ) -> None:  # fmt: skip
         self.plan, self.folder, self.bench, self.space = plan, folder, bench, space
         self.ledger, self.budget, self.display = ledger, budget, display
-        self.durations = Durations()
+        self.durations = TrialDurations()
         self.test_seconds = 0.0
         """What scoring the test part will take, for the winner and the default."""
         self.entries = self.ledger.entries()

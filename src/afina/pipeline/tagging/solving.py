@@ -97,11 +97,11 @@ def choose_windows(words: WordTokens, seed: int) -> Indices:
     return np.sort(order[: max(1, int(np.searchsorted(totals, probe.WORDS_SOLVED, side="right")))])
 
 
-def pose_problem(prepared: Prepared, tags_K: Indices, fit: Fit) -> probe.Problem:
+def pose_problem(prepared: Prepared, tags_K: Indices, fit: Fit) -> probe.HeadProblem:
     """Words with their tags as a problem for the solver."""
     config = prepared.config
     outputs, folds = prepared.task.head_shape().num_labels, min(config.features.folds, max(2, len(tags_K) // 2))
-    return probe.Problem("multiclass", tags_K.astype(np.int64), outputs, fit.class_weights, config.seed, folds)
+    return probe.HeadProblem("multiclass", tags_K.astype(np.int64), outputs, fit.class_weights, config.seed, folds)
 
 
 def compute_word_features(
