@@ -61,7 +61,7 @@ def read_text(role: str, value: Any) -> str:
 
 
 def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
-    """The messages of a cell, each with role and content. ConversationFaultError where they aren't such a list, or none."""
+    """The messages of a cell, each with role and content. ConversationFaultError where they aren't such a list."""
     objects = parse_objects(value, is_json=role == "messages")
     if objects is None and value is not None and value != "":
         what = "messages that are" if role == "messages" else f"a {role} that is"
