@@ -134,14 +134,13 @@ def start_cell(models: Path, cell: tuple[str, str, int, int, str], measure: bool
 def run_cell(job: dict[str, Any]) -> None:
     """Predict, train, and print both as one line of JSON."""
     import afina
-    from afina.config.unread import keep_read
     from afina.training import loop
 
     name, technique, length, rows, lengths = job["cell"]
     folder = Path(job["folder"])
     is_language_model = ("smollm" in name or "llama" in name) and technique != "feature-extraction"
     write_rows(folder / "data", length, rows, is_language_model, lengths == "ragged")
-    settings = keep_read(technique, make_settings(length, rows, is_language_model))
+    settings = make_settings(length, rows, is_language_model)
     measured = measure(job, settings) if job["measure"] else None
     seconds: list[float] = []
     take_step = loop.train_step

@@ -47,11 +47,8 @@ class Case:
     @property
     def start(self) -> list[str]:
         """Arguments of `afina` that begin it, in a folder beside the model and the data."""
-        from afina.config.unread import keep_read
-
         shared = LANGUAGE_SHARED if self.data == LANGUAGE else SHARED
-        settings = keep_read(self.technique or "auto", shared | self.settings)
-        flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        flags = [part for key, value in (shared | self.settings).items() for part in ("--set", f"{key}={value}")]
         verb = ["search"] if self.is_search else ["train"]
         how = ["--budget", "2h", "--trials", "4", "--techniques", "full,lora"] if self.is_search else ["--technique"]
         technique = [self.technique] if self.technique else []

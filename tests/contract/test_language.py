@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import afina
-from afina.config.unread import keep_read
 from afina.errors import ConfigError
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import make_conversations
@@ -51,16 +50,16 @@ def test_technique_trains_form(technique: str, form: Any, tiny_models: Callable[
     settings = {**SETTINGS, "chat_template": "auto" if form == "text" else "chatml"}
     if form == "text":
         settings["task"] = "text-generation"
-    run = afina.fit(tiny_models("llama"), make_conversations(form, 24), technique, output=tmp_path / "run", **settings)
+    run = afina.fit(tiny_models("llama"), make_conversations(form, 24), technique, output=tmp_path / "run", **SETTINGS)
     check_run(run)
     form_found = next(each["value"] for each in run.reasons if each["setting"] == "data.form")
     assert form_found == form
 
 
 def test_feature_extraction_refuses(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
-    rows, settings = make_conversations("messages", 24), keep_read("feature-extraction", SETTINGS)
+    rows = make_conversations("messages", 24)
     with pytest.raises(ConfigError, match="feature-extraction has no meaning for a language model"):
-        afina.fit(tiny_models("llama"), rows, "feature-extraction", output=tmp_path / "run", **settings)
+        afina.fit(tiny_models("llama"), rows, "feature-extraction", output=tmp_path / "run", **SETTINGS)
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import afina
-from afina.config.unread import keep_read
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import TaggedForm, make_tagged
 
@@ -38,9 +37,8 @@ def test_technique_learns_form(
     technique: str, form: TaggedForm, tiny_models: Callable[[str], Path], tmp_path: Path
 ) -> None:
     rows = make_tagged(form, ROWS)
-    settings = keep_read(technique, SETTINGS)
     # So short that some rows are read in windows.
-    run = afina.fit(tiny_models("bert"), rows, technique, output=tmp_path / "run", max_seq_length=20, **settings)
+    run = afina.fit(tiny_models("bert"), rows, technique, output=tmp_path / "run", max_seq_length=20, **SETTINGS)
     check_run(run, form)
     check_predictions(run, rows, form)
     assert "are read in windows that overlap" in " ".join(run.report["notes"])
@@ -52,7 +50,7 @@ def test_technique_takes_family(
     technique: str, family: str, tiny_models: Callable[[str], Path], tmp_path: Path
 ) -> None:
     rows = make_tagged("words", 20)
-    settings = keep_read(technique, {**SETTINGS, "head_init": "random", "baselines": False})
+    settings = {**SETTINGS, "head_init": "random", "baselines": False}
     run = afina.fit(tiny_models(family), rows, technique, output=tmp_path / "run", **settings)
     check_run(run, "words")
 

@@ -16,7 +16,6 @@ import pytest
 
 import afina
 from afina.config.run import TaskName, TechniqueName
-from afina.config.unread import keep_read
 from afina.tasks.registry import TASKS
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import Kind, make_rows
@@ -46,8 +45,9 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize(("technique", "kind"), KIND_CELLS)
 def test_technique_learns_kind(technique: str, kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     rows = make_rows(kind, ROWS)
-    settings = {**keep_read(technique, SETTINGS), "bootstrap_resamples": 20, "output": tmp_path / "run"}
-    run = afina.fit(tiny_models("bert"), rows, technique, verbose=False, **settings)
+    run = afina.fit(
+        tiny_models("bert"), rows, technique, output=tmp_path / "run", bootstrap_resamples=20, verbose=False, **SETTINGS
+    )
     check_run(run, rows, kind)
     assert run.intervals, "20 resamples give intervals"
 
@@ -59,7 +59,7 @@ def test_technique_takes_family(
     rows = make_rows("multiclass", ROWS)
     # A head of random numbers: a solved one may be the best result, and then nothing has moved.
     settings = {**SETTINGS, "head_init": "random", "bootstrap_resamples": 0, "output": tmp_path / "run"}
-    run = afina.fit(tiny_models(family), rows, technique, verbose=False, **keep_read(technique, settings))
+    run = afina.fit(tiny_models(family), rows, technique, verbose=False, **settings)
     check_run(run, rows, "multiclass")
     check_moved(run, tiny_models(family))
     assert run.intervals == {}
@@ -95,7 +95,7 @@ def test_technique_computes_in_bf16(
     """bf16 has three decimal digits, and each batch rounds otherwise: close, not equal."""
     rows = make_rows(kind, ROWS)
     settings = {**SETTINGS, "precision": "bf16", "bootstrap_resamples": 0, "output": tmp_path / "run"}
-    run = afina.fit(tiny_models("llama"), rows, technique, verbose=False, **keep_read(technique, settings))
+    run = afina.fit(tiny_models("llama"), rows, technique, verbose=False, **settings)
     check_run(run, rows, kind, tolerance=0.03)
     assert run.report["settings"]["training"]["precision"] == "bf16"
 

@@ -16,8 +16,7 @@ from afina.testing.data import make_rows
 if TYPE_CHECKING:
     from tests.e2e.conftest import CommandLine
 
-FLAGS = ("--set", "bootstrap_resamples=0", "--set", "baselines=false")
-LORA_FLAGS = ("--set", "num_train_epochs=2", *FLAGS)
+FLAGS = ("--set", "num_train_epochs=2", "--set", "bootstrap_resamples=0", "--set", "baselines=false")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +28,9 @@ def place(
     folder = tmp_path_factory.mktemp("place")
     shutil.copytree(tiny_models("bert"), folder / "bert")
     write_csv(folder / "rows.csv", make_rows("multiclass", 60))
-    for technique, flags in (("feature-extraction", FLAGS), ("lora", LORA_FLAGS)):
+    for technique in ("feature-extraction", "lora"):
         done = command_line.run(
-            "train", "rows.csv", "--model", "bert", "--technique", technique, "--output", technique, *flags, cwd=folder
+            "train", "rows.csv", "--model", "bert", "--technique", technique, "--output", technique, *FLAGS, cwd=folder
         )
         assert done.code == 0, done.err
     return folder

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import afina
-from afina.config.unread import keep_read
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import Kind, make_rows
 
@@ -100,9 +99,8 @@ def answers(tiny_models: Callable[[str], Path], tmp_path_factory: pytest.TempPat
         rows = make_rows(cell.kind, ROWS)
         run = afina.fit(
             tiny_models(cell.family), rows, cell.technique, output=root / cell.name, max_seq_length=LENGTH,
-            baselines=False, bootstrap_resamples=0, folds=2, cache=False, precision="fp32",
+            num_train_epochs=1, baselines=False, bootstrap_resamples=0, folds=2, cache=False, precision="fp32",
             pooling=cell.pooling, verbose=False,
-            **keep_read(cell.technique, {"num_train_epochs": 1}),
         )  # fmt: skip
         stored = read_predictions(run.path)
         texts = [rows[line["row"] - 1] for line in stored]

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig, TechniqueName
-from afina.config.unread import group_unread, leave_unread_out
+from afina.config.unread import SECTIONS, group_unread, leave_unread_out
 from afina.errors import ConfigError, Problem, describe_cause, find_close
 
 LONGEST_FOUND = 200
@@ -235,16 +235,16 @@ def name_leaves(paths: Iterable[str]) -> dict[str, str]:
 
 
 def list_unread_by_technique(tree: Mapping[str, Any]) -> list[Problem]:
-    """Problems for settings that were given though the chosen technique doesn't read them."""
+    """Problems for sections that were given though the chosen technique doesn't read them."""
     technique = str(tree.get("technique"))
     if technique not in get_args(TechniqueName):
         return []
     return [
         Problem(
-            f"the technique {technique} doesn't read what is given for others", found=", ".join(paths),
+            f"the technique {technique} doesn't read these settings", found=", ".join(paths),
             remedy=f"leave {'it' if len(paths) == 1 else 'them'} out, or --technique {readers[0]}",
         )
-        for readers, paths in group_unread(technique, list_given(tree)).items()
+        for readers, paths in group_unread(technique, list_given(tree), SECTIONS).items()
     ]  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Settings that do nothing where they are given: those that the technique or the task doesn't read.
 
-Where the technique is given too, `config/load.py` refuses those that it doesn't read; where it is chosen, they are
-told. The task may be known only once the rows are read, so those that it doesn't read are told.
+Where the technique is given too, `config/load.py` refuses the sections that belong to another one. All else is told:
+settings of the training's steps, so that several techniques can be tried with one description; what a technique that
+is chosen doesn't read; and what the task doesn't read, which may be known only once the rows are read.
 """
 
 from __future__ import annotations
@@ -27,29 +28,29 @@ OF_STEPS = tuple(f"training.{name}" for name in (
     "early_stopping_patience", "save_steps", "save_every_minutes", "save_total_limit", "logging_steps",
     "gradient_checkpointing", "lazy_embeddings",
 ))  # fmt: skip
-# Sections and settings that only some techniques read, with those.
-READ_BY: dict[str, tuple[str, ...]] = {
-    "lora": ("lora", "qlora", "auto"),
-    "quantization": ("qlora", "auto"),
-    **dict.fromkeys(OF_STEPS, ("full", "lora", "qlora", "auto")),
-}
+# Sections that only some techniques read, with those; and settings.
+SECTIONS: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
+READ_BY = {**SECTIONS, **dict.fromkeys(OF_STEPS, ("full", "lora", "qlora", "auto"))}
 
 
 def list_unread(config: RunConfig, *, is_generation: bool) -> list[str]:
-    """A note on each setting that isn't its default, and that the task doesn't read."""
+    """A note on each setting that isn't its default, and that the task or the technique that is given doesn't read."""
     defaults, task = RunConfig(), "text-generation" if is_generation else "a task with labels"
+    unread = dict.fromkeys(OF_LABELS if is_generation else OF_LANGUAGE, task)
+    unread |= {path: config.technique for path in OF_STEPS if config.technique not in READ_BY[path]}
     return [
-        f"{path}: {task} doesn't read it, so it does nothing here"
-        for path in (OF_LABELS if is_generation else OF_LANGUAGE)
-        if find_value(config, path) != find_value(defaults, path)
-    ]
+        f"{path}: {reader} doesn't read it, so it does nothing here"
+        for path, reader in unread.items() if find_value(config, path) != find_value(defaults, path)
+    ]  # fmt: skip
 
 
-def group_unread(technique: str, paths: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+def group_unread(
+    technique: str, paths: Iterable[str], read_by: Mapping[str, tuple[str, ...]] = READ_BY
+) -> dict[tuple[str, ...], list[str]]:
     """Those of some settings that a technique doesn't read, sorted, by the techniques that do."""
     found: dict[tuple[str, ...], list[str]] = {}
     for path in sorted(paths):
-        readers = READ_BY.get(path) or READ_BY.get(path.partition(".")[0])
+        readers = read_by.get(path) or read_by.get(path.partition(".")[0])
         if readers and technique not in readers:
             found.setdefault(readers, []).append(path)
     return found
@@ -63,12 +64,6 @@ def leave_unread_out(tree: Mapping[str, Any], technique: str) -> dict[str, Any]:
         if isinstance(value, Mapping) else value
         for section, value in tree.items() if section not in unread
     }  # fmt: skip
-
-
-def keep_read(technique: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some settings, by their short names, that the technique reads, to run several with the same ones."""
-    unread = {path.rpartition(".")[2] for path, readers in READ_BY.items() if technique not in readers}
-    return {name: value for name, value in settings.items() if name not in unread}
 
 
 def find_value(config: RunConfig, path: str) -> Any:

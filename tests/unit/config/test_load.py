@@ -61,7 +61,7 @@ def test_all_problems_are_said_at_once() -> None:
         "3. the setting training.learning_rate doesn't fit\n"
         "     found: 'fast'\n"
         "     expected: a number above 0 and up to 1, or auto\n"
-        "4. the technique full doesn't read what is given for others\n"
+        "4. the technique full doesn't read these settings\n"
         "     found: lora.lora_alpha, lora.r\n"
         "     do: leave them out, or --technique lora"
     )
@@ -129,16 +129,8 @@ def test_all_problems_are_said_at_once() -> None:
         ),
         (
             {"technique": "lora", "quantization": {"bnb_4bit_quant_type": "fp4"}},
-            "the technique lora doesn't read what is given for others\n"
+            "the technique lora doesn't read these settings\n"
             "  found: quantization.bnb_4bit_quant_type\n  do: leave it out, or --technique qlora",
-        ),
-        (
-            {
-                "technique": "feature-extraction", "seed": 1,
-                "training": {"num_train_epochs": 10, "learning_rate": 1e-3, "precision": "fp32"},
-            },
-            "the technique feature-extraction doesn't read what is given for others\n"
-            "  found: training.learning_rate, training.num_train_epochs\n  do: leave them out, or --technique full",
         ),
     ],
 )  # fmt: skip

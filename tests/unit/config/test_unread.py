@@ -39,12 +39,21 @@ def test_the_lists_name_settings() -> None:
         ({"training": {"class_weight": "balanced"}, "features": {"folds": 9}}, False, []),
         ({"training": {"class_weight": "balanced"}, "features": {"folds": 9}}, True, [
             "training.class_weight", "features.folds"]),
+        ({"training": {"learning_rate": 1e-3}, "technique": "full"}, False, []),
+        ({"training": {"learning_rate": 1e-3}}, False, []),
     ],
 )  # fmt: skip
 def test_what_the_task_does_not_read(tree: dict[str, Any], is_generation: bool, paths: list[str]) -> None:
     task = "text-generation" if is_generation else "a task with labels"
     found = list_unread(build_config(tree), is_generation=is_generation)
     assert found == [f"{path}: {task} doesn't read it, so it does nothing here" for path in paths]
+
+
+def test_steps_that_the_technique_does_not_take() -> None:
+    tree = {"technique": "feature-extraction", "training": {"learning_rate": 1e-3, "dropout": 0.1, "precision": "fp32"}}
+    told = [f"training.{name}: feature-extraction doesn't read it, so it does nothing here"
+            for name in ("learning_rate", "dropout")]  # fmt: skip
+    assert list_unread(build_config(tree), is_generation=False) == told
 
 
 def test_what_a_technique_does_not_read_is_named_with_those_that_do() -> None:

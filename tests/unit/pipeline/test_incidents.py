@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import afina
-from afina.config.unread import keep_read
 from afina.errors import ModelError
 from afina.testing.data import make_conversations, make_rows
 from afina.training.callbacks.history import read_history
@@ -88,8 +87,8 @@ def test_of_conversations(
 
 
 def test_a_technique_without_steps_has_none_to_skip(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
-    rows, settings = make_rows("multiclass", 60), keep_read("feature-extraction", SETTINGS)
-    run = afina.fit(tiny_models("bert"), rows, "feature-extraction", output=tmp_path / "run", **settings)
+    rows = make_rows("multiclass", 60)
+    run = afina.fit(tiny_models("bert"), rows, "feature-extraction", output=tmp_path / "run", **SETTINGS)
     assert "skipped_steps" not in run.report
     assert "train/skipped_steps" not in run.metrics
 

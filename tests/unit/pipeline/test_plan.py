@@ -13,7 +13,6 @@ import pytest
 import afina
 from afina.advice.machine import Rates, describe_machine
 from afina.config.load import load_config
-from afina.config.unread import keep_read
 from afina.errors import ConfigError, DataError, ResourceError
 from afina.pipeline.plan import choose_hardware, describe
 from afina.pipeline.prepare import TOKENS_AT_ONCE
@@ -209,8 +208,7 @@ def test_a_run_that_would_not_fit_does_not_start(
 def test_a_run_keeps_what_was_predicted_beside_what_was_measured(
     technique: str, tiny_models: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    settings = keep_read(technique, QUICK)
-    run = afina.fit(tiny_models("bert"), make_rows("multiclass", 40), technique, output=tmp_path / "run", **settings)
+    run = afina.fit(tiny_models("bert"), make_rows("multiclass", 40), technique, output=tmp_path / "run", **QUICK)
     prediction = run.report["prediction"]
     assert prediction["technique"] == technique
     assert prediction["trainable_parameters"] == run.report["trainable_parameters"]
