@@ -24,7 +24,7 @@ from afina.advice.machine import Machine
 from afina.advice.memory import MemoryCosts, Pass, predict_memory
 from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
 from afina.config.run import RunConfig
-from afina.data.batches import Indices, order_training_batches
+from afina.data.batches import Indices, order_training_batches, pad_length
 from afina.data.encode import TokenArrays
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
@@ -208,8 +208,10 @@ class _Prediction:
         batches = order_training_batches(lengths, size, self.config.seed, 0)
         if self.by_pairs:  # each row comes with another one, whose length may be any
             partners = np.random.Generator(np.random.PCG64(self.config.seed)).permutation(lengths)
-            return [(2 * len(rows), int(max(lengths[rows].max(), partners[rows].max()))) for rows in batches]
-        return [(len(rows), int(lengths[rows].max())) for rows in batches]
+            longest = [(2 * len(rows), int(max(lengths[rows].max(), partners[rows].max()))) for rows in batches]
+        else:
+            longest = [(len(rows), int(lengths[rows].max())) for rows in batches]
+        return [(size, pad_length(each, int(lengths.max()))) for size, each in longest]
 
     @cached_property
     def repeats(self) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Indices = npt.NDArray[np.int64]
 
+# Lengths of batches in each range from a power of two to the next one.
+LENGTHS_IN_OCTAVE = 16
 # Rows are sorted by length inside chunks of so many batches: little padding, and still a new mixture each epoch.
 BATCHES_PER_CHUNK = 50
 
@@ -41,27 +43,39 @@ def group_windows(batches: list[Indices], accumulation_steps: int) -> list[list[
     return [batches[i : i + accumulation_steps] for i in range(0, len(batches), accumulation_steps)]
 
 
+def pad_length(longest: int, limit: int) -> int:
+    """Tokens that each row of a batch is padded to, from its longest row; `limit` is the longest row of the data, since
+    a model may have no room for more.
+
+    Few lengths are met again and again. Each new one costs a CPU's products a compilation, and leaves
+    pieces of memory behind that the next one doesn't fit; padding costs 2 % of the tokens on average.
+    """
+    step = 2 ** (longest.bit_length() - 1) // LENGTHS_IN_OCTAVE
+    return longest if step < 2 else min(limit, -(-longest // step) * step)
+
+
 def order_evaluation_batches(lengths_N: Indices, tokens_per_batch: int) -> list[Indices]:
-    """Batches of rows of nearly equal length, each of at most `tokens_per_batch` tokens (or of one row)."""
+    """Batches of rows of nearly equal length, each of at most `tokens_per_batch` tokens, padded (or of one row)."""
+    limit = int(lengths_N.max(initial=0))
     order = np.argsort(-lengths_N, kind="stable")
     batches: list[Indices] = []
     start = 0
     while start < len(order):
-        rows = max(1, tokens_per_batch // max(1, int(lengths_N[order[start]])))
+        rows = max(1, tokens_per_batch // max(1, pad_length(int(lengths_N[order[start]]), limit)))
         batches.append(order[start : start + rows])
         start += rows
     return batches
 
 
 def collate_rows(tokens: TokenArrays, rows: Indices, pad_id: int) -> dict[str, torch.Tensor]:
-    """The tensors of a batch, each of shape (B, T), padded on the right to its longest row.
+    """The tensors of a batch, each of shape (B, T), padded on the right to `pad_length` of its longest row.
 
     Keys: `input_ids`, `attention_mask`, and `token_type_ids` where the model reads them.
     """
     import torch
 
     lengths = tokens.offsets[rows + 1] - tokens.offsets[rows]
-    shape = (len(rows), int(lengths.max()))
+    shape = (len(rows), pad_length(int(lengths.max()), tokens.longest))
     ids_BT = np.full(shape, pad_id, np.int64)
     types_BT = np.zeros(shape, np.int64) if tokens.type_ids is not None else None
     for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):

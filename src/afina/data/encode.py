@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,11 @@ class TokenArrays:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each row, shape (N,)."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row; 0 without rows."""
+        return int(self.lengths.max(initial=0))
 
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """The tokens of one row, shape (T,)."""

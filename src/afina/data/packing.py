@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from afina.data.batches import pad_length
 from afina.data.encode_conversations import TrainedRows
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def pack_rows(lengths_N: Indices, capacity: int) -> list[Indices]:
 
 
 def collate_padded(data: TrainedRows, rows: Indices, pad_id: int) -> TokenBatch:
-    """Each row a sequence, filled up on the right to the longest one."""
+    """Each row a sequence, filled up on the right to `pad_length` of the longest one."""
     return collate(data, [np.asarray([row]) for row in rows], pad_id, is_packed=False)
 
 
@@ -75,6 +76,8 @@ def collate(data: TrainedRows, sequences: Sequence[Indices], pad_id: int, *, is_
 
     lengths = data.tokens.lengths
     width = max(int(lengths[rows].sum()) for rows in sequences)
+    if not is_packed:
+        width = pad_length(width, data.tokens.longest)
     shape = (len(sequences), width)
     ids_BT, segments_BT = np.full(shape, pad_id, np.int64), np.full(shape, -1, np.int64)
     positions_BT, marks_BT = np.zeros(shape, np.int64), np.zeros(shape, bool)

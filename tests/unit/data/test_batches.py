@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.data.batches import collate_rows, group_windows, order_evaluation_batches, order_training_batches
+from afina.data.batches import (
+    collate_rows,
+    group_windows,
+    order_evaluation_batches,
+    order_training_batches,
+    pad_length,
+)
 from afina.data.encode import TokenArrays
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(lambda values: np.asarray(values, np.int64))
@@ -54,9 +60,34 @@ def test_an_evaluation_takes_each_row_once_within_the_budget(lengths: Any, budge
     batches = order_evaluation_batches(lengths, budget)
     assert sorted(flatten(batches)) == list(range(len(lengths)))
     for rows in batches:
-        assert len(rows) == 1 or len(rows) * int(lengths[rows].max()) <= budget
+        padded = pad_length(int(lengths[rows].max()), int(lengths.max()))
+        assert len(rows) == 1 or len(rows) * padded <= budget
     taken = [int(length) for rows in batches for length in lengths[rows]]
     assert taken == sorted(taken, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("longest", "length"),
+    [(0, 0), (1, 1), (9, 9), (31, 31), (32, 32), (33, 34), (65, 68), (127, 128), (129, 136), (257, 272), (500, 512)],
+)
+def test_batches_have_few_lengths(longest: int, length: int) -> None:
+    assert pad_length(longest, 2000) == length
+    assert pad_length(longest, longest) == longest, "a model may have no room for more"
+
+
+@given(longest=st.integers(1, 100_000))
+def test_padding_to_few_lengths_is_a_sixteenth_at_most(longest: int) -> None:
+    length = pad_length(longest, 10**6)
+    assert longest <= length <= longest * 17 / 16
+    assert pad_length(length, 10**6) == length
+    assert len({pad_length(each, 10**6) for each in range(longest, 2 * longest)}) <= 33
+
+
+def test_rows_are_padded_to_such_a_length_and_no_further_than_the_longest_row_of_all() -> None:
+    tokens = make_tokens([[5] * length for length in (139, 101, 137, 20)], None)
+    assert collate_rows(tokens, np.array([1, 2]), 9)["input_ids"].shape == (2, 139)
+    assert collate_rows(tokens, np.array([1]), 9)["input_ids"].shape == (1, 104)
+    assert collate_rows(tokens, np.array([1]), 9)["attention_mask"].sum() == 101
 
 
 def test_an_evaluation_fills_its_budget() -> None:
