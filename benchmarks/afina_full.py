@@ -35,10 +35,11 @@ def main() -> None:
         "evaluation.bootstrap_resamples": 0,
     }
     folders = {"data.path": job.data, "model.reference": job.model, "output": f"{job.work}/run"}
-    narrator = SilentNarrator()
+    narrator = SilentNarrator(profiles=job.profile)
     run = start(load_config(None, {**flags, **folders}), job.data, narrator)
     seconds = narrator.clock.step_seconds
-    print(json.dumps(describe_result(run.path, run.report, seconds, flags)))
+    profile = narrator.profile.table if narrator.profile else None
+    print(json.dumps({**describe_result(run.path, run.report, seconds, flags), "profile": profile}))
 
 
 def describe_result(run: Path, report: dict[str, Any], seconds: list[float], flags: dict[str, Any]) -> dict[str, Any]:

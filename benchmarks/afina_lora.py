@@ -36,11 +36,12 @@ def main() -> None:
         "evaluation.bootstrap_resamples": 0,
     }
     folders = {"data.path": f"{job.rows}/data", "model.reference": job.model_folder, "output": f"{job.work}/run"}
-    narrator = SilentNarrator()
+    narrator = SilentNarrator(profiles=job.profile)
     run = start(load_config(None, {**flags, **folders}), folders["data.path"], narrator)
     clock = narrator.clock
     line = {"step_seconds": clock.step_seconds, "losses": clock.losses, "tokens": run.report["tokens"]["train"]["all"]}
-    print(json.dumps({**line, "flags": flags}))
+    profile = narrator.profile.table if narrator.profile else None
+    print(json.dumps({**line, "flags": flags, "profile": profile}))
 
 
 if __name__ == "__main__":

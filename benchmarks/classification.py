@@ -61,6 +61,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), metavar="NAME")
     parser.add_argument("--max-steps", type=int, help="steps of the tutorials that are timed; the rest is extrapolated")
     parser.add_argument("--max-steps-best", type=int, help="the same for trainer-best")
+    parser.add_argument("--profile", action="store_true", help="print where the time of afina's steps goes")
     parser.add_argument("--json", help="file for all figures, rewritten after each measurement")
     args = parser.parse_args()
     for name in ("epochs", "batch_size", "repeats", "seeds", "max_steps", "max_steps_best"):
@@ -149,6 +150,8 @@ def print_line(measurement: Measurement) -> None:
     cut = measurement["extra_seconds"] > 0
     note = f" (extrapolated from {measurement['steps_timed']} of {measurement['steps']} steps)" if cut else ""
     print(f"{measurement['entry']}, seed {measurement['seed']}: {measurement['seconds']:.1f} s{note}", flush=True)
+    if measurement.get("profile"):
+        print(measurement["profile"], flush=True)
 
 
 def write_figures(args: argparse.Namespace, settings: list[dict[str, Any]], measurements: list[Measurement]) -> None:

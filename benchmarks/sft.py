@@ -41,6 +41,8 @@ def main() -> None:
             for name in args.only if repeat % 2 == 0 else args.only[::-1]:
                 measurements.append(measure(name, args, setting, Path(scratch) / str(len(measurements))))
                 print(f"{name}: {measurements[-1]['tokens_per_second']:.0f} tokens/s", flush=True)
+                if measurements[-1].get("profile"):
+                    print(measurements[-1]["profile"], flush=True)
                 write_figures(args, setting, measurements)
     print_summary(setting, measurements)
 
@@ -60,6 +62,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all entries")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), metavar="NAME")
+    parser.add_argument("--profile", action="store_true", help="print where the time of afina's steps goes")
     parser.add_argument("--json", help="file for all figures, rewritten after each measurement")
     args = parser.parse_args()
     for name in ("steps", "max_steps", "batch_size", "repeats"):

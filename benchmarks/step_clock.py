@@ -1,4 +1,4 @@
-"""A listener for afina's loop, since single steps are timed from inside."""
+"""Listeners for afina's loop, since single steps are timed from inside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from afina.pipeline.narrator import Narrator
 from afina.training.events import Callback, TrainingPlan
+from step_profile import StepProfile
 
 
 class StepClock(Callback):
@@ -30,11 +31,16 @@ class StepClock(Callback):
 
 
 class SilentNarrator(Narrator):
-    """Says nothing and listens to the loop."""
+    """Says nothing and listens to the loop.
 
-    def __init__(self) -> None:
+    Args:
+        profiles: whether a few steps are profiled too.
+    """
+
+    def __init__(self, *, profiles: bool = False) -> None:
         super().__init__()
         self.clock = StepClock()
+        self.profile = StepProfile() if profiles else None
 
     def callbacks(self) -> Sequence[Callback]:
-        return (self.clock,)
+        return (self.clock, self.profile) if self.profile else (self.clock,)
