@@ -112,7 +112,7 @@ class TrainingConfig(Section):
     logging_steps: PositiveInt = 10
     """Optimizer steps between two lines of metrics.jsonl."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of the matrix products. auto: bf16 where the hardware computes in it, with fp32 master weights."""
+    """Number format of the matrix products. auto: bf16 where the machine multiplies faster in it, over fp32 weights."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model is computed. auto: a GPU if there is one."""
     gradient_checkpointing: bool = False

@@ -9,7 +9,7 @@ import torch
 
 from afina.config.reason import Reason
 from afina.errors import ConfigError
-from afina.training.precision import choose_device, choose_precision, find_cpu_bf16_units
+from afina.training.precision import choose_device, choose_precision, find_cpu_bf16_units, is_bf16_faster
 from afina.training.seed import derive_seed, seed_torch
 
 
@@ -93,11 +93,55 @@ def test_a_device_that_is_not_there_is_refused(machine: Any) -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_number_format(there: dict[str, Any], device: str, value: str, reason: str, machine: Any) -> None:
+def test_the_number_format(
+    there: dict[str, Any], device: str, value: str, reason: str, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine(**there)
+    monkeypatch.setattr("afina.training.precision.is_bf16_faster", lambda: True)
     assert choose_precision("auto", device) == Reason("training.precision", value, reason)
     for wanted in ("fp32", "bf16"):
         assert choose_precision(wanted, device) == Reason("training.precision", wanted, "as given")
+
+
+@pytest.fixture
+def fresh() -> Any:
+    """What was found out about this machine is forgotten, before and after."""
+    is_bf16_faster.cache_clear()
+    yield
+    is_bf16_faster.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_bf16_units_that_multiply_slowly_are_not_used(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(cpu={"avx512_bf16": True})
+    ratio, now = 1.0, 0.0
+
+    def choose(measured: float) -> Reason:
+        nonlocal ratio
+        ratio = measured
+        is_bf16_faster.cache_clear()
+        return choose_precision("auto", "cpu")
+
+    def multiply(left: torch.Tensor, right: torch.Tensor) -> None:
+        nonlocal now
+        now += 1.0 if left.dtype == right.dtype == torch.float32 else 1.0 / ratio
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", multiply)
+    monkeypatch.setattr("afina.training.precision.time.perf_counter", lambda: now)
+    slow = "the CPU has AVX512-BF16, but multiplies no faster in bf16 than in fp32"
+    assert choose(0.6) == choose(1.1) == Reason("training.precision", "fp32", slow)
+    assert choose(1.3).value == choose(4.0).value == "bf16"
+    # AMX isn't timed.
+    machine(cpu={"avx512_bf16": True, "amx_bf16": True})
+    assert choose(0.6).value == "bf16"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_speed_of_bf16_is_found_once(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(cpu={"avx512_bf16": True})
+    first = choose_precision("auto", "cpu")
+    monkeypatch.setattr("afina.training.precision.time.perf_counter", lambda: 1 / 0)
+    assert choose_precision("auto", "cpu") == first
 
 
 def test_a_torch_that_cannot_tell_has_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
