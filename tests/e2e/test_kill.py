@@ -107,6 +107,8 @@ def check_same(found: Path, expected: Path, technique: str) -> None:
         assert (found / name).read_bytes() == (expected / name).read_bytes(), name
     reports = [json.loads((run / "report.json").read_text(encoding="utf-8")) for run in (found, expected)]
     assert reports[0]["metrics"] == reports[1]["metrics"]
+    # Those that an earlier process found out too, not the mere "as given" of the one that ended the run.
+    assert sorted(map(str, reports[0]["reasons"])) == sorted(map(str, reports[1]["reasons"]))
     # The loss of every step: the best checkpoint, and with it the model, may be older than the interruption.
     # One line a step, one for each epoch's evaluation, and one for that of the solved head.
     assert len(reports[0]["history"]) == EPOCHS * (STEPS_AN_EPOCH + 1) + 1

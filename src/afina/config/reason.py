@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ class Reason:
     reason: str
     otherwise: tuple[str, ...] = ()
     """What would have led to another value: what, and to which one."""
+
+    def is_same_choice(self, other: Reason) -> bool:
+        """Whether the same setting got the same value, as JSON tells values apart."""
+        return self.setting == other.setting and json.dumps(self.value) == json.dumps(other.value)
 
     def __str__(self) -> str:
         return f"{self.setting} = {self.value}: {self.reason}"

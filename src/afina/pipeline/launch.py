@@ -15,6 +15,7 @@ from afina.pipeline.changes import settle_device
 from afina.pipeline.description import check_description, check_model_place
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
+from afina.runs.reasons import ReasonsFile
 from afina.runs.status import StatusFile
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     reset_peak_memory()
     narrator.status = StatusFile(folder)
     folder.make_work()
+    narrator.keep_reasons(ReasonsFile(folder.work / "reasons.jsonl"))
     narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:

@@ -12,6 +12,7 @@ from afina.pipeline.progress import Advance, show_bar, show_lines
 from afina.terminal import make_printable
 
 if TYPE_CHECKING:
+    from afina.runs.reasons import ReasonsFile
     from afina.runs.status import StatusFile
     from afina.training.events import Callback
 
@@ -26,6 +27,9 @@ class Narrator:
 
     def __init__(self) -> None:
         self.reasons: list[Reason] = []
+        self.earlier: tuple[Reason, ...] = ()
+        """Those of the process that began the run, where this one resumes it."""
+        self.kept: ReasonsFile | None = None
         self.notes: list[str] = []
         self.stage_seconds: dict[str, float] = {}
         self.status: StatusFile | None = None
@@ -46,9 +50,18 @@ class Narrator:
         self.say(text)
 
     def explain(self, reason: Reason) -> None:
-        """A choice and its reason."""
-        self.reasons.append(reason)
-        self.say(f"{reason.setting} = {reason.value}: {reason.reason}")
+        """A choice and its reason; where a run that is resumed had chosen the same, its reason then."""
+        earlier = next((each for each in self.earlier if each.is_same_choice(reason)), None)
+        if earlier is None:
+            self.reasons.append(reason)
+            if self.kept:
+                self.kept.add(reason)
+        self.say(str(earlier or reason))
+
+    def keep_reasons(self, kept: ReasonsFile) -> None:
+        """Go on with the reasons that are kept there, and keep those that follow."""
+        self.kept, self.earlier = kept, tuple(kept.read())
+        self.reasons += self.earlier
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:

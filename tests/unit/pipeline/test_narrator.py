@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
-from afina.pipeline.narrator import ConsoleNarrator
+from afina.config.reason import Reason
+from afina.pipeline.narrator import ConsoleNarrator, Narrator
+from afina.runs.reasons import ReasonsFile
 from afina.training.events import TrainingPlan, notify
 
 
@@ -45,3 +48,32 @@ def test_other_stages_show_their_name() -> None:
     with narrator.stage("read"):
         assert narrator.console.live is not None
     assert narrator.console.live is None
+
+
+def test_a_resumed_run_keeps_the_reasons_of_its_beginning(tmp_path: Path) -> None:
+    rate, device = (
+        Reason("training.learning_rate", 1e-4, "measured"),
+        Reason("training.device", "cpu", "no GPU is there"),
+    )
+    first = Narrator()
+    first.keep_reasons(ReasonsFile(tmp_path / "reasons.jsonl"))
+    first.explain(rate)
+    first.explain(device)
+
+    said: list[str] = []
+    again = Narrator()
+    again.say = said.append  # type: ignore[method-assign]
+    again.keep_reasons(ReasonsFile(tmp_path / "reasons.jsonl"))
+    again.explain(Reason("training.learning_rate", 1e-4, "as given"))
+    moved = Reason("training.device", "cuda", "as given")
+    again.explain(moved)
+    assert said == ["training.learning_rate = 0.0001: measured", "training.device = cuda: as given"]
+    assert again.reasons == [rate, device, moved]
+    assert ReasonsFile(tmp_path / "reasons.jsonl").read() == [rate, device, moved]
+
+
+def test_reasons_of_one_process_are_all_told() -> None:
+    narrator = Narrator()
+    for words in ("first", "second"):
+        narrator.explain(Reason("seed", 4, words))
+    assert [reason.reason for reason in narrator.reasons] == ["first", "second"]
