@@ -58,14 +58,14 @@ class Problem:
         return "\n".join(parts)
 
 
-def describe_rows(rows: Sequence[int]) -> str:
+def describe_rows(rows: Sequence[int], noun: str = "row") -> str:
     """`row 4`, `rows 4, 9`, or `12 rows: 4, 9, ...` when there are more than ten."""
     shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
     if len(rows) == 1:
-        return f"row {shown}"
+        return f"{noun} {shown}"
     if len(rows) <= ROWS_SHOWN:
-        return f"rows {shown}"
-    return f"{len(rows):,} rows: {shown}, ..."
+        return f"{noun}s {shown}"
+    return f"{len(rows):,} {noun}s: {shown}, ..."
 
 
 def find_close(name: str, names: Iterable[str]) -> str | None:

@@ -86,6 +86,8 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
 
     import torch
 
+    from afina.advice.machine import describe_processor
+    from afina.data.batches import LENGTHS_IN_OCTAVE
     from afina.kernels.native import hash_sources, load_layer_kernels
     from afina.models.fingerprint import hash_model
 
@@ -98,6 +100,10 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         # LoRA stores frozen weights in the format that it computes in, the others in fp32.
         "dtypes": sorted({str(parameter.dtype) for parameter in loaded.model.parameters()}),
         "device": prepared.device,
+        # Libraries compute with what the processor has: a home folder may be shared by several machines.
+        "processor": describe_processor(prepared.device),
+        "units": sorted(name for name, value in torch.cpu.get_capabilities().items() if value is True),
+        "lengths": LENGTHS_IN_OCTAVE,
         "threads": torch.get_num_threads(),
         "side_by_side": prepared.config.training.side_by_side,
         "kernels": hash_sources() if load_layer_kernels() else "none",

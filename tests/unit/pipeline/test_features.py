@@ -54,6 +54,18 @@ def test_runs_that_compute_other_bits_do_not(other: dict[str, Any], make_setup: 
     assert locate(make_setup) != locate(make_setup, **other)
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["afina.advice.machine.find_cpu_name", "torch.cpu.get_capabilities", "afina.data.batches.LENGTHS_IN_OCTAVE"],
+)
+def test_other_machines_and_other_lengths_of_batches_do_not(
+    place: str, make_setup: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = locate(make_setup)
+    monkeypatch.setattr(place, 8 if place.endswith("OCTAVE") else lambda: {"avx9": True})
+    assert locate(make_setup) != here
+
+
 def test_no_cache_where_it_is_switched_off(make_setup: Callable[..., Any]) -> None:
     setup = make_setup("bert", "feature-extraction", features={"cache": False})
     prepared: Any = SimpleNamespace(config=setup.config)

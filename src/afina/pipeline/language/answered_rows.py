@@ -19,14 +19,14 @@ import numpy.typing as npt
 from afina.data.chat_template import ChatFaultError
 from afina.data.columns import check_free
 from afina.data.conversation_rows import ConversationFaultError
-from afina.data.findings import RowNumbers, count
+from afina.data.findings import RowNumbers
 from afina.data.rows import RowTable
 from afina.errors import Interrupted, Problem, describe_rows
 from afina.models.fingerprint import hash_model
 from afina.models.inspect import load_text_config
 from afina.models.load import load_tokenizer
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import PromptEncoder, PromptReader, find_window, plan_batches
+from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_window, plan_batches
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source_rows import iterate_chunks, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
@@ -120,7 +120,7 @@ def answer_questions(
             advance(len(answers))
     if cut:
         rows = describe_rows(questions.table.row_numbers[sorted(cut)].tolist())
-        narrator.note(f"{count(len(cut), 'answer')} ended where the model's window of {window:,} tokens ends ({rows})")
+        narrator.note(describe_cut(len(cut), window, rows))
 
 
 def name_work(folder: RunFolder, questions: Questions, decoding: Decoding) -> str:

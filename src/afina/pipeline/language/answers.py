@@ -63,14 +63,20 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
 
 def answer_prompts(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
-    decoding: Decoding, *, device: str, precision: str,
+    decoding: Decoding, *, device: str, precision: str, on_cut: Callable[[int], object] = lambda number: None,
 ) -> list[str]:  # fmt: skip
-    """The answer to each prompt, without special tokens."""
+    """The answer to each prompt, without special tokens.
+
+    Args:
+        on_cut: told the place of each answer that goes on where the model's window ends.
+    """
     answers = [""] * len(prompts)
     window = find_window(model.config.get_text_config())
     for places in plan_batches([len(prompt) for prompt in prompts], window, decoding.max_new_tokens):
         batch = {place: prompts[place] for place in places}
-        found = answer_batch(model, tokenizer, batch, stops, decoding, device=device, precision=precision)
+        found = answer_batch(
+            model, tokenizer, batch, stops, decoding, device=device, precision=precision, on_cut=on_cut
+        )
         for place, answer in found.items():
             answers[place] = answer
     return answers

@@ -20,6 +20,7 @@ from afina.data.columns import check_columns
 from afina.data.conversation_columns import Form, parse_objects
 from afina.data.conversation_rows import read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
+from afina.data.findings import count
 from afina.data.rows import RowTable
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ class PromptEncoder:
 def find_window(text_config: PretrainedConfig) -> int:
     """Tokens that prompt and answer may have together."""
     return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def describe_cut(answers: int, window: int, where: str) -> str:
+    """What is said of answers that the model's window ended."""
+    return f"{count(answers, 'answer')} ended where the model's window of {window:,} tokens ends ({where})"
 
 
 def plan_batches(lengths: Sequence[int], window: int, max_new_tokens: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from afina.config.run import ModelConfig
 from afina.data.chat_template import ChatFaultError, choose_template, describe_turn_ends
 from afina.data.conversation_columns import Form
 from afina.data.conversation_rows import ConversationFaultError
-from afina.errors import ConfigError, DataError, Problem
+from afina.errors import ConfigError, DataError, Problem, describe_rows
 from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import inspect_model
@@ -22,7 +23,14 @@ from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import list_given
 from afina.pipeline.language.answers import answer_batch, answer_prompts
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import EMPTY_PROMPT, Prompt, PromptEncoder, PromptReader, find_window
+from afina.pipeline.language.prompts import (
+    EMPTY_PROMPT,
+    Prompt,
+    PromptEncoder,
+    PromptReader,
+    describe_cut,
+    find_window,
+)
 from afina.pipeline.predictor import open_setup
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import CONFIG, open_run
@@ -162,9 +170,15 @@ class Speaker:
                 faults.append(Problem(f"prompt {number} is of no use: {fault}", found=fault.detail))
         if faults:
             raise DataError(problems=faults)
-        return answer_prompts(
-            self.model, self.tokenizer, ids, self.stops, decoding, device=self.device, precision=self.precision
-        )
+        cut: list[int] = []
+        answers = answer_prompts(
+            self.model, self.tokenizer, ids, self.stops, decoding, device=self.device, precision=self.precision,
+            on_cut=cut.append,
+        )  # fmt: skip
+        if cut:
+            prompts = describe_rows([place + 1 for place in sorted(cut)], "prompt")
+            warnings.warn(describe_cut(len(cut), self.encoder.window, prompts), stacklevel=3)
+        return answers
 
     def answer_batch(
         self, prompts: dict[int, list[int]], decoding: Decoding, on_cut: Callable[[int], object] = lambda number: None
