@@ -90,6 +90,7 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
     from afina.data.batches import LENGTHS_IN_OCTAVE
     from afina.kernels.native import hash_sources, load_layer_kernels
     from afina.models.fingerprint import hash_model
+    from afina.training.precision import list_cpu_units
 
     if not prepared.config.features.cache:
         return None
@@ -102,7 +103,7 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         "device": prepared.device,
         # Libraries compute with what the processor has: a home folder may be shared by several machines.
         "processor": describe_processor(prepared.device),
-        "units": sorted(name for name, value in torch.cpu.get_capabilities().items() if value is True),
+        "units": list_cpu_units(),
         "lengths": LENGTHS_IN_OCTAVE,
         "threads": torch.get_num_threads(),
         "side_by_side": prepared.config.training.side_by_side,

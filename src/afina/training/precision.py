@@ -61,9 +61,14 @@ def choose_precision(wanted: str, device: str) -> Reason:
 
 def find_cpu_bf16_units() -> str:
     """The CPU's units for bf16 products, or an empty string. Without them bf16 is about ten times slower than fp32."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    units = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
-    return " and ".join(name for key, name in units.items() if capabilities.get(key))
+    units, found = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}, list_cpu_units()
+    return " and ".join(name for key, name in units.items() if key in found)
+
+
+def list_cpu_units() -> list[str]:
+    """Names of everything the CPU can do, as torch tells them; none from a torch that can't."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return sorted(name for name, value in capabilities.items() if value is True)
 
 
 @lru_cache(maxsize=1)
