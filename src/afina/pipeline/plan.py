@@ -112,6 +112,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
     notes = [*tell_length(config, reasons), *tell_windows(train_rows, workload)]
     notes += list_unread(config, is_generation=opened.is_generation)
+    notes += [] if described else tell_missing_packages(techniques)
     plan = Plan(subject, planned, name_model(str(config.model.reference)), notes, by_pairs)
     if not measure:
         return plan
@@ -133,6 +134,16 @@ def tell_windows(train_rows: int, workload: Workload) -> list[str]:
     """A note where long rows of tagged words count more than once."""
     windows = workload.train_rows
     return [f"{train_rows:,} training rows are read in about {windows:,} windows"] if windows > train_rows else []
+
+
+def tell_missing_packages(techniques: Sequence[Technique]) -> list[str]:
+    """A note for each technique that this machine can't run yet."""
+    from afina.techniques.registry import is_installed
+
+    return [
+        f"{each.name} needs {each.needs}, which isn't installed here: pip install 'afina[{each.name}]'"
+        for each in techniques if not is_installed(type(each))
+    ]  # fmt: skip
 
 
 def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunConfig, str]:

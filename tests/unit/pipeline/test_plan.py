@@ -124,6 +124,18 @@ def test_an_apple_gpu_with_other_memory_is_this_machine_still(
     assert plan.subject.precision == "fp32"
 
 
+def test_a_technique_that_is_not_installed_is_planned_and_said(
+    tiny_models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, note = make_rows("multiclass", 40), "qlora needs bitsandbytes, which isn't installed here"
+    assert not any(note in each for each in afina.plan(rows, tiny_models("bert")).notes)
+    monkeypatch.setattr("afina.techniques.registry.is_installed", lambda kind: not kind.needs)
+    plan = afina.plan(rows, tiny_models("bert"))
+    assert f"{note}: pip install 'afina[qlora]'" in plan.notes
+    assert "qlora" in [row["technique"] for row in plan.to_dict()["techniques"]]
+    assert not any(note in each for each in afina.plan(rows, tiny_models("bert"), device="l4").notes)
+
+
 def test_a_machine_with_other_memory_is_as_fast_as_this_one(tiny_models: Callable[[str], Path]) -> None:
     plan = afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device_memory="2GB")
     assert plan.to_dict()["machine"]["memory_bytes"] == 2 * 2**30
