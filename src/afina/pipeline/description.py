@@ -55,14 +55,10 @@ def check_description(folder: RunFolder, config: RunConfig, narrator: Narrator) 
     Raises:
         RunFolderError: unless `config` is allowed; for what decides which rows are held out in any case.
     """
-    if not (folder.path / ORIGIN).exists():
-        return  # which is said where model and versions are compared
-    written = folder.read_json(ORIGIN).get("settings", [])
-    found = [list_changed(each, list_settings(config)) for each in written]
-    if not found or {} in found:
+    changed = find_changed(folder, config)
+    if not changed:
         return
-    changed = found[-1]
-    shown = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
+    shown = show_changed(changed)
     if splitting := [name for name in SPLITTING if name in changed]:
         raise RunFolderError(
             f"{folder.config} was changed since the run began, in what decides which rows are held out", found=shown,
@@ -76,6 +72,33 @@ def check_description(folder: RunFolder, config: RunConfig, narrator: Narrator) 
         )  # fmt: skip
     narrator.note(f"{CHANGED}{shown}")
     keep_settings(folder, config)
+
+
+def check_as_written(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to use the result of a run by another description than the one it was trained by.
+
+    Raises:
+        RunFolderError: naming the settings that were changed.
+    """
+    if changed := find_changed(folder, config):
+        raise RunFolderError(
+            f"{folder.config} was changed since the run wrote it, and tells how its model is used",
+            found=show_changed(changed), expected="as the run wrote it",
+            remedy=f"write it back as it was, or {advise_training(folder.config)}",
+        )  # fmt: skip
+
+
+def find_changed(folder: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings that are none of those that the run has written, with both values."""
+    if not (folder.path / ORIGIN).exists():
+        return {}  # which is said where model and versions are compared
+    found = [list_changed(each, list_settings(config)) for each in folder.read_json(ORIGIN).get("settings", [])]
+    return {} if not found or {} in found else found[-1]
+
+
+def show_changed(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """The settings with what they were and are."""
+    return ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
 
 
 def list_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -20,7 +20,7 @@ from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
 from afina.models.resolve import resolve_model
-from afina.pipeline.description import is_lost
+from afina.pipeline.description import check_as_written, is_lost
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.source import GENERATION, NEEDS, TAGGING
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
@@ -147,6 +147,7 @@ def open_predictor(path: Path) -> Predictor:
 def open_setup(folder: RunFolder, precision: str) -> Setup:
     """What a technique needs to restore or merge the model of a finished run."""
     config, stored = folder.read_config(), folder.read_task()
+    check_as_written(folder, config)
     folder.check_model()
     head = None  # a language model has its own
     if stored["task"] != GENERATION:

@@ -14,6 +14,7 @@ from afina.errors import RunFolderError
 from afina.pipeline.changes import keep_files
 from afina.pipeline.description import (
     ORIGIN,
+    check_as_written,
     check_description,
     check_model_place,
     find_rows,
@@ -68,6 +69,20 @@ def test_a_changed_setting_is_refused_until_it_is_allowed(folder: RunFolder) -> 
     assert go_on(folder) == ["changed since the run began: training.learning_rate 1e-05 -> 3e-05"]
     folder.allowed_changes = frozenset()
     assert go_on(folder) == [], "what was allowed once is the run's own"
+
+
+def test_a_result_is_not_used_by_another_description(folder: RunFolder) -> None:
+    check_as_written(folder, folder.read_description())
+    edit(folder, "learning_rate: 1.0e-05", "learning_rate: 3.0e-05")
+    with pytest.raises(RunFolderError) as caught:
+        check_as_written(folder, folder.read_description())
+    assert str(caught.value) == (
+        f"{folder.config} was changed since the run wrote it, and tells how its model is used\n"
+        "  found: training.learning_rate 1e-05 -> 3e-05\n  expected: as the run wrote it\n"
+        f"  do: write it back as it was, or train it anew: afina train --config {folder.config} --output NEW"
+    )
+    (folder.path / ORIGIN).unlink()
+    check_as_written(folder, folder.read_description())
 
 
 def test_a_setting_that_is_left_out_has_its_default(folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import afina
-from afina.errors import ConfigError, DataError
+from afina.errors import ConfigError, DataError, RunFolderError
 from afina.pipeline.given_texts import list_given, take_texts
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.predictor import Predictor
@@ -54,6 +54,18 @@ def test_a_run_whose_files_contradict_each_other_is_refused(run: afina.Run, spea
         f"{copy} answers prompts and gives no labels\n  do: afina chat, or run.generate(prompts)"
     )
     assert len(afina.load(copy).generate(["a"], 2)) == 1
+
+
+@pytest.mark.parametrize("kind", ["labels", "answers"])
+def test_a_run_whose_description_was_edited_is_refused(
+    kind: str, run: afina.Run, speaker: afina.Run, tmp_path: Path
+) -> None:
+    copy = shutil.copytree({"labels": run, "answers": speaker}[kind].path, tmp_path / "run")
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("technique: full", "technique: lora"))
+    used = {"labels": lambda: afina.load(copy).predict(TEXTS), "answers": lambda: afina.load(copy).generate(["a"], 2)}
+    with pytest.raises(RunFolderError, match=r"was changed since the run wrote it(?s:.)*technique full -> lora"):
+        used[kind]()
 
 
 def test_rows_without_the_text_column_are_refused_before_the_model_is_loaded(
