@@ -23,6 +23,7 @@ from afina.data.doctor.copy import FixedCopy, check_output, write_copy
 from afina.data.doctor.examine import Examination, examine, sort_findings
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.fix import Cleaner, ConversationCleaner, LabelledCleaner, decide_drops, find_spellings
+from afina.data.doctor.fix_tags import TaggedCleaner, find_tag_spellings
 from afina.data.doctor.subject import Subject, view_conversations, view_labelled
 from afina.data.examples import (
     check_fractions,
@@ -82,10 +83,6 @@ def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrato
         if wanted.mask and opened.task != GENERATION:
             raise ConfigError(
                 "only conversations have a mask", found=f"data for {opened.task}", remedy="leave --show-mask out"
-            )
-        if wanted.fix and opened.task == TAGGING:
-            raise ConfigError(
-                "rows of tagged words are not cleaned", found="--fix", remedy="leave --fix out, and mend what is found"
             )
         with narrator.stage("check") as advance:
             total = sum(map(len, opened.subject.views.values()))
@@ -194,7 +191,9 @@ def look_through_model(
 def fix_data(config: RunConfig, source: Any, opened: OpenedData, output: Path) -> FixedCopy:
     """The cleaned copy."""
     cleaner: Cleaner
-    if isinstance(opened.columns, ColumnChoice):
+    if opened.task == TAGGING and isinstance(opened.columns, ColumnChoice):
+        cleaner = TaggedCleaner(opened.columns, find_tag_spellings(opened.tables, opened.columns))
+    elif isinstance(opened.columns, ColumnChoice):
         separator = config.data.label_separator
         cleaner = LabelledCleaner(opened.columns, separator, find_spellings(opened.tables, opened.columns, separator))
     else:

@@ -42,8 +42,6 @@ def examine(
             on_rows(seen)
     facts = {name: fact for check in checks for name, fact in check.facts().items()}
     findings = [finding for check in checks for finding in check.findings()]
-    if subject.is_tagged:
-        findings = [finding.without_fix() for finding in findings]
     return Examination(sort_findings(findings), facts)
 
 

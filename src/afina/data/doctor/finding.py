@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afina.data.findings import RowNumbers
@@ -65,10 +64,6 @@ class Finding:
             "row_counts": {part: len(numbers) for part, numbers in self.rows.items()},
             "examples": [{"part": each.part, "row": each.row, "text": each.text} for each in self.examples],
         }
-
-    def without_fix(self) -> Finding:
-        """The same for rows that `--fix` doesn't clean: what it would do is left to do."""
-        return replace(self, remedy=re.sub(r"--fix OUT (\w+)s\b", r"\1", self.remedy))
 
     def list_rows(self) -> str:
         """`rows 4, 9`, or `test rows 4, 9, ... (312); validation row 3`; empty where no rows are concerned."""

@@ -143,7 +143,7 @@ def describe_variants(subject: Subject, counts: Mapping[str, int]) -> list[Findi
             "warning",
             f"types that differ only in case or spaces: {spellings}",
             "each spelling is a type of its own, and a model is wrong when it gives the other",
-            "write the commonest of each",
+            "--fix OUT writes the commonest of each",
             len(variants),
             {subject.training.name: number_rows(subject, set(variants))},
         )
