@@ -76,6 +76,22 @@ def test_a_model_counts_its_tokens_and_looks_for_wrong_labels(place: Path, comma
     assert "'fruit', or 'animal'?" in findings["wrong-labels"]["examples"][0]["text"]
 
 
+def test_a_model_looks_through_several_labels_at_once(place: Path, command_line: CommandLine) -> None:
+    words = {"fruit": "apple pear plum", "animal": "dog cat mouse", "sky": "moon sun star"}
+    kinds = [["fruit"], ["animal", "sky"], ["sky"], ["animal", "fruit"]]
+    rows = [
+        {"text": " ".join(words[kind] for kind in kinds[i % 4] * 3) + f" {i}", "label": list(kinds[i % 4])}
+        for i in range(400)
+    ]
+    rows[9]["label"] = ["animal", "fruit", "sky"]
+    write_lines(place / "several.jsonl", rows)
+    found = command_line.run("check", "several.jsonl", "--model", "bert", "--json", cwd=place).read_object()
+    (finding,) = (each for each in found["findings"] if each["code"] == "wrong-labels")
+    assert finding["rows"]["all"] == [10]
+    assert finding["examples"][0]["text"].startswith("without 'fruit'? dog cat mouse")
+    assert "with a label that fits badly, or without one that fits well" in finding["title"]
+
+
 def test_what_is_asked_must_make_sense(place: Path, command_line: CommandLine) -> None:
     (place / "mine.html").write_text("<html>mine</html>")
     for flags, said in (

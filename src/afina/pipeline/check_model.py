@@ -13,23 +13,21 @@ import numpy.typing as npt
 from afina.config.reason import Reason
 from afina.config.resolve import choose_max_seq_length
 from afina.config.run import RunConfig
-from afina.data.doctor.confident import find_suspects
-from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, shorten, show_share
+from afina.data.doctor.finding import Finding, show_share
 from afina.data.doctor.lengths import summarise, tabulate_cuts
 from afina.data.doctor.subject import Subject, View
-from afina.data.encoded import EncodedPart
 from afina.data.examples import Part
 from afina.data.findings import count
-from afina.models.inspect import ModelFacts, inspect_model
+from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
+from afina.pipeline.check_labels import LABELS_OF_HEADS, cross_predict, describe_suspects
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import list_facts, resolve_hardware
+from afina.pipeline.prepare import list_facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from afina.data.encode import TokenArrays
-    from afina.techniques.base import Setup, Technique
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -38,10 +36,6 @@ ROWS_LOOKED_AT = 5000
 ROWS_LEAST = 50
 WHOLE_TOKENS = 10**9
 CUT_SHARE, MANY_SHARE, KEPT_SHARE = 0.01, 0.05, 0.99
-SURE_MARGIN = 0.5
-"""Probability by which another class must fit better. With 8 % of the labels of short requests changed, 80 % of
-these are found, and 9 of 10 that are found are among these."""
-TRUSTED_ACCURACY = 0.8
 
 
 @dataclass(frozen=True)
@@ -52,17 +46,6 @@ class ModelView:
     facts: dict[str, Any]
     reasons: Sequence[Reason] = ()
     mask: Sequence[dict[str, Any]] = ()
-
-
-@dataclass(frozen=True)
-class FeatureView:
-    """What features depend on, as in `pipeline.features.FeatureSetup`."""
-
-    config: RunConfig
-    setup: Setup
-    technique: Technique
-    pad_id: int
-    device: str
 
 
 def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: Narrator) -> ModelView:
@@ -80,11 +63,10 @@ def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: 
         lengths_N = encode_rows(tokenizer, subject.training, places, WHOLE_TOKENS, work / "whole").lengths
     findings = describe_cuts(lengths_N, limit, facts.max_positions, sample)
     tokens = {"quantiles": summarise(lengths_N), "cuts": tabulate_cuts(lengths_N), "sample": sample}
-    if subject.kind == "multiclass" and len(places) >= ROWS_LEAST:
+    if subject.kind in LABELS_OF_HEADS and len(places) >= ROWS_LEAST:
         cut = encode_rows(tokenizer, subject.training, places, limit, work / "cut")
-        labels_N = subject.training.labels[places].astype(np.int64)
         config = config.model_copy(update={"model": config.model.model_copy(update={"max_seq_length": limit})})
-        probabilities_NC = cross_predict(config, facts, tokenizer, cut, labels_N, len(subject.names), narrator)
+        probabilities_NC = cross_predict(config, facts, tokenizer, cut, subject, places, narrator)
         findings += describe_suspects(subject, places, probabilities_NC, sample)
     return ModelView(findings, {"tokens": tokens}, [reason])
 
@@ -123,67 +105,5 @@ def describe_cuts(lengths_N: Ints, limit: int, most: int | None, sample: str) ->
             if enough <= (most or enough)
             else f"this model reads {most:,} tokens: take one that reads {enough:,}, or give it what matters first",
             int((lengths_N > limit).sum()),
-        )
-    ]
-
-
-def cross_predict(
-    config: RunConfig, facts: ModelFacts, tokenizer: PreTrainedTokenizerBase, tokens: TokenArrays, labels_N: Ints,
-    classes: int, narrator: Narrator,
-) -> Floats:  # fmt: skip
-    """Probabilities (N, C) of each row by a head that was solved on the frozen features of other rows."""
-    from afina.models.features import list_poolings
-    from afina.pipeline.features import compute_features
-    from afina.techniques import probe
-    from afina.techniques.base import Setup
-    from afina.techniques.registry import make_technique
-
-    config, device, precision = resolve_hardware(config, Narrator())
-    head = {"num_labels": classes, "problem_type": "single_label_classification"}
-    setup = Setup(facts.folder, str(facts.folder), head, tokenizer.pad_token_id, config, precision)
-    technique = make_technique("feature-extraction")
-    seen = FeatureView(config, setup, technique, int(tokenizer.pad_token_id), device)
-    part = EncodedPart("the rows", tokens, labels_N, np.arange(len(labels_N)))
-    loaded = technique.load(setup)
-    features = compute_features(seen, loaded, [part], list_poolings(facts.architecture), narrator)[part.name]["mean"]
-    problem = probe.HeadProblem("multiclass", labels_N, classes, seed=config.seed)
-    probabilities_NC = np.zeros((len(labels_N), classes), np.float32)
-    with narrator.stage("solve"):
-        for train, held in probe.split_folds(problem):
-            logits = probe.fit_head(features[train], problem.at(train), probe.USUAL_STRENGTH, True).logits(
-                features[held]
-            )
-            exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probabilities_NC[held] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities_NC
-
-
-def describe_suspects(subject: Subject, places: Ints, probabilities_NC: Floats, sample: str) -> list[Finding]:
-    """The finding about labels that are probably wrong, the surest as examples."""
-    view, names = subject.training, subject.names
-    labels_N = view.labels[places].astype(np.int64)
-    accuracy = float((probabilities_NC.argmax(axis=1) == labels_N).mean())
-    suspects = find_suspects(probabilities_NC, labels_N).surer_than(SURE_MARGIN)
-    found, rows = len(suspects.places), places[suspects.places]
-    if not found:
-        return []
-    shown = rows[:EXAMPLES_SHOWN]
-    pairs = zip(view.numbers[shown].tolist(), view.texts(shown), shown.tolist(), suspects.better.tolist(), strict=False)
-    examples = tuple(
-        Example(view.name, number, f"{names[int(view.labels[place])]!r}, or {names[better]!r}? {shorten(text)}")
-        for number, text, place, better in pairs
-    )
-    share = found / len(places)
-    return [
-        Finding(
-            "wrong-labels",
-            "warning" if share >= MANY_SHARE / 2 and accuracy >= TRUSTED_ACCURACY else "hint",
-            f"{count(found, 'row')} ({show_share(share)} of {sample or 'all'}) whose label fits far worse than another",
-            f"by confident learning: a head on the model's frozen features is right on {accuracy:.0%} of held-out rows,"
-            " so some of these labels are wrong and some texts are just hard",
-            "look at the examples first, which are the surest; mend the labels that are wrong",
-            found,
-            {view.name: view.number_rows(rows)},
-            examples,
         )
     ]

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import afina
+from afina.pipeline.check_labels import ask
 from afina.testing.data import make_conversations, make_rows
 from afina.testing.models import MAX_POSITIONS
 
@@ -46,3 +48,10 @@ def test_conversations_are_checked_where_no_run_would_fit(
     report = afina.check(make_conversations("messages", 24), tiny_models("llama"), chat_template="chatml", show_mask=1)
     assert report.facts["parts"]["train"]["trained_tokens"] > 0
     assert len(report.mask) == 1
+
+
+def test_what_is_doubted_of_a_row_is_asked() -> None:
+    one = SimpleNamespace(names=("a", "b"), training=SimpleNamespace(labels=np.array([1, 0])))
+    assert ask(one, 0, 0) == "'b', or 'a'?"  # type: ignore[arg-type]
+    several = SimpleNamespace(names=("a", "b"), training=SimpleNamespace(labels=np.array([[1, 0]], np.uint8)))
+    assert [ask(several, 0, label) for label in (0, 1)] == ["without 'a'?", "also 'b'?"]  # type: ignore[arg-type]

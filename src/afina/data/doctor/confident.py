@@ -5,6 +5,8 @@ rows that are labelled j. Rows that are labelled i and trusted to belong to j !=
 confident joint, and those are the ones to look at, unless i is still the likeliest: a class of few rows has a low
 threshold, which a row may pass by chance. Probabilities must be those of models that didn't see the row.
 
+Where a row has several labels at once, each of them is a question of its own with the answers yes and no.
+
 Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021, section 3.1.
 Letters: N rows, C classes.
 """
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+FIELDS = ("places", "better", "margins")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class Suspects:
 
     places: Ints
     better: Ints
-    """The class that fits better."""
+    """The class that fits better; of rows with several labels at once the one that is missing or too many."""
     margins: npt.NDArray[np.float64]
-    """Its probability less that of the label."""
+    """By how much its probability is above that of what the row is given."""
 
     def surer_than(self, margin: float) -> Suspects:
         """Those whose other class fits better by that much at least."""
@@ -56,3 +59,21 @@ def find_suspects(probabilities_NC: npt.NDArray[np.floating], labels_N: Ints) ->
     margins = probabilities_NC[places, better_N[places]].astype(np.float64) - own_N[places]
     order = np.argsort(-margins, kind="stable")
     return Suspects(places[order], better_N[places[order]], margins[order])
+
+
+def find_suspect_marks(probabilities_NC: npt.NDArray[np.floating], marks_NC: npt.NDArray[np.uint8]) -> Suspects:
+    """The same where a row has several labels at once; a row is named once, for what is surest of it.
+
+    Args:
+        probabilities_NC: of having each label, by models that didn't see the row.
+        marks_NC: 1 for the labels that a row is given, else 0.
+    """
+    found = []
+    for label, (probability_N, marks_N) in enumerate(zip(probabilities_NC.T, marks_NC.T, strict=True)):
+        pair_N2 = np.stack([1 - probability_N, probability_N], axis=1)
+        each = find_suspects(pair_N2, marks_N.astype(np.int64))
+        found.append(Suspects(each.places, np.full(len(each.places), label), each.margins))
+    places, labels, margins = (np.concatenate([getattr(each, name) for each in found]) for name in FIELDS)
+    order = np.argsort(-margins, kind="stable")
+    surest = order[np.sort(np.unique(places[order], return_index=True)[1])]
+    return Suspects(places[surest], labels[surest], margins[surest])

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from afina.data.doctor.confident import find_suspects
+from afina.data.doctor.confident import find_suspect_marks, find_suspects
 from afina.data.doctor.minhash import BAND, HASHES, compare, join_bands, sign_texts, split_shingles
 
 
@@ -57,3 +57,16 @@ def test_changed_labels_are_found() -> None:
     found = set(find_suspects(probabilities, labels).surer_than(0.5).places.tolist())
     assert len(found & set(range(20))) >= 16
     assert len(found - set(range(20))) <= 5
+
+
+def test_marks_are_questions_of_their_own_and_a_row_is_named_once() -> None:
+    marks = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0], [1, 1]], np.uint8)
+    likely = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.95, 0.85], [0.1, 0.9]])
+    found = find_suspect_marks(likely, marks)
+    # The fifth lacks both, the first surest; the sixth has the first for nothing.
+    assert found.places.tolist() == [4, 5]
+    assert found.better.tolist() == [0, 0]
+    assert found.margins.tolist() == pytest.approx([0.9, 0.8])
+    assert find_suspect_marks(likely[:4], marks[:4]).places.tolist() == []
+    nobody = np.zeros((4, 1), np.uint8)
+    assert find_suspect_marks(np.full((4, 1), 0.99), nobody).places.tolist() == [], "a label that no row has"
