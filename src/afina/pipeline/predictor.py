@@ -29,7 +29,7 @@ from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
 from afina.techniques.base import Setup
 from afina.techniques.registry import make_technique
-from afina.training.inference import predict_logits
+from afina.training.inference import Inference, predict_logits
 from afina.training.precision import choose_device, choose_precision
 
 
@@ -61,6 +61,12 @@ class Predictor:
         self.model = self.technique.restore(self.folder.model, open_setup(self.folder, self.precision)).to(self.device)
 
     @property
+    def inference(self) -> Inference:
+        """How rows go through the model."""
+        tokens_at_once = int(self.config.evaluation.eval_tokens_per_batch)
+        return Inference(int(self.tokenizer.pad_token_id), tokens_at_once, self.device, self.precision)
+
+    @property
     def text_names(self) -> list[str]:
         """Names of the text column, or of the two of a pair."""
         return [name for name in (self.columns["text"], self.columns["text_pair"]) if name]
@@ -69,11 +75,7 @@ class Predictor:
         """Logits of shape (N, C), in the units of the data."""
         with tempfile.TemporaryDirectory(prefix="afina-") as work:
             tokens = encode_texts(self.tokenizer, [texts], int(self.config.model.max_seq_length), Path(work))
-            return predict_logits(
-                self.model, tokens, pad_id=int(self.tokenizer.pad_token_id),
-                tokens_per_batch=int(self.config.evaluation.eval_tokens_per_batch), device=self.device,
-                precision=self.precision,
-            )  # fmt: skip
+            return predict_logits(self.model, tokens, self.inference)
 
     def predict(self, given: Any) -> Sequence[dict[str, Any]]:
         """One mapping for each text, with `prediction` and, for classes, `probabilities`.

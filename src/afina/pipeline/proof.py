@@ -5,19 +5,14 @@ Letters: N rows, C outputs.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from torch import nn
 
-from afina.data.encode import TokenArrays
-from afina.data.encode_words import TaggedTokens, WordTokens
+from afina.data.encode_words import TaggedTokens
 from afina.errors import ProofError
 from afina.pipeline.learned import Learned
+from afina.pipeline.logits import compute_logits
 from afina.pipeline.prepare import Prepared
 from afina.tasks.base import Floats
-from afina.training.inference import predict_logits
-from afina.training.tagged_words import predict_words
 
 ROWS = 32
 # All relative to the largest logit. The trained and the saved model take the same batch, so they differ by nothing but
@@ -28,7 +23,7 @@ SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
 SCORED_TOLERANCE = {"fp32": 1e-4, "bf16": 0.25}
 
 
-def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
+def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, float]:
     """`rows`, and two differences with their tolerances: `largest_difference` between the trained model and the saved
     folder on the same batch, `scored_difference` between that folder and the logits that the scores come from.
 
@@ -57,17 +52,6 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, Any]:
         "scored_difference": scored_difference,
         "scored_tolerance": scored_tolerance,
     }
-
-
-def compute_logits(prepared: Prepared, model: nn.Module, tokens: TokenArrays | WordTokens) -> Floats:
-    """Logits of shape (N, C), of rows or of words, by the run's device, precision and batches."""
-    options: dict[str, Any] = {
-        "pad_id": prepared.pad_id, "device": prepared.device, "precision": prepared.setup.precision,
-        "tokens_per_batch": int(prepared.config.evaluation.eval_tokens_per_batch),
-    }  # fmt: skip
-    if isinstance(tokens, WordTokens):
-        return predict_words(model.to(prepared.device), tokens, **options)
-    return predict_logits(model.to(prepared.device), tokens, **options)
 
 
 def compare_logits(

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from afina.config.run import TrainingConfig
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 from afina.training.checkpoint import Checkpoint, CheckpointStore
 from afina.training.session import find_wrong_progress
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run has on disk to go on from."""
+
+    store: CheckpointStore
+    checkpoint: Checkpoint | None
+    """The newest whole one; None at the start, and where none is whole."""
+
+
+def find_saved(folder: RunFolder, training: TrainingConfig, narrator: Narrator) -> Saved:
+    """The checkpoints of a run, and the one to go on from."""
+    store = open_store(folder, training, narrator)
+    return Saved(store, find_checkpoint(store, narrator))
 
 
 def open_store(folder: RunFolder, training: TrainingConfig, narrator: Narrator) -> CheckpointStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-def predict_logits(
-    model: nn.Module, tokens: TokenArrays, *, pad_id: int, tokens_per_batch: int, device: str, precision: str
-) -> Floats:
+@dataclass(frozen=True)
+class Inference:
+    """How rows go through a model without gradients."""
+
+    pad_id: int
+    tokens_per_batch: int
+    """Tokens of a batch, those of its padding included."""
+    device: str
+    precision: str
+    """`bf16` or `fp32`."""
+
+
+def predict_logits(model: nn.Module, tokens: TokenArrays, inference: Inference) -> Floats:
     """Logits of all rows in their order, shape (N, C); rows of like length are computed together.
 
     The model is in evaluation mode afterwards.
@@ -28,12 +39,14 @@ def predict_logits(
     logits_NC: Floats | None = None
 
     def compute(rows: Indices) -> Floats:
-        batch = {key: value.to(device) for key, value in collate_rows(tokens, rows, pad_id).items()}
+        batch = {key: value.to(inference.device) for key, value in collate_rows(tokens, rows, inference.pad_id).items()}
         logits_BC: Floats = model(**batch).logits.float().cpu().numpy()
         return logits_BC
 
-    batches = order_evaluation_batches(tokens.lengths, tokens_per_batch)
-    for part, logits_BC in compute_batches(compute, batches, model, device=device, precision=precision):
+    batches = order_evaluation_batches(tokens.lengths, inference.tokens_per_batch)
+    for part, logits_BC in compute_batches(
+        compute, batches, model, device=inference.device, precision=inference.precision
+    ):
         if logits_NC is None:
             logits_NC = np.empty((len(tokens), logits_BC.shape[1]), np.float32)
         logits_NC[part] = logits_BC

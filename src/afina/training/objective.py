@@ -19,7 +19,7 @@ from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
 from afina.errors import TrainingError, describe_rows
 from afina.tasks.base import Fit, Task
-from afina.training.inference import predict_logits
+from afina.training.inference import Inference, predict_logits
 from afina.training.precision import precision_of
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ class LabelledRows:
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         part = self.validation
+        device, precision = accelerator.device.type, precision_of(accelerator)
         logits_NC = predict_logits(
-            model, part.tokens, pad_id=self.pad_id, tokens_per_batch=self.eval_tokens_per_batch,
-            device=accelerator.device.type, precision=precision_of(accelerator),
-        )  # fmt: skip
+            model, part.tokens, Inference(self.pad_id, self.eval_tokens_per_batch, device, precision)
+        )
         check_finite(logits_NC.sum(axis=1), part.row_numbers)
         losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
         loss = float(losses_N.double().sum()) / float(self.task.row_weights(part.labels, self.fit).sum())

@@ -19,6 +19,7 @@ from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
 from afina.tasks.base import Fit, Floats
 from afina.tasks.token_classification import TokenClassification
+from afina.training.inference import Inference
 from afina.training.memory_guard import compute_batches
 from afina.training.objective import check_finite
 from afina.training.precision import precision_of
@@ -63,10 +64,10 @@ class TaggedWords:
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         part = self.validation
+        device, precision = accelerator.device.type, precision_of(accelerator)
         logits_KC = predict_words(
-            model, part.words, pad_id=self.pad_id, tokens_per_batch=self.eval_tokens_per_batch,
-            device=accelerator.device.type, precision=precision_of(accelerator),
-        )  # fmt: skip
+            model, part.words, Inference(self.pad_id, self.eval_tokens_per_batch, device, precision)
+        )
         check_finite(logits_KC.sum(axis=1), np.repeat(part.row_numbers, np.diff(part.tags.offsets)))
         return self.task.score(logits_KC, part.tags, self.fit)  # type: ignore[arg-type]
 
@@ -77,21 +78,20 @@ class TaggedWords:
         return [int(number) for number in np.unique(self.train.number_windows(rows))]
 
 
-def predict_words(
-    model: nn.Module, words: WordTokens, *, pad_id: int, tokens_per_batch: int, device: str, precision: str
-) -> Floats:
+def predict_words(model: nn.Module, words: WordTokens, inference: Inference) -> Floats:
     """Logits of all words in their order, shape (K, C). The model is in evaluation mode afterwards."""
     model.eval()
     logits_KC: Floats | None = None
 
     def compute(windows: Indices) -> list[Floats]:
-        batch, places_K = collate_words(words, windows, pad_id)
-        logits_BTC = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        found = logits_BTC.flatten(0, 1)[places_K.to(device)].float().cpu().numpy()
+        batch, places_K = collate_words(words, windows, inference.pad_id)
+        logits_BTC = model(**{name: tensor.to(inference.device) for name, tensor in batch.items()}).logits
+        found = logits_BTC.flatten(0, 1)[places_K.to(inference.device)].float().cpu().numpy()
         counts = np.diff(words.word_offsets)[windows]
         return list(np.split(found, np.cumsum(counts)[:-1]))
 
-    batches = order_evaluation_batches(words.tokens.lengths, tokens_per_batch)
+    batches = order_evaluation_batches(words.tokens.lengths, inference.tokens_per_batch)
+    device, precision = inference.device, inference.precision
     for part, found in compute_batches(compute, batches, model, device=device, precision=precision):
         if logits_KC is None:
             logits_KC = np.empty((int(words.word_offsets[-1]), found[0].shape[1]), np.float32)

@@ -178,6 +178,11 @@ def test_a_search_of_a_language_model(search: Callable[..., afina.Search], doors
     assert {"test/loss", "test/token_accuracy"} <= set(found.best.metrics)
     assert len(found.best.report["generations"]) == 1
     assert found.best.generate(["hello"], max_new_tokens=2)
+    kept = json.loads((found.best.path / "reasons.json").read_text(encoding="utf-8"))
+    assert kept == found.best.reasons
+    by_setting = {each["setting"]: each["value"] for each in kept}
+    settings_told = found.best.report["settings"]["training"]
+    assert by_setting["training.num_train_epochs"] == settings_told["num_train_epochs"]
     assert found.to_dict()["verdict"]["metric"] == "loss"
 
 

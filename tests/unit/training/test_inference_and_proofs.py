@@ -11,7 +11,7 @@ import torch
 
 from afina.data.batches import collate_rows
 from afina.errors import ProofError
-from afina.training.inference import predict_logits
+from afina.training.inference import Inference, predict_logits
 from afina.training.memory import measure_peak_memory_bytes
 from afina.training.proofs import check_evaluation_keeps_gradient, measure_gradient
 
@@ -21,14 +21,8 @@ def test_logits_are_those_of_each_row_alone(tokens_per_batch: int, open_session:
     session = open_session(rows=12)
     tokens = session.objective.train.tokens
     session.model.train()
-    logits = predict_logits(
-        session.model,
-        tokens,
-        pad_id=session.objective.pad_id,
-        tokens_per_batch=tokens_per_batch,
-        device="cpu",
-        precision="fp32",
-    )
+    inference = Inference(session.objective.pad_id, tokens_per_batch, "cpu", "fp32")
+    logits = predict_logits(session.model, tokens, inference)
     assert not session.model.training
     with torch.no_grad():
         alone = [session.model(**collate_rows(tokens, np.asarray([row]), 0)).logits[0].numpy() for row in range(12)]

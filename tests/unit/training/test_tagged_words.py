@@ -18,6 +18,7 @@ from afina.models.load import load_classifier
 from afina.tasks.base import Fit
 from afina.tasks.token_classification import TokenClassification
 from afina.testing.data import make_tagged
+from afina.training.inference import Inference
 from afina.training.session import start_accelerator
 from afina.training.tagged_words import TaggedWords, predict_words
 
@@ -67,9 +68,8 @@ def test_small_batches_are_one_large(objective: TaggedWords, model: Any, weights
 
 
 def test_words_keep_their_order_whatever_the_batches(objective: TaggedWords, model: Any) -> None:
-    options: dict[str, Any] = {"pad_id": 0, "device": "cpu", "precision": "fp32"}
     small, large = (
-        predict_words(model, objective.train.words, tokens_per_batch=size, **options) for size in (1, 100_000)
+        predict_words(model, objective.train.words, Inference(0, size, "cpu", "fp32")) for size in (1, 100_000)
     )
     assert small.shape == (len(objective.train.tags.tags), len(NAMES))
     np.testing.assert_allclose(small, large, atol=1e-4)

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import torch
 
-from afina import __version__
 from afina.config.reason import Reason
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
 from afina.errors import ProofError
-from afina.models.resolve import name_model
-from afina.pipeline.costs import describe_prediction
-from afina.pipeline.environment import describe_environment
-from afina.pipeline.finish import write_model, write_reports
 from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
-from afina.pipeline.listeners import count_skipped
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.pipeline.source import GENERATION
 from afina.runs.seen_texts import write_seen_texts
-from afina.techniques.base import count_parameters
-from afina.training.callbacks.history import read_history
-from afina.training.memory import measure_peak_memory_bytes
 
 PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
@@ -58,11 +47,7 @@ def finish_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrat
     write_seen_texts(folder, [prepared.conversations.parts["train"].hashes])
     write_language_rows(prepared, learned)
     report = build_report(prepared, learned, scores, proof, narrator)
-    folder.write_json("reasons.json", report["reasons"])
-    folder.write_json("environment.json", report["environment"])
-    folder.clear_work()
-    write_reports(folder, report)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    finish_folder(folder, report)
     return report
 
 
@@ -127,39 +112,17 @@ def build_report(
     narrator: Narrator,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that is known of the run, as report.json holds it."""
-    config = prepared.config
-    trainable, total = count_parameters(learned.model)
     loading = describe_loading(prepared.folder.model, prepared.setup, has_template=prepared.encoding.has_template)
     narrator.explain(Reason("layout", loading["layout"], loading["why"]))
     return {
-        "run": str(prepared.folder.path),
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"reference": name_model(str(config.model.reference)), "architecture": prepared.facts.model_type},
+        **describe_result(prepared, learned, proof, loading, narrator),
         "task": GENERATION,
         "kind": "generation",
-        "technique": prepared.technique.name,
-        "kept_step": learned.kept_step,
-        **learned.incidents,
-        "reasons": [asdict(reason) for reason in narrator.reasons],
         "rows": describe_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
-        "notes": narrator.notes,
         "primary_metric": PRIMARY_METRIC,
-        **scores,
-        "metrics": {**scores["metrics"], **count_skipped(learned.incidents)},
         "mask": show_masks(prepared),
-        "history": read_history(prepared.folder.history),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "duration_seconds": narrator.seconds,
-        "stage_seconds": narrator.stage_seconds,
-        "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
-        "prediction": describe_prediction(prepared.costs),
-        "proof": dict(proof),
-        "load": loading,
-        "settings": config.model_dump(mode="json"),
-        "environment": describe_environment(prepared.device),
+        **join_scores(scores, learned),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from afina.config.resolve import resolve_config
@@ -13,9 +13,10 @@ from afina.pipeline.changes import keep_files
 from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_moving
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.description import rewrite_description
-from afina.pipeline.finish import describe_task, finish_run, save_model, write_reports
-from afina.pipeline.learn import compute_logits, learn, make_objective, solve_again
+from afina.pipeline.finish import describe_task, finish_run, save_model
+from afina.pipeline.learn import learn, make_objective, solve_again
 from afina.pipeline.learned import Learned
+from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     AUTO,
@@ -31,6 +32,7 @@ from afina.pipeline.prepare import (
     resolve_hardware,
 )
 from afina.pipeline.proof import prove_saved_model
+from afina.pipeline.result import rescore
 from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import write_seen_texts
@@ -84,12 +86,7 @@ class LabelledWorkbench:
         if learned.parts != ("train",):
             found["proof"] = save_again(varied, learned, narrator)
         write_rows(varied, learned)
-        found["metrics"] |= {name: each for name, each in stored["metrics"].items() if name.startswith("train/")}
-        told = {"notes": narrator.notes, "reasons": [asdict(reason) for reason in narrator.reasons]}
-        report = {**stored, **found, **told, "settings": varied.config.model_dump(mode="json")}
-        folder.write_json("reasons.json", report["reasons"])
-        write_reports(folder, report)
-        return report
+        return rescore(folder, stored, found, varied.config, narrator)
 
     def encode_test(self, narrator: Narrator) -> None:
         """Tokenise the test part, once."""
@@ -126,9 +123,9 @@ def restore_learned(varied: Prepared, stored: Mapping[str, Any], narrator: Narra
     with narrator.stage("evaluate"):
         if isinstance(objective, ContrastiveRows):  # a kill may have left the head that knows the validation rows
             objective.solve_head(model, accelerator, varied.parts["train"])
-        logits = {"validation": compute_logits(varied, model, varied.parts["validation"])}
+        logits = {"validation": compute_part_logits(varied, model, varied.parts["validation"])}
         parts = solve_again(varied, objective, model, accelerator, narrator)
-        logits["test"] = compute_logits(varied, model, varied.parts["test"])
+        logits["test"] = compute_part_logits(varied, model, varied.parts["test"])
     return Learned(model, fit, logits, "", parts, kept_step=stored["kept_step"])
 
 

@@ -10,18 +10,17 @@ from afina.config.run import RunConfig
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs, find_fitting
 from afina.pipeline.description import rewrite_description
-from afina.pipeline.finish import write_reports
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.choosing import resolve_moving
 from afina.pipeline.language.finish import finish_language
 from afina.pipeline.language.learn import (
     BASE,
     LearnedLanguage,
-    choose_objective,
     learn_language,
     measure_model,
     tell_scores,
 )
+from afina.pipeline.language.objective import choose_objective
 from afina.pipeline.language.prepare import (
     PreparedLanguage,
     describe_data,
@@ -32,6 +31,7 @@ from afina.pipeline.language.prepare import (
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import find_technique, list_parts, resolve_hardware
+from afina.pipeline.result import rescore
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
 from afina.training.session import start_accelerator
@@ -81,12 +81,9 @@ class LanguageWorkbench:
         learned = measure_states(varied, stored["kept_step"], narrator)
         folder.write_json(BASE, learned.before.as_dict())
         scores = score_language(varied, learned, narrator)
-        scores["metrics"] |= {name: each for name, each in stored["metrics"].items() if name.startswith("train/")}
         rewrite_description(folder, varied.config)
         write_language_rows(varied, learned)
-        report = {**stored, **scores, "settings": varied.config.model_dump(mode="json"), "notes": narrator.notes}
-        write_reports(folder, report)
-        return report
+        return rescore(folder, stored, scores, varied.config, narrator)
 
     def encode_test(self, narrator: Narrator) -> None:
         """Tokenise the test part, once. Rows that the template refuses are left out and named: it is late to stop."""

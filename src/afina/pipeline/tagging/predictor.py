@@ -42,11 +42,7 @@ class TagPredictor(Predictor):
         length = int(self.config.model.max_seq_length)
         with tempfile.TemporaryDirectory(prefix="afina-") as work:
             words = encode_words(self.tokenizer, [rows], length, Path(work))
-            return predict_words(
-                self.model, words, pad_id=int(self.tokenizer.pad_token_id),
-                tokens_per_batch=int(self.config.evaluation.eval_tokens_per_batch), device=self.device,
-                precision=self.precision,
-            )  # fmt: skip
+            return predict_words(self.model, words, self.inference)
 
     def predict(self, given: Any) -> Sequence[dict[str, Any]]:
         """One mapping for each row, with `prediction` (a tag for each word), `probabilities` and `entities`.
