@@ -59,8 +59,7 @@ class RowTable:
     @cached_property
     def row_numbers(self) -> NDArray[np.int64]:
         """Numbers of the kept rows (N,), rising; row 1 is the first row of data in the source."""
-        batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
-        return np.concatenate([batch.column(0).to_numpy() for batch in batches])
+        return np.concatenate([*self._batch_numbers, np.empty(0, np.int64)])
 
     def columns(self, *names: str) -> Iterator[tuple[list[Any], ...]]:
         """Batches of Python values: a tuple with one list for each of `names`."""
@@ -96,8 +95,16 @@ class RowTable:
         return pa.ipc.open_file(pa.OSFile(str(self.path)))
 
     @cached_property
+    def _batch_numbers(self) -> list[NDArray[np.int64]]:
+        """Numbers of the rows of each batch. Their column alone is read, and copied: an array that shares its memory
+        with a batch would keep all of the batch's texts."""
+        options = pa.ipc.IpcReadOptions(included_fields=[0])
+        reader = pa.ipc.open_file(pa.OSFile(str(self.path)), options=options)
+        return [reader.get_batch(i).column(0).to_numpy().copy() for i in range(reader.num_record_batches)]
+
+    @cached_property
     def _starts(self) -> NDArray[np.int64]:
-        sizes = [self._reader.get_batch(i).num_rows for i in range(self._reader.num_record_batches)]
+        sizes = [len(numbers) for numbers in self._batch_numbers]
         return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
     @cached_property

@@ -497,3 +497,19 @@ def test_nothing_heavy_is_imported() -> None:
         "sys.exit(' '.join(sorted(heavy)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_of_rows_are_read_without_their_texts(tmp_path: Path) -> None:
+    """All texts of a large file would be in memory for them, as long as the numbers are gathered."""
+    rows = [{"text": "word " * 20_000} for _ in range(400)]
+    table = read_parts(rows, tmp_path / "rows")["all"]
+    usual, counted = pa.default_memory_pool(), pa.system_memory_pool()
+    before = counted.max_memory()
+    pa.set_memory_pool(counted)
+    try:
+        assert table.row_numbers.tolist() == list(range(1, 401))
+        assert counted.max_memory() - before < 2**20
+        assert len(table.take([399], ["text"])["text"][0]) == 100_000
+        assert counted.max_memory() - before > 2**20, "this is counted"
+    finally:
+        pa.set_memory_pool(usual)
