@@ -10,6 +10,8 @@ import typer
 from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table, show
 
 GIB = 2**30
+# What a difference that rounds to nothing is called, by its unit.
+EQUAL = {"s": "as long", "GiB": "as much memory"}
 
 
 def compare(
@@ -78,7 +80,7 @@ def describe_cost(cost: Mapping[str, Any]) -> str:
 
 
 def describe_change(amount: float, unit: str, digits: int) -> str:
-    """`16.3 s less`, or `as many s` where it rounds to nothing."""
+    """`16.3 s less`, or `as long` where it rounds to nothing."""
     if round(amount, digits) == 0:
-        return f"as many {unit}"
+        return EQUAL[unit]
     return f"{abs(amount):.{digits}f} {unit} {'more' if amount > 0 else 'less'}"

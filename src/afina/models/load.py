@@ -46,8 +46,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         except Exception as error:  # any library error here means that the folder's tokenizer is unusable
             load_text_config(folder)  # the library reads it first, so it may be that which is damaged
             raise ModelError(
-                f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers")
-            ) from error
+                f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers"),
+                remedy="download or save the model again, its tokenizer's files with it",
+            ) from error  # fmt: skip
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token):
