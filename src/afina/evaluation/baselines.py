@@ -12,7 +12,7 @@ Shapes: N rows, C classes or labels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from afina.metrics.intervals import (
     bootstrap_regression,
 )
 from afina.metrics.multilabel import DEFAULT_THRESHOLD, predict_labels, score_multilabel
+from afina.metrics.paired import ScoredRows
 from afina.metrics.regression import score_regression
 
 
@@ -43,12 +44,15 @@ class Baseline:
     seconds: float
     """Seconds to train and to predict, the scores not counted."""
     note: str = ""
+    outcomes: ScoredRows | None = None
+    """What it says of each row of the test part; None where it says nothing."""
 
-    def describe(self, part: str = "test") -> dict[str, Any]:
-        """The baseline as a report stores it: its scores are keyed `part/name`."""
+    def describe(self, part: str = "test", gain: Mapping[str, Interval] | None = None) -> dict[str, Any]:
+        """The baseline as a report stores it: its scores are keyed `part/name`, and so is the `gain` over it."""
         return {
             "metrics": {f"{part}/{name}": value for name, value in self.metrics.items()},
             "intervals": {f"{part}/{name}": list(bounds) for name, bounds in self.intervals.items()},
+            "gain": {f"{part}/{name}": list(bounds) for name, bounds in (gain or {}).items()},
             "seconds": self.seconds,
             "note": self.note,
         }
@@ -101,13 +105,25 @@ def _score_entry(
         return Baseline(name, {}, {}, time.perf_counter() - start, str(error))
     seconds = time.perf_counter() - start
     metrics, intervals = _score_prediction(kind, prediction, test, resamples, seed)
-    return Baseline(name, metrics, intervals, seconds, prediction.note)
+    outcomes = ScoredRows(kind, test, _say(kind, prediction))
+    return Baseline(name, metrics, intervals, seconds, prediction.note, outcomes)
+
+
+def _say(kind: Kind, prediction: Prediction) -> NDArray[Any]:
+    """What is predicted, as labels are: class numbers (N,), marks (N, C) or numbers (N,)."""
+    if kind == "regression":
+        return prediction.values
+    if kind == "multiclass":
+        return prediction.values.argmax(axis=1)
+    thresholds_C = prediction.thresholds
+    assert thresholds_C is not None  # each fit of this kind gives them
+    return predict_labels(prediction.values, thresholds_C)
 
 
 def _score_prediction(
     kind: Kind, prediction: Prediction, test: NDArray[Any], resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    values = prediction.values
+    values, given = prediction.values, _say(kind, prediction)
     if kind == "regression":
         metrics = score_regression(values, test)
         intervals = bootstrap_regression(values, test, resamples, seed)
@@ -115,8 +131,8 @@ def _score_prediction(
         thresholds_C = prediction.thresholds
         assert thresholds_C is not None  # each fit of this kind gives them
         metrics = score_multilabel(values, test, thresholds_C)
-        intervals = bootstrap_multilabel(predict_labels(values, thresholds_C), test, resamples, seed)
+        intervals = bootstrap_multilabel(given, test, resamples, seed)
     else:
         metrics = score_classification(values, test)
-        intervals = bootstrap_classification(values.argmax(axis=1), test, values.shape[1], resamples, seed)
+        intervals = bootstrap_classification(given, test, values.shape[1], resamples, seed)
     return metrics, {name: bounds for name, bounds in intervals.items() if name in metrics}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afina.evaluation.baselines import Baseline
+from afina.metrics.paired import ScoredRows
 from afina.metrics.tags import OUTSIDE, Tagging, count_rows
 
 Ints = NDArray[np.int64]
@@ -69,4 +70,7 @@ def score_entry(
 ) -> Baseline:
     """The scores of one baseline."""
     counts = count_rows(tagging, tags_K, test.tags, test.offsets)
-    return Baseline(name, counts.summarise(), counts.bootstrap(resamples, seed), seconds)
+    kind = "tags" if tagging.is_plain else "entities"
+    return Baseline(
+        name, counts.summarise(), counts.bootstrap(resamples, seed), seconds, outcomes=ScoredRows(kind, tags=counts)
+    )

@@ -8,9 +8,10 @@ from typing import Any
 from afina.metrics.direction import is_better_larger
 
 UNMOVED = "No step was better on the validation rows than the start, so this is the model before the first step. "
-OVERLAP = " The 95 % intervals overlap, so chance may explain it."
-FEW_ROWS = " With so few test rows chance may explain it."
-UNTOLD = " Without intervals it can't be told whether chance explains it."
+CHANCE = " Chance may explain it."
+UNTOLD = " Without an interval of the gain it can't be told whether chance explains it."
+UNTOUCHED = "untouched model"
+CONSTANT = "majority"
 
 
 def name_scored(report: Mapping[str, Any]) -> str:
@@ -25,7 +26,11 @@ def write_verdict(report: Mapping[str, Any]) -> str:
 
 
 def compare_with_baselines(report: Mapping[str, Any]) -> str:
-    """The sentence on the scores; empty where there are no baselines."""
+    """The sentence on the scores; empty where there are no baselines.
+
+    Whether chance explains a difference is told by its own interval, over the same rows for both, never by two
+    intervals that overlap: rows that are hard for both widen these and not the difference.
+    """
     metric = report["primary_metric"]
     key = f"{name_scored(report)}/{metric}"
     known = {name: each for name, each in (report.get("baselines") or {}).items() if key in each["metrics"]}
@@ -34,27 +39,35 @@ def compare_with_baselines(report: Mapping[str, Any]) -> str:
     sign = 1 if is_better_larger(metric) else -1
     name, best = max(known.items(), key=lambda item: sign * item[1]["metrics"][key])
     gain = sign * (report["metrics"][key] - best["metrics"][key])
-    ours: Any = (report.get("intervals") or {}).get(key)
-    theirs: Any = (best.get("intervals") or {}).get(key)
-    amount = f"{abs(gain):.3f} {metric}"
-    if "gain" in report:
-        return compare_with_base(amount, gain, report["gain"].get(key))
-    is_clear = bool(ours and theirs) and (ours[0] > theirs[1] or theirs[0] > ours[1])
-    doubt = "" if is_clear else OVERLAP if ours and theirs else UNTOLD
+    told = describe_gain(f"{abs(gain):.3f} {metric}", gain, (best.get("gain") or {}).get(key), name)
+    return told + doubt_probabilities(report, known)
+
+
+def describe_gain(amount: str, gain: float, interval: Sequence[float] | None, name: str) -> str:
+    """The sentence on one baseline, from the interval of the gain over it: above 0 is better."""
+    low, high = interval or (0.0, 0.0)
+    is_clear = low > 0 or high < 0
+    bounds = f" (95 % interval of the gain {low:+.3f} to {high:+.3f}, on the same rows)" if interval else ""
+    doubt = "" if is_clear else CHANCE if interval else UNTOLD
+    is_base = name == UNTOUCHED
     if gain > 0:
-        return f"It is {amount} better than the best plain baseline, {name}.{doubt}"
+        against = f"the {name}" if is_base else f"the best plain baseline, {name}"
+        return f"It is {amount} better than {against}{bounds}.{doubt}"
+    if is_base:
+        return f"It is no better than the {name}: {amount} worse{bounds}.{doubt}"
     if is_clear:
-        return f"The plain baseline {name} is {amount} better: use that one, or another model or technique."
-    return f"It is no better than the plain baseline {name} ({amount} worse).{doubt} The baseline may be enough."
+        return f"The plain baseline {name} is {amount} better{bounds}: use that one, or another model or technique."
+    return f"It is no better than the plain baseline {name}: {amount} worse{bounds}.{doubt} The baseline may be enough."
 
 
-def compare_with_base(amount: str, gain: float, interval: Sequence[float] | None) -> str:
-    """The sentence on a language model, from the interval of its gain over the untouched one, row by row."""
-    sure, doubt = "", UNTOLD
-    if interval:
-        low, high = interval
-        sure = f" (95 % interval {low:.3f} to {high:.3f})"
-        doubt = "" if low > 0 or high < 0 else FEW_ROWS
-    if gain > 0:
-        return f"It is {amount} better than the untouched model{sure}.{doubt}"
-    return f"It is no better than the untouched model ({amount} worse).{doubt}"
+def doubt_probabilities(report: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """A warning where the probabilities are worse than those of the answer that ignores the text; else empty."""
+    key = f"{name_scored(report)}/loss"
+    name = next(iter(known))
+    constant, ours = known[name]["metrics"].get(key), report["metrics"].get(key)
+    if name != CONSTANT or constant is None or ours is None or ours <= constant:
+        return ""
+    return (
+        f" Its probabilities are worse than those of {name}, which never reads the text (loss {ours:.3f} and"
+        f" {constant:.3f}): go by what it predicts, not by how sure it is."
+    )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from afina.metrics import multilabel, regression
 from afina.metrics.counts import Floats, divide, score_counts
+from afina.metrics.direction import is_better_larger
 from afina.metrics.intervals import PERCENTILES, Interval, draw_weights
 from afina.metrics.tags import RowCounts
 
@@ -42,16 +43,18 @@ class ScoredRows:
     predictions: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
     """The same of the model."""
     losses_N: Floats = field(default_factory=lambda: NO_NUMBERS)
-    """Loss of each row; empty where numbers are predicted."""
+    """Loss of each row; empty where numbers are predicted, or nothing is asked of losses."""
     tokens_N: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
     """Learned tokens of each row of a language model."""
     correct_N: NDArray[Any] = field(default_factory=lambda: NO_NUMBERS)
     """How many of them were the likeliest one."""
     tags: RowCounts | None = None
-    """Of tagged words what is right in each row; `losses_N` and `tokens_N` are sums over words, and their number."""
+    """Of tagged words what is right in each row; `losses_N` are sums over the words of a row."""
 
     def __len__(self) -> int:
-        return len(self.losses_N if self.kind == "generation" or self.tags else self.labels)
+        if self.tags is not None:
+            return len(self.tags)
+        return len(self.losses_N if self.kind == "generation" else self.labels)
 
     def find_right(self) -> Bools:
         """Which rows are right altogether (N,); not for numbers and language models, where none is."""
@@ -65,10 +68,12 @@ class ScoredRows:
         if self.kind == "generation":
             return self._score_tokens(weights_RN)
         if self.tags is not None:
-            loss_R = divide(weights_RN @ self.losses_N, weights_RN @ self.tokens_N)
-            return {**self.tags.score(weights_RN), "loss": loss_R}
+            return {**self.tags.score(weights_RN), **self._score_losses(weights_RN, weights_RN @ self.tags.words_N)}
         scores = self._score_classes(weights_RN) if self.kind == "multiclass" else self._score_marks(weights_RN)
-        return {**scores, "loss": weights_RN @ self.losses_N / weights_RN.sum(axis=1)}
+        return {**scores, **self._score_losses(weights_RN, weights_RN.sum(axis=1))}
+
+    def _score_losses(self, weights_RN: Floats, counts_R: Floats) -> dict[str, Floats]:
+        return {"loss": divide(weights_RN @ self.losses_N, counts_R)} if len(self.losses_N) else {}
 
     def _score_classes(self, weights_RN: Floats) -> dict[str, Floats]:
         classes = int(max(self.labels.max(), self.predictions.max())) + 1
@@ -109,6 +114,31 @@ def bootstrap_differences(
             found.setdefault(name, []).append(scores[1][name] - scores[0][name])
     bounds = {name: np.percentile(drop_undefined(np.concatenate(each)), PERCENTILES) for name, each in found.items()}
     return {name: (two[name] - one[name], (float(bounds[name][0]), float(bounds[name][1]))) for name in bounds}
+
+
+def bound_gain(ours: ScoredRows, theirs: ScoredRows, metric: str, resamples: int, seed: int) -> Interval | None:
+    """The 95 % interval of how much better `ours` is by a metric, above 0 whichever way that runs; None where there
+    are no resamples, or too few rows to draw any from.
+
+    Accuracy is a mean of what the rows say, 1, 0 or -1, and a draw of its rows a draw of how many say what: so it
+    costs the same for ten rows and for ten million.
+    """
+    if not resamples or len(ours) < FEWEST_ROWS_TO_JUDGE:
+        return None
+    if ours.kind == "multiclass" and metric == "accuracy":
+        return _bound_gain_of_hits(ours.find_right(), theirs.find_right(), resamples, seed)
+    sign = 1 if is_better_larger(metric) else -1
+    gains = [sign * (mine[metric] - other[metric]) for mine, other in draw_scores([ours, theirs], resamples, seed)]
+    low, high = np.percentile(drop_undefined(np.concatenate(gains)), PERCENTILES)
+    return float(low), float(high)
+
+
+def _bound_gain_of_hits(ours_N: Bools, theirs_N: Bools, resamples: int, seed: int) -> Interval:
+    rows, only_ours, only_theirs = len(ours_N), int((ours_N & ~theirs_N).sum()), int((theirs_N & ~ours_N).sum())
+    shares = np.asarray([only_ours, only_theirs, rows - only_ours - only_theirs]) / rows
+    drawn_R3 = np.random.default_rng(seed).multinomial(rows, shares, size=resamples)
+    low, high = np.percentile((drawn_R3[:, 0] - drawn_R3[:, 1]) / rows, PERCENTILES)
+    return float(low), float(high)
 
 
 def draw_scores(rows: Sequence[ScoredRows], resamples: int, seed: int) -> Iterator[list[dict[str, Floats]]]:

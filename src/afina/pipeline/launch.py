@@ -16,7 +16,6 @@ from afina.pipeline.description import check_description, check_model_place
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
 from afina.runs.reasons import ReasonsFile
-from afina.runs.status import StatusFile
 
 if TYPE_CHECKING:
     from afina.pipeline.narrator import Narrator
@@ -113,9 +112,10 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     from afina.training.memory import reset_peak_memory
 
     reset_peak_memory()
-    narrator.status = StatusFile(folder)
+    narrator.keep_time(folder)
     folder.make_work()
     narrator.keep_reasons(ReasonsFile(folder.work / "reasons.jsonl"))
+    assert narrator.status
     narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:

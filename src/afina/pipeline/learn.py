@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from accelerate import Accelerator
-from torch import nn
-
-from afina.config.reason import Reason
 from afina.models.heads import find_head, scale_head
 from afina.models.load import LoadedModel
 from afina.pipeline.learned import Learned
@@ -16,7 +12,8 @@ from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.resuming import find_saved
-from afina.pipeline.solving import WHY_BOTH, install_probe, may_learn_from_validation, probe_features, start_head
+from afina.pipeline.settled_head import settle_head
+from afina.pipeline.solving import install_probe, probe_features, start_head
 from afina.pipeline.stepping import take_steps
 from afina.pipeline.tagging.solving import get_part, learn_word_head, start_word_head
 from afina.tasks.base import Fit
@@ -29,7 +26,6 @@ from afina.training.seed import seed_torch
 from afina.training.session import start_accelerator
 from afina.training.tagged_words import TaggedWords
 
-BOTH = ("train", "validation")
 # What a model is before its first step, where its head was solved.
 SOLVED = "the solved head on the untouched backbone"
 
@@ -71,22 +67,11 @@ def learn_by_steps(prepared: Prepared, loaded: LoadedModel, narrator: Narrator) 
         scale_head(find_head(model)[1], task_fit.target_scale, task_fit.target_mean)
         task_fit = replace(task_fit, target_mean=0.0, target_scale=1.0)
         logits = {"validation": compute_part_logits(prepared, model, prepared.parts["validation"])}
-        parts = solve_again(prepared, objective, model, accelerator, narrator)
+        parts = settle_head(prepared, objective, model, accelerator, logits, narrator)
         if "test" in prepared.parts:
             logits["test"] = compute_part_logits(prepared, model, prepared.parts["test"])
     incidents = describe_incidents(progress, narrator)
     return Learned(model, task_fit, logits, parameters, parts, kept_step=progress.best_step, incidents=incidents)
-
-
-def solve_again(
-    prepared: Prepared, objective: Objective, model: nn.Module, accelerator: Accelerator, narrator: Narrator
-) -> tuple[str, ...]:
-    """The parts that were learned from: with the validation rows, if the head is solved and may be solved with them."""
-    if not isinstance(objective, ContrastiveRows) or not may_learn_from_validation(prepared):
-        return ("train",)
-    objective.solve_head(model, accelerator, *(prepared.parts[name] for name in BOTH))
-    narrator.explain(Reason("training.rows_of_head", " + ".join(BOTH), WHY_BOTH))
-    return BOTH
 
 
 def make_objective(prepared: Prepared, task_fit: Fit) -> Objective:

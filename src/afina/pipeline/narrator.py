@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
 from afina.pipeline.progress import Advance, show_bar, show_lines
+from afina.runs.folder import RunFolder
+from afina.runs.status import Spent, StatusFile, read_spent
 from afina.terminal import make_printable
 
 if TYPE_CHECKING:
     from afina.runs.reasons import ReasonsFile
-    from afina.runs.status import StatusFile
     from afina.training.events import Callback
 
 # What the status of a run says of a stage; all others prepare what is to come.
@@ -32,14 +33,31 @@ class Narrator:
         self.kept: ReasonsFile | None = None
         self.notes: list[str] = []
         self.stage_seconds: dict[str, float] = {}
+        self.running: dict[str, float] = {}
+        """When each stage began that goes on now."""
+        self.spent = Spent()
+        """By earlier processes of a run that is resumed; `stage_seconds` begin with theirs."""
         self.status: StatusFile | None = None
         """Where other programs read how far the run is."""
         self.began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Since the run began, imports included."""
-        return time.perf_counter() - self.began
+        """Spent on the run, imports included, and all processes that it took."""
+        return self.spent.seconds + time.perf_counter() - self.began
+
+    def keep_time(self, folder: RunFolder) -> None:
+        """Go on counting where the last process of the run stopped, and tell other programs of it."""
+        self.spent = read_spent(folder)
+        self.stage_seconds = dict(self.spent.stage_seconds)
+        self.status = StatusFile(folder, self.describe_time)
+
+    def describe_time(self) -> dict[str, Any]:
+        """`seconds` and `stage_seconds`, those of stages that go on included."""
+        now, stages = time.perf_counter(), dict(self.stage_seconds)
+        for name, began in self.running.items():
+            stages[name] = stages.get(name, 0.0) + now - began
+        return {"seconds": self.seconds, "stage_seconds": stages}
 
     def say(self, text: str) -> None:
         """A line for the person who waits."""
@@ -66,12 +84,13 @@ class Narrator:
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Times a stage; gives a function (done, total) for those that can tell how far they are."""
-        began = time.perf_counter()
+        began = self.running[name] = time.perf_counter()
         if self.status:
             self.status.tell(STATES.get(name, "preparing"))
         try:
             yield self.advance
         finally:
+            self.running.pop(name, None)
             self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - began
 
     def advance(self, done: int, total: int) -> None:

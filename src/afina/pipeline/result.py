@@ -92,7 +92,7 @@ def describe_result(
         "total_parameters": total,
         "duration_seconds": narrator.seconds,
         "stage_seconds": narrator.stage_seconds,
-        "peak_memory_bytes": measure_peak_memory_bytes(prepared.device),
+        "peak_memory_bytes": max(measure_peak_memory_bytes(prepared.device), narrator.spent.peak_memory_bytes),
         "prediction": describe_prediction(prepared.costs),
         "proof": dict(proof),
         "load": dict(loading),

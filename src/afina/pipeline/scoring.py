@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from afina.data.tagged_rows import TaggedPart
-from afina.evaluation.baselines import score_baselines
+from afina.evaluation.baselines import Baseline, score_baselines
 from afina.evaluation.prediction import Kind
+from afina.metrics.paired import bound_gain
 from afina.metrics.row_losses import cell_losses, class_losses
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
@@ -35,7 +36,7 @@ def score_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict[
     with narrator.stage("evaluate"):
         scores = score_parts(prepared, learned)
     with narrator.stage("baselines"):
-        baselines = measure_baselines(prepared, learned.parts) if prepared.config.evaluation.baselines else {}
+        baselines = describe_baselines(prepared, learned) if prepared.config.evaluation.baselines else {}
     return {"scored": prepared.scored, **scores, "baselines": baselines, "errors": list_errors(prepared, learned)}
 
 
@@ -60,7 +61,22 @@ def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     }
 
 
-def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
+def describe_baselines(prepared: Prepared, learned: Learned) -> dict[str, Any]:
+    """The plain baselines as the report has them, each with the interval of the model's gain over it."""
+    task, scored, evaluation = prepared.task, prepared.scored, prepared.config.evaluation
+    ours = task.outcomes(learned.logits[scored], prepared.parts[scored].labels, learned.fit)
+    described = {}
+    for baseline in measure_baselines(prepared, learned.parts):
+        gain = None
+        if baseline.outcomes is not None:
+            gain = bound_gain(
+                ours, baseline.outcomes, task.primary_metric, evaluation.bootstrap_resamples, prepared.config.seed
+            )
+        described[baseline.name] = baseline.describe(scored, {task.primary_metric: gain} if gain else {})
+    return described
+
+
+def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> list[Baseline]:
     """The plain baselines, trained on the rows that the model learned from and scored on the same held-out rows."""
     if prepared.setup.of_words:
         return measure_tag_baselines(prepared, learned_from)
@@ -68,11 +84,10 @@ def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[s
     texts = [text for name in learned_from for text in parts[name].joined_texts()]
     labels = np.concatenate([parts[name].labels for name in learned_from])
     kind = cast(Kind, prepared.examples.labels.kind)
-    found = score_baselines(
+    return score_baselines(
         kind, texts, labels, scored.joined_texts(), scored.labels,
         prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
     )  # fmt: skip
-    return {baseline.name: baseline.describe(prepared.scored) for baseline in found}
 
 
 def list_errors(prepared: Prepared, learned: Learned) -> list[dict[str, Any]]:

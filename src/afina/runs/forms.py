@@ -57,6 +57,7 @@ class _Rows(Form):
 class _Baseline(Form):
     metrics: Scores
     intervals: Intervals
+    gain: Intervals = {}
     seconds: Seconds | None
 
 

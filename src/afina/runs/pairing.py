@@ -91,7 +91,7 @@ def arrange_tags(
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in labels])]).astype(np.int64)
     losses_N = np.asarray([line["loss"] for line in lines], np.float64)
     counts = count_rows(Tagging(tuple(numbers)), given_K, true_K, offsets)
-    return ScoredRows(kind, losses_N=losses_N, tokens_N=counts.words_N, tags=counts)
+    return ScoredRows(kind, losses_N=losses_N, tags=counts)
 
 
 def mark_names(rows: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> Any:

@@ -10,7 +10,8 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,14 +24,29 @@ SECONDS_BETWEEN = 2.0
 SILENT_SECONDS = 15 * 60
 # What the clocks of a file and of a process may differ by.
 CLOCK_SECONDS = 60
+LARGEST = 1e15
 ENDS = ("finished", "interrupted", "failed")
 
 
-class StatusFile:
-    """The status of one run, kept up to date by the process that runs it."""
+@dataclass(frozen=True)
+class Spent:
+    """What the processes that ran a run before this one have spent on it."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    seconds: float = 0.0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+
+
+class StatusFile:
+    """The status of one run, kept up to date by the process that runs it.
+
+    Args:
+        describe_time: gives `seconds` and `stage_seconds`, of all processes of the run.
+    """
+
+    def __init__(self, folder: RunFolder, describe_time: Callable[[], Mapping[str, Any]] = dict) -> None:
         self.folder = folder
+        self.describe_time = describe_time
         self.device = "cpu"
         self.values: dict[str, Any] = {}
         self.written_at = -SECONDS_BETWEEN
@@ -42,7 +58,11 @@ class StatusFile:
         if is_due and self.folder.path.is_dir():
             self.written_at = time.monotonic()
             with contextlib.suppress(OSError):
-                self.folder.write_json(STATUS, self.values | describe_process(self.device), is_synced=False)
+                self.folder.write_json(STATUS, self.describe(), is_synced=False)
+
+    def describe(self) -> dict[str, Any]:
+        """All that the file holds."""
+        return {**self.values, **self.describe_time(), **describe_process(self.device)}
 
 
 def describe_process(device: str) -> dict[str, Any]:
@@ -63,6 +83,21 @@ def measure_memory_bytes(device: str) -> int:
 
         return int(torch.cuda.memory_allocated())
     return measure_resident_bytes()
+
+
+def read_spent(folder: RunFolder) -> Spent:
+    """What a run has cost until its last word, and nothing where that says no such thing."""
+    try:
+        status = folder.read_json(STATUS)
+        spent = Spent(
+            float(status["seconds"]),
+            {str(name): float(seconds) for name, seconds in status["stage_seconds"].items()},
+            int(status["peak_memory_bytes"]),
+        )
+    except (RunFolderError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return Spent()
+    numbers = (spent.seconds, spent.peak_memory_bytes, *spent.stage_seconds.values())
+    return spent if all(0 <= number < LARGEST for number in numbers) else Spent()
 
 
 def read_state(folder: RunFolder) -> dict[str, Any]:

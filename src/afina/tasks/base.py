@@ -19,6 +19,8 @@ from afina.data.labels import LabelSpace
 if TYPE_CHECKING:
     import torch
 
+    from afina.metrics.paired import ScoredRows
+
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[Any]
 
@@ -103,6 +105,10 @@ class Task(Protocol):
         self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:
         """95 % bootstrap intervals of some of the scores."""
+        ...
+
+    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+        """What is said of each row beside what is true, to be held against what others say of the same rows."""
         ...
 
     def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:

@@ -13,6 +13,7 @@ import numpy as np
 
 from afina.data.labels import LabelSpace
 from afina.metrics import classification, intervals, multilabel
+from afina.metrics.paired import ScoredRows
 from afina.tasks.base import Fit, Floats, HeadShape, Labels
 
 if TYPE_CHECKING:
@@ -95,6 +96,12 @@ class TextClassification:
             return intervals.bootstrap_multilabel(marks_NC, labels, resamples, seed)
         classes = len(self.labels.names)
         return intervals.bootstrap_classification(logits_NC.argmax(axis=1), labels, classes, resamples, seed)
+
+    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+        if self.many:
+            marks_NC = self.probabilities(logits_NC) >= self.thresholds(fit)
+            return ScoredRows("multilabel", labels.astype(np.int64), marks_NC.astype(np.int64))
+        return ScoredRows("multiclass", labels, logits_NC.argmax(axis=1))
 
     def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
         if not self.many:

@@ -14,6 +14,7 @@ import numpy as np
 
 from afina.data.labels import LabelSpace
 from afina.metrics import intervals, regression
+from afina.metrics.paired import ScoredRows
 from afina.tasks.base import Fit, Floats, HeadShape, Labels
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class TextRegression:
         seed: int,
     ) -> dict[str, tuple[float, float]]:
         return intervals.bootstrap_regression(logits_NC[:, 0], labels, resamples, seed)
+
+    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+        return ScoredRows("regression", labels.astype(np.float64), logits_NC[:, 0].astype(np.float64))
 
     def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
         return fit

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afina.data.labels import LabelSpace
+from afina.metrics.paired import ScoredRows
 from afina.metrics.tags import RowCounts, Tagging, count_rows, find_entities
 from afina.tasks.base import Fit, Floats, HeadShape, Labels
 
@@ -95,6 +96,9 @@ class TokenClassification:
         self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:
         return self.count(logits_NC, labels).bootstrap(resamples, seed)  # type: ignore[arg-type]
+
+    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+        return ScoredRows(self.labels.kind, tags=self.count(logits_NC, labels))  # type: ignore[arg-type]
 
     def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
         return fit

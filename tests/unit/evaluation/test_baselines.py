@@ -111,7 +111,7 @@ def test_a_script_without_spaces_is_read_by_characters() -> None:
 def test_a_report_gets_keys_with_the_name_of_the_part() -> None:
     described = score("multiclass", LABELS)["majority"].describe()
     assert described["metrics"]["test/accuracy"] == 0.5
-    assert sorted(described) == ["intervals", "metrics", "note", "seconds"]
+    assert sorted(described) == ["gain", "intervals", "metrics", "note", "seconds"]
     assert isinstance(described["intervals"]["test/accuracy"], list)
 
 

@@ -153,75 +153,66 @@ def test_card_of_a_local_folder_names_no_base_on_the_hub() -> None:
     assert "base_model" not in card.split("---")[1]
 
 
-@pytest.mark.parametrize(
-    ("score", "interval", "sentence"),
-    [
-        (0.9, [0.85, 0.95], "It is 0.200 accuracy better than the best plain baseline, tfidf-linear."),
-        (0.75, [0.65, 0.85], "It is 0.050 accuracy better than the best plain baseline, tfidf-linear. The 95 %"
-         " intervals overlap, so chance may explain it."),
-        (0.65, [0.55, 0.75], "It is no better than the plain baseline tfidf-linear (0.050 accuracy worse). The 95 %"
-         " intervals overlap, so chance may explain it. The baseline may be enough."),
-        (0.4, [0.3, 0.5], "The plain baseline tfidf-linear is 0.300 accuracy better: use that one, or another model or"
-         " technique."),
-    ],
-)  # fmt: skip
-def test_verdict_says_what_the_intervals_allow(score: float, interval: list[float], sentence: str) -> None:
-    report = make_report(metrics={"test/accuracy": score}, intervals={"test/accuracy": interval})
-    assert write_verdict(report) == sentence
+def baseline(metrics: dict[str, float], gain: dict[str, list[float]]) -> dict[str, Any]:
+    return {"metrics": metrics, "intervals": {}, "gain": gain, "seconds": 1.0, "note": ""}
+
+
+ON_ROWS = "(95 % interval of the gain {} to {}, on the same rows)"
+UNTOLD = "Without an interval of the gain it can't be told whether chance explains it."
 
 
 @pytest.mark.parametrize(
-    ("loss", "interval", "sentence"),
+    ("score", "gain", "sentence"),
     [
-        (1.0, [0.4, 0.6], "It is 0.500 loss better than the untouched model (95 % interval 0.400 to 0.600)."),
-        (1.4, [-0.1, 0.3], "It is 0.100 loss better than the untouched model (95 % interval -0.100 to 0.300). With so"
-         " few test rows chance may explain it."),
-        (1.6, [-0.3, -0.1], "It is no better than the untouched model (0.100 loss worse)."),
+        (0.9, [0.1, 0.3], "It is 0.200 accuracy better than the best plain baseline, tfidf-linear "
+         + ON_ROWS.format("+0.100", "+0.300") + "."),
+        (0.75, [-0.02, 0.12], "It is 0.050 accuracy better than the best plain baseline, tfidf-linear "
+         + ON_ROWS.format("-0.020", "+0.120") + ". Chance may explain it."),
+        (0.65, [-0.12, 0.02], "It is no better than the plain baseline tfidf-linear: 0.050 accuracy worse "
+         + ON_ROWS.format("-0.120", "+0.020") + ". Chance may explain it. The baseline may be enough."),
+        (0.4, [-0.4, -0.2], "The plain baseline tfidf-linear is 0.300 accuracy better "
+         + ON_ROWS.format("-0.400", "-0.200") + ": use that one, or another model or technique."),
+        (0.9, None, f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
+        (0.4, None, "It is no better than the plain baseline tfidf-linear: 0.300 accuracy worse. " + UNTOLD
+         + " The baseline may be enough."),
     ],
 )  # fmt: skip
-def test_verdict_on_a_language_model_goes_by_the_gain_of_each_row(
-    loss: float, interval: list[float], sentence: str
+def test_verdict_says_what_the_interval_of_the_gain_allows(
+    score: float, gain: list[float] | None, sentence: str
 ) -> None:
-    base = {"untouched model": {"metrics": {"test/loss": 1.5}, "intervals": {}, "seconds": 0.0, "note": ""}}
-    report = make_report(
-        primary_metric="loss", metrics={"test/loss": loss}, intervals={}, baselines=base, gain={"test/loss": interval}
-    )
+    words = baseline({"test/accuracy": 0.7}, {"test/accuracy": gain} if gain else {})
+    # Intervals of the two scores that overlap decide nothing.
+    wide = {"test/accuracy": [0.1, 0.99]}
+    report = make_report(metrics={"test/accuracy": score}, intervals=wide, baselines={"tfidf-linear": words})
     assert write_verdict(report) == sentence
 
 
-UNTOLD = "Without intervals it can't be told whether chance explains it."
-
-
 @pytest.mark.parametrize(
-    ("score", "ours", "theirs", "sentence"),
+    ("loss", "gain", "sentence"),
     [
-        (0.9, {}, {}, f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
-        (0.9, {"test/accuracy": [0.85, 0.95]}, {},
-         f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
-        (0.4, {}, {"test/accuracy": [0.6, 0.8]},
-         f"It is no better than the plain baseline tfidf-linear (0.300 accuracy worse). {UNTOLD} The baseline may be"
-         " enough."),
+        (1.0, [0.4, 0.6], "It is 0.500 loss better than the untouched model " + ON_ROWS.format("+0.400", "+0.600")
+         + "."),
+        (1.4, [-0.1, 0.3], "It is 0.100 loss better than the untouched model " + ON_ROWS.format("-0.100", "+0.300")
+         + ". Chance may explain it."),
+        (1.6, [-0.3, -0.1], "It is no better than the untouched model: 0.100 loss worse "
+         + ON_ROWS.format("-0.300", "-0.100") + "."),
+        (1.0, None, f"It is 0.500 loss better than the untouched model. {UNTOLD}"),
+        (1.6, None, f"It is no better than the untouched model: 0.100 loss worse. {UNTOLD}"),
     ],
 )  # fmt: skip
-def test_verdict_without_intervals_says_nothing_of_them(
-    score: float, ours: dict[str, Any], theirs: dict[str, Any], sentence: str
-) -> None:
-    words = {"metrics": {"test/accuracy": 0.7}, "intervals": theirs, "seconds": 1.0, "note": ""}
-    report = make_report(metrics={"test/accuracy": score}, intervals=ours, baselines={"tfidf-linear": words})
+def test_verdict_on_a_language_model(loss: float, gain: list[float] | None, sentence: str) -> None:
+    base = {"untouched model": baseline({"test/loss": 1.5}, {"test/loss": gain} if gain else {})}
+    report = make_report(primary_metric="loss", metrics={"test/loss": loss}, intervals={}, baselines=base)
     assert write_verdict(report) == sentence
 
 
-@pytest.mark.parametrize(
-    ("loss", "sentence"),
-    [
-        (1.0, f"It is 0.500 loss better than the untouched model. {UNTOLD}"),
-        (1.6, f"It is no better than the untouched model (0.100 loss worse). {UNTOLD}"),
-    ],
-)
-def test_verdict_on_a_language_model_without_intervals(loss: float, sentence: str) -> None:
-    base = {"untouched model": {"metrics": {"test/loss": 1.5}, "intervals": {}, "seconds": None, "note": ""}}
-    report = make_report(primary_metric="loss", metrics={"test/loss": loss}, intervals={}, baselines=base, gain={})
-    assert write_verdict(report) == sentence
+@pytest.mark.parametrize(("loss", "is_said"), [(1.105, True), (0.5, False), (None, False)])
+def test_verdict_warns_of_probabilities_worse_than_a_constants(loss: float | None, is_said: bool) -> None:
+    scores = {"test/accuracy": 0.7, **({} if loss is None else {"test/loss": loss})}
+    plain = baseline({"test/accuracy": 0.55, "test/loss": 0.688}, {"test/accuracy": [0.01, 0.2]})
+    verdict = write_verdict(make_report(metrics=scores, baselines={"majority": plain}))
+    warning = "Its probabilities are worse than those of majority, which never reads the text (loss 1.105 and 0.688)"
+    assert (warning in verdict) is is_said
 
 
 @pytest.mark.parametrize("intervals", [{}, {"test/accuracy": [0.85, 0.95]}])

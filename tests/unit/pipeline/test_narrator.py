@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.live import Live
 
 from afina.config.reason import Reason
 from afina.pipeline.narrator import ConsoleNarrator, Narrator
+from afina.runs.folder import RunFolder
 from afina.runs.reasons import ReasonsFile
 from afina.training.events import TrainingPlan, notify
 
@@ -77,3 +79,29 @@ def test_reasons_of_one_process_are_all_told() -> None:
     for words in ("first", "second"):
         narrator.explain(Reason("seed", 4, words))
     assert [reason.reason for reason in narrator.reasons] == ["first", "second"]
+
+
+def test_a_resumed_run_goes_on_counting_its_seconds(tmp_path: Path) -> None:
+    first = Narrator()
+    first.keep_time(RunFolder(tmp_path))
+    first.began -= 100
+    with first.stage("load"):
+        pass
+    with first.stage("train"):  # killed here
+        first.running["train"] -= 60
+        assert first.status
+        first.status.tell("training", step=3)
+        first.status.written_at = -10
+        first.status.tell("training", step=4)
+    stored = json.loads((tmp_path / "status.json").read_text())
+    assert stored["seconds"] > 100
+    assert stored["stage_seconds"]["train"] > 60
+    second = Narrator()
+    second.keep_time(RunFolder(tmp_path))
+    second.began -= 10
+    assert 110 < second.seconds < 115
+    with second.stage("train"):
+        second.running["train"] -= 5
+        assert 65 < second.describe_time()["stage_seconds"]["train"] < 70
+    assert set(second.stage_seconds) == {"load", "train"}
+    assert second.stage_seconds["train"] > 60

@@ -14,7 +14,7 @@ import pytest
 
 from afina.runs import status
 from afina.runs.folder import STATUS, RunFolder
-from afina.runs.status import StatusFile, is_alive, read_state
+from afina.runs.status import Spent, StatusFile, is_alive, read_spent, read_state
 
 
 @pytest.fixture
@@ -121,3 +121,28 @@ def test_the_state_of_an_unfinished_run(written: Any, expected: dict[str, Any], 
     if written is not None:
         (folder.path / STATUS).write_text(json.dumps(written))
     assert read_state(folder) == expected
+
+
+def test_what_a_run_has_cost_is_read_again(folder: RunFolder) -> None:
+    time = {"seconds": 12.5, "stage_seconds": {"read": 0.5, "train": 11.0}}
+    StatusFile(folder, lambda: time).tell("training")
+    spent = read_spent(folder)
+    assert (spent.seconds, spent.stage_seconds) == (12.5, time["stage_seconds"])
+    assert spent.peak_memory_bytes == read(folder)["peak_memory_bytes"] > 2**20
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seconds": -1}, {"seconds": "x"}, {"seconds": float("nan")}, {"stage_seconds": [1]},
+     {"stage_seconds": {"train": float("inf")}}, {"peak_memory_bytes": None}],
+)  # fmt: skip
+def test_a_cost_that_no_run_has_written_is_none(folder: RunFolder, changes: dict[str, Any]) -> None:
+    stored = {"seconds": 1.0, "stage_seconds": {}, "peak_memory_bytes": 1}
+    (folder.path / STATUS).write_text(json.dumps(stored))
+    assert read_spent(folder) == Spent(1.0, {}, 1)
+    (folder.path / STATUS).write_text(json.dumps(stored | changes))
+    assert read_spent(folder) == Spent()
+
+
+def test_a_run_without_a_status_has_cost_nothing_yet(folder: RunFolder) -> None:
+    assert read_spent(folder) == Spent()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from afina.data.encode_conversations import number_rows
+from afina.evaluation.verdict import UNTOUCHED
 from afina.pipeline.language.learn import LearnedLanguage, Measured
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
@@ -14,11 +15,9 @@ from afina.runs.row_scores import hash_content, write_row_scores
 from afina.tasks.text_generation import score_answers
 from afina.training.next_tokens import TokenCounts
 
-UNTOUCHED = "untouched model"
-
 
 def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrator: Narrator) -> dict[str, Any]:
-    """What the report says of held-out rows: `scored`, `metrics`, `intervals`, `gain`, `baselines`, `generations`."""
+    """What the report says of held-out rows: `scored`, `metrics`, `intervals`, `baselines`, `generations`."""
     config, scored = prepared.config, prepared.scored
     with narrator.stage("evaluate"):
         before, after = (score_state(prepared, learned, state, narrator) for state in (learned.before, learned.after))
@@ -30,8 +29,14 @@ def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrato
         "scored": scored,
         "metrics": {**validation, **after["metrics"]},
         "intervals": after["intervals"],
-        "gain": {f"{scored}/{name}": list(bounds) for name, bounds in gain.items()},
-        "baselines": {UNTOUCHED: {**before, "seconds": None, "note": ""}},
+        "baselines": {
+            UNTOUCHED: {
+                **before,
+                "gain": {f"{scored}/{name}": list(bounds) for name, bounds in gain.items()},
+                "seconds": None,
+                "note": "",
+            }
+        },
         "generations": list_answers(prepared, learned),
     }
 

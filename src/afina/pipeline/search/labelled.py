@@ -14,7 +14,7 @@ from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_movin
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
-from afina.pipeline.learn import learn, make_objective, solve_again
+from afina.pipeline.learn import learn, make_objective
 from afina.pipeline.learned import Learned
 from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
@@ -34,6 +34,7 @@ from afina.pipeline.prepare import (
 from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.result import rescore
 from afina.pipeline.scoring import score_run, write_rows
+from afina.pipeline.settled_head import settle_head
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.base import Fit
@@ -83,7 +84,7 @@ class LabelledWorkbench:
             return finish_run(varied, replace(learn(varied, narrator), choice=stored["choice"]), narrator)
         learned = restore_learned(varied, stored, narrator)
         found = score_run(varied, learned, narrator)
-        if learned.parts != ("train",):
+        if varied.config.training.objective == "contrastive":  # its head was settled just now
             found["proof"] = save_again(varied, learned, narrator)
         write_rows(varied, learned)
         return rescore(folder, stored, found, varied.config, narrator)
@@ -124,7 +125,7 @@ def restore_learned(varied: Prepared, stored: Mapping[str, Any], narrator: Narra
         if isinstance(objective, ContrastiveRows):  # a kill may have left the head that knows the validation rows
             objective.solve_head(model, accelerator, varied.parts["train"])
         logits = {"validation": compute_part_logits(varied, model, varied.parts["validation"])}
-        parts = solve_again(varied, objective, model, accelerator, narrator)
+        parts = settle_head(varied, objective, model, accelerator, logits, narrator)
         logits["test"] = compute_part_logits(varied, model, varied.parts["test"])
     return Learned(model, fit, logits, "", parts, kept_step=stored["kept_step"])
 

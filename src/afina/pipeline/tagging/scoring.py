@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from afina.data.tagged_rows import TaggedPart
+from afina.evaluation.baselines import Baseline
 from afina.evaluation.tag_baselines import TaggedText, score_tag_baselines
 from afina.pipeline.learned import Learned
 from afina.pipeline.prepare import Prepared
@@ -27,14 +28,13 @@ def get_task(prepared: Prepared) -> TokenClassification:
     return prepared.task
 
 
-def measure_tag_baselines(prepared: Prepared, learned_from: Sequence[str]) -> dict[str, Any]:
+def measure_tag_baselines(prepared: Prepared, learned_from: Sequence[str]) -> list[Baseline]:
     """The plain baselines, trained on the rows that the model learned from and scored on the same held-out rows."""
     evaluation, scored = prepared.config.evaluation, prepared.scored
-    found = score_tag_baselines(
+    return score_tag_baselines(
         get_task(prepared).tagging, [read_text(get_rows(prepared, name)) for name in learned_from],
         read_text(get_rows(prepared, scored)), evaluation.bootstrap_resamples, prepared.config.seed,
     )  # fmt: skip
-    return {baseline.name: baseline.describe(scored) for baseline in found}
 
 
 def read_text(part: TaggedPart) -> TaggedText:
