@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.given import anchor_paths, list_missing
-from afina.config.keywords import collect_keywords
+from afina.config.keywords import collect_keywords, name_inputs
 from afina.config.load import join_settings, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError
@@ -160,9 +160,8 @@ def fit(
         Interrupted: after ^C while training; `resume` goes on.
     """
     in_memory = data is not None and not isinstance(data, str | Path)
-    given = {"model.reference": model, "data.path": None if in_memory else data, "technique": technique}
-    named = [(key, str(value)) for key, value in given.items() if value is not None]
-    overrides = join_settings([*named, *collect_keywords(settings, fit).items()])
+    named = name_inputs(model, data) | ({} if technique is None else {"technique": technique})
+    overrides = join_settings([*named.items(), *collect_keywords(settings, fit).items()])
     description = load_config(Path(config) if config else None, overrides)
     check_complete(description, in_memory)
     description = anchor_paths(description)
@@ -353,10 +352,8 @@ def describe_question(
     data: Any, model: str | Path | None, settings: Mapping[str, Any], function: Callable[..., Any]
 ) -> RunConfig:
     """The description of a run that `function` only asks about."""
-    in_memory = not isinstance(data, str | Path)
-    given = {"model.reference": model, "data.path": None if in_memory else data}
-    named = [(key, str(value)) for key, value in given.items() if value is not None]
-    return load_config(None, join_settings([*named, *collect_keywords(settings, function).items()]))
+    named = name_inputs(model, data)
+    return load_config(None, join_settings([*named.items(), *collect_keywords(settings, function).items()]))
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:

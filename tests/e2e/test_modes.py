@@ -45,3 +45,6 @@ def test_every_file_of_a_finished_run(
         mask = os.umask(0)
         os.umask(mask)
         assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o666 & ~mask
+        done = command_line.run("merge", "run", "--output", "merged", cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "merged").iterdir()} == {0o666 & ~mask}

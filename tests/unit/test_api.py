@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -52,6 +53,23 @@ def test_what_is_missing_is_said_for_the_command_line_and_for_python() -> None:
     assert [problem.remedy for problem in caught.value.problems] == [
         "afina train DATA ..., or afina.fit(model, data)", "--model REF, or afina.fit(model, data)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [[{"text": "a", "label": "b"}] * 500, pd.DataFrame({"text": ["a"]})])
+@pytest.mark.parametrize("call", [afina.fit, lambda rows, model: afina.plan(model, rows)])
+def test_a_model_in_the_place_of_the_data_is_named(call: Any, rows: Any) -> None:
+    with pytest.raises(ConfigError, match="model must be a folder") as caught:
+        call(rows, "some/model")
+    assert f"found: a {type(rows).__name__}\n" in str(caught.value)
+    assert "afina.fit(model, data), but afina.plan(data, model), afina.check(data, model)" in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["lora", "training"])
+def test_a_section_without_its_settings_says_how_to_give_them(section: str) -> None:
+    with pytest.raises(ConfigError, match=f"{section} holds settings, and has no value") as caught:
+        afina.fit("some/model", [], **{section: 3})
+    assert f'in Python {section}={{"' in str(caught.value)
+    assert "did you mean" not in str(caught.value)
 
 
 def test_a_frame_is_not_shown_whole(tmp_path: Path) -> None:

@@ -7,9 +7,33 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from afina.config.load import find_path, is_section, join_settings, list_keys, name_leaves, parse_override
+from afina.config.load import (
+    describe_section,
+    find_path,
+    is_section,
+    join_settings,
+    list_keys,
+    name_leaves,
+    parse_override,
+)
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, find_close
+
+
+def name_inputs(model: Any, data: Any) -> dict[str, str]:
+    """The settings that say what is learned and from where; rows in memory have no name.
+
+    Raises:
+        ConfigError: if `model` is neither a name nor a path, as where the two were given in each other's place.
+    """
+    if model is not None and not isinstance(model, str | Path):
+        raise ConfigError(
+            "model must be a folder, a Hub id or package:NAME/PATH", found=f"a {type(model).__name__}",
+            expected='a string or a path, such as "bert-base-uncased"',
+            remedy="in Python the order is afina.fit(model, data), but afina.plan(data, model), afina.check(data, model)",
+        )  # fmt: skip
+    given = {"model.reference": model, "data.path": data if isinstance(data, str | Path) else None}
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def collect_keywords(settings: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
@@ -58,8 +82,7 @@ def collect_flags(
 def describe_odd(name: str) -> Problem:
     """The problem of a `--set` with the name of a section, or of a flag that is no setting."""
     if is_section(name):
-        inside = ", ".join(path for path in list_keys() if path.startswith(f"{name}."))
-        return Problem(f"{name} holds settings, and has no value", "", f"one of {inside}", f"--set {name}.NAME=VALUE")
+        return describe_section(name)
     return Problem(f"{name} is no setting", remedy=f"the flag or argument of this name, not --set {name}=...")
 
 

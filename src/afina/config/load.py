@@ -218,8 +218,20 @@ def list_problems(error: ValidationError) -> list[Problem]:
     return list(problems.values())
 
 
+def describe_section(name: str) -> Problem:
+    """The problem of a heading that was given a value as if it were a setting."""
+    inside = [path for path in list_keys() if path.startswith(f"{name}.")]
+    leaf = inside[0].rpartition(".")[2]
+    return Problem(
+        f"{name} holds settings, and has no value", "", f"one of {', '.join(inside)}",
+        f'--set {name}.NAME=VALUE, or in Python {name}={{"{leaf}": VALUE}}',
+    )  # fmt: skip
+
+
 def describe_unknown(key: str) -> Problem:
     """The problem of a key that no setting has, with the setting that was meant, or those that exist."""
+    if is_section(key):
+        return describe_section(key)
     section, _, leaf = key.rpartition(".")
     every = name_leaves(list_keys() if section else [*list_keys(), *RunConfig.model_fields])
     inside = name_leaves(path for path in list_keys() if section and path.startswith(f"{section}.")) or every

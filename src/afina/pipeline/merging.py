@@ -56,6 +56,7 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
         with quiet_transformers():
             merged.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        open_to_others(unfinished)
         if output.exists():
             output.rmdir()
         os.rename(unfinished, output)
@@ -67,6 +68,14 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def open_to_others(folder: Path) -> None:
+    """Give every file the mode that the umask asks for: safetensors makes its own for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~mask)
 
 
 def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sample: Sequence[list[int]] = ()) -> None:

@@ -24,6 +24,7 @@ from afina.pipeline.description import check_as_written, is_lost
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.source import GENERATION, NEEDS, TAGGING
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
+from afina.runs.class_names import check_class_names
 from afina.runs.folder import RunFolder, open_run
 from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
@@ -154,6 +155,7 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     head = None  # a language model has its own
     if stored["task"] != GENERATION:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
+        check_class_names(folder, head.get("id2label", {}))
     needs_base = config.technique in ("lora", "qlora")
     base = find_base(config, stored["base"]) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id

@@ -137,7 +137,7 @@ def test_what_a_run_has_cost_is_read_again(folder: RunFolder) -> None:
      {"stage_seconds": {"train": float("inf")}}, {"peak_memory_bytes": None}],
 )  # fmt: skip
 def test_a_cost_that_no_run_has_written_is_none(folder: RunFolder, changes: dict[str, Any]) -> None:
-    stored = {"seconds": 1.0, "stage_seconds": {}, "peak_memory_bytes": 1}
+    stored = make_status(seconds=1.0, stage_seconds={}, peak_memory_bytes=1)
     (folder.path / STATUS).write_text(json.dumps(stored))
     assert read_spent(folder) == Spent(1.0, {}, 1)
     (folder.path / STATUS).write_text(json.dumps(stored | changes))
