@@ -237,7 +237,7 @@ def predict_file(
 ) -> tuple[Path, int, int]:
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
-    A csv of semicolons or tabs stays one.
+    A csv of semicolons, tabs or vertical bars stays one.
     Gives the file, its rows, and how many of them have nothing to predict from. Answers of a language model are kept
     beside it until then: the same call after a ^C or a kill goes on with them.
 

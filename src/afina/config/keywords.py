@@ -30,7 +30,7 @@ def name_inputs(model: Any, data: Any) -> dict[str, str]:
         raise ConfigError(
             "model must be a folder, a Hub id or package:NAME/PATH", found=f"a {type(model).__name__}",
             expected='a string or a path, such as "bert-base-uncased"',
-            remedy="in Python the order is afina.fit(model, data), but afina.plan(data, model), afina.check(data, model)",
+            remedy="in Python the order is afina.fit(model, data), but afina.plan(data, model) and afina.check",
         )  # fmt: skip
     given = {"model.reference": model, "data.path": data if isinstance(data, str | Path) else None}
     return {name: str(value) for name, value in given.items() if value is not None}

@@ -26,7 +26,7 @@ from afina.data.labels import LabelSpace, sort_names
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, hash_texts, split_rows
 from afina.data.tagged_columns import FORMS, choose_tagged_columns
-from afina.data.tags import TagArrays, TaggedRow, are_entity_tags, join_offsets, read_row
+from afina.data.tags import SpanFaultError, TagArrays, TaggedRow, are_entity_tags, join_offsets, read_row
 from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
 
@@ -42,6 +42,8 @@ EXPECTED = {
     reasons.OTHER_LENGTH: "as many tags as words",
     reasons.UNKNOWN_TAG: "tags that stand in the training part too: {names}",
     reasons.NOT_SPANS: f"{SPAN_FORM}; beside a list of tags, a list of words instead of a text",
+    reasons.SPAN_BEFORE: f"{SPAN_FORM}, the start counted from 0",
+    reasons.SPAN_BACKWARDS: f"{SPAN_FORM}, the end behind the last character",
     reasons.SPAN_OUTSIDE: f"{SPAN_FORM}, the end behind the last character",
     reasons.SPAN_EMPTY: "entities with a word in them",
     reasons.SPANS_OVERLAP: "entities apart from each other: a word has one tag",
@@ -182,7 +184,7 @@ class _Scan:
                     row = read_row(*pair)
                     numbers = self._number(row)
                 except ValueError as error:
-                    self._add_fault(str(error), place, *pair)
+                    self._add_fault(error, place, *pair)
                     continue
                 self._keep(place, row, numbers)
                 yield (" ".join(row.words),)
@@ -203,10 +205,12 @@ class _Scan:
         if row.widened:
             self.widened.add(int(self.table.row_numbers[place]))
 
-    def _add_fault(self, reason: str, place: int, words: Any, tags: Any) -> None:
+    def _add_fault(self, error: ValueError, place: int, words: Any, tags: Any) -> None:
+        reason = str(error)
         if reason not in self.faults:
             self.faults[reason] = RowNumbers()
-            self.found[reason] = self._show(reason, words, tags)
+            span = error.span if isinstance(error, SpanFaultError) else None
+            self.found[reason] = show_cell(span) if span is not None else self._show(reason, words, tags)
         self.faults[reason].add(int(self.table.row_numbers[place]))
 
     def _show(self, reason: str, words: Any, tags: Any) -> str:
@@ -217,8 +221,12 @@ class _Scan:
         if reason == reasons.UNKNOWN_TAG:
             unknown = next(tag for tag in read_row(words, tags).tags if tag not in self.numbers)
             return repr(unknown)[:CHARACTERS_SHOWN]
-        cell = words if reason in OF_WORDS else tags
-        return "an empty cell" if cell is None else json.dumps(cell, ensure_ascii=False)[:CHARACTERS_SHOWN]
+        return show_cell(words if reason in OF_WORDS else tags)
+
+
+def show_cell(cell: Any) -> str:
+    """The beginning of a cell, or of an entity in one, as it is written."""
+    return "an empty cell" if cell is None else json.dumps(cell, ensure_ascii=False)[:CHARACTERS_SHOWN]
 
 
 def check_tags(table: RowTable, choice: ColumnChoice, space: LabelSpace) -> None:

@@ -41,9 +41,19 @@ EMPTY_TAG = "a tag that is empty"
 OTHER_LENGTH = "more words than tags, or fewer"
 UNKNOWN_TAG = "a tag that the training part doesn't have"
 NOT_SPANS = "entities that are no list of start, end and label"
+SPAN_BEFORE = "an entity that starts before its text"
 SPAN_OUTSIDE = "an entity that ends outside its text"
+SPAN_BACKWARDS = "an entity that doesn't end behind its start"
 SPAN_EMPTY = "an entity that holds no word"
 SPANS_OVERLAP = "entities that share a word"
+
+
+class SpanFaultError(ValueError):
+    """An entity that can't be used, beside the reason."""
+
+    def __init__(self, reason: str, span: Any) -> None:
+        super().__init__(reason)
+        self.span = span
 
 
 @dataclass(frozen=True)
@@ -141,17 +151,24 @@ def tag_spans(words: list[str], places: list[Span], text: str, cell: Any) -> Tag
     """BIO tags of the words of a text with entities in it; one that cuts a word is widened to the whole of it."""
     tags, widened = [OUTSIDE] * len(words), False
     for start, end, label in read_spans(cell):
-        if not 0 <= start < end <= len(text):
-            raise ValueError(SPAN_OUTSIDE)
+        check_bounds(start, end, label, len(text))
         inside = [place for place, (first, last) in enumerate(places) if first < end and last > start]
         if not inside:
-            raise ValueError(SPAN_EMPTY)
+            raise SpanFaultError(SPAN_EMPTY, [start, end, label])
         if any(tags[place] != OUTSIDE for place in inside):
-            raise ValueError(SPANS_OVERLAP)
+            raise SpanFaultError(SPANS_OVERLAP, [start, end, label])
         widened |= places[inside[0]][0] < start or places[inside[-1]][1] > end
         for place in inside:
             tags[place] = f"{'B' if place == inside[0] else 'I'}-{label}"
     return TaggedRow(words, tags, widened)
+
+
+def check_bounds(start: int, end: int, label: str, characters: int) -> None:
+    """Refuse an entity that doesn't lie within a text of so many characters."""
+    faults = {SPAN_BEFORE: start < 0, SPAN_BACKWARDS: end <= start, SPAN_OUTSIDE: end > characters}
+    for reason, is_so in faults.items():
+        if is_so:
+            raise SpanFaultError(reason, [start, end, label])
 
 
 def read_spans(cell: Any) -> list[tuple[int, int, str]]:
@@ -162,7 +179,7 @@ def read_spans(cell: Any) -> list[tuple[int, int, str]]:
     for each in cell:
         parts = [each.get(name) for name in ("start", "end", "label")] if isinstance(each, dict) else each
         if not isinstance(parts, list) or len(parts) != 3 or not is_span(*parts):
-            raise ValueError(NOT_SPANS)
+            raise SpanFaultError(NOT_SPANS, each)
         found.append((parts[0], parts[1], parts[2]))
     return found
 

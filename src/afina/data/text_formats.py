@@ -20,7 +20,7 @@ from afina.data.findings import Findings, count
 from afina.errors import DataError, Problem
 
 FIELD_CHARACTERS = 16 * 2**20
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 COUNTS_SHOWN = 5
 
 

@@ -221,7 +221,9 @@ def write_report(
     notes += list_unread(config, is_generation=opened.task == GENERATION)
     if seen:
         facts |= seen.facts
-        findings = sort_findings([*findings, *seen.findings])
+        # The model can't use what the doctor has called unusable before it.
+        new = [each for each in seen.findings if not any(each.repeats(known) for known in findings)]
+        findings = sort_findings([*findings, *new])
         known = {each.setting for each in reasons}
         told = [each for each in seen.reasons if not each.setting.startswith("training.")]
         reasons += [each for each in told if each.setting not in known]

@@ -220,7 +220,7 @@ def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
         assert table.notes == (f"{name}: 3 blank lines skipped; row numbers don't count them",)
 
 
-@pytest.mark.parametrize(("mark", "plural"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize(("mark", "plural"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
 def test_other_delimiters_are_used_and_told(tmp_path: Path, mark: str, plural: str) -> None:
     table = read(write(tmp_path, "a.csv", f'text{mark}label\n"a{mark}b"{mark}1\n'), tmp_path)
     assert list_columns(table) == {"text": [f"a{mark}b"], "label": ["1"]}

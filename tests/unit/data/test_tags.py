@@ -39,7 +39,9 @@ def test_lists_may_stand_in_a_cell_as_text() -> None:
         ("a b", ["O", "O"], tags.NOT_SPANS),
         ("a b", [[0, 1]], tags.NOT_SPANS),
         ("a b", [[0, 4, "x"]], tags.SPAN_OUTSIDE),
-        ("a b", [[2, 2, "x"]], tags.SPAN_OUTSIDE),
+        ("a b", [[-5, 4, "x"]], tags.SPAN_BEFORE),
+        ("a b", [[2, 2, "x"]], tags.SPAN_BACKWARDS),
+        ("a b", [[3, 1, "x"]], tags.SPAN_BACKWARDS),
         ("a b", [[1, 2, "x"]], tags.SPAN_EMPTY),
         ("a b", [[0, 3, "x"], [2, 3, "y"]], tags.SPANS_OVERLAP),
     ],
@@ -47,6 +49,20 @@ def test_lists_may_stand_in_a_cell_as_text() -> None:
 def test_what_cannot_be_used_has_a_reason(words: Any, tag_cell: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read_row(words, tag_cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ([[0, 1, "x"], [2, 9, "y"]], [2, 9, "y"]),
+        ([[0, 1, "x"], {"start": 2, "end": 3}], {"start": 2, "end": 3}),
+        ([[0, 1, "x"], [0, 1, "y"]], [0, 1, "y"]),
+    ],
+)
+def test_the_entity_that_is_wrong_is_shown(cell: Any, shown: Any) -> None:
+    with pytest.raises(tags.SpanFaultError) as caught:
+        read_row("a b", cell)
+    assert caught.value.span == shown
 
 
 def test_spans_become_bio_tags() -> None:

@@ -55,3 +55,11 @@ def test_what_is_doubted_of_a_row_is_asked() -> None:
     assert ask(one, 0, 0) == "'b', or 'a'?"  # type: ignore[arg-type]
     several = SimpleNamespace(names=("a", "b"), training=SimpleNamespace(labels=np.array([[1, 0]], np.uint8)))
     assert [ask(several, 0, label) for label in (0, 1)] == ["without 'a'?", "also 'b'?"]  # type: ignore[arg-type]
+
+
+def test_a_row_that_the_doctor_refuses_is_not_told_again_with_the_model(tiny_models: Callable[[str], Path]) -> None:
+    wrong = {"messages": [{"role": "wizard", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+    report = afina.check([*make_conversations("messages", 24), wrong], tiny_models("llama"), chat_template="chatml")
+    assert [each.title for each in report.findings if each.code == "unusable-row"] == [
+        "1 row with a message of an unknown role"
+    ]

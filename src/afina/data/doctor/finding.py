@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from afina.data.doctor.personal_forms import hide_personal
 from afina.data.findings import RowNumbers
 from afina.errors import ROWS_SHOWN
 
@@ -15,6 +16,7 @@ WORTHLESS_SHARE = 0.2
 """Share of a part's rows from which on a fault makes its figures, or what is learned of it, worth nothing."""
 EXAMPLES_SHOWN = 3
 CHARACTERS_SHOWN = 160
+LONGEST_HIDDEN = 100
 WHOLE = "all"
 """The name of the only part, where the data is one table."""
 
@@ -50,6 +52,10 @@ class Finding:
     rows: Mapping[str, RowNumbers] = field(default_factory=dict)
     """Numbers of the rows by part: the first ones, while `len` counts all."""
     examples: tuple[Example, ...] = ()
+
+    def repeats(self, other: Finding) -> bool:
+        """Whether both say the same of the same rows, be it in other words."""
+        return bool(self.rows) and (self.code, self.rows) == (other.code, other.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON takes it; the row numbers that were kept, and how many there are."""
@@ -97,9 +103,12 @@ def show_share(share: float) -> str:
 
 
 def shorten(text: str, around: int = 0) -> str:
-    """The text on one line; where it is long, what stands around a place in it. What nobody sees is spelled out."""
+    """The text on one line; where it is long, what stands around a place in it. What nobody sees is spelled out, and
+    what may be about somebody is hidden, be it cut by the end of what is shown."""
     start = max(0, around - CHARACTERS_SHOWN // 2)
-    piece = text[start : start + CHARACTERS_SHOWN]
+    before = max(0, start - LONGEST_HIDDEN)
+    window = hide_personal(text[before : start + CHARACTERS_SHOWN + LONGEST_HIDDEN])
+    piece = window[start - before : start - before + CHARACTERS_SHOWN]
     line = " ".join(piece.split())
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
     return ("…" if start else "") + shown + ("…" if len(text) > start + CHARACTERS_SHOWN else "")

@@ -12,7 +12,7 @@ import afina
 from afina.data.doctor.characters import clean_text
 from afina.data.doctor.classes import normalize_label
 from afina.data.doctor.finding import Finding, shorten, show_share
-from afina.data.doctor.personal_data import find_personal, is_card, is_iban
+from afina.data.doctor.personal_forms import find_personal, is_card, is_iban
 from afina.data.doctor.registry import CHECKS
 from afina.errors import DataError
 
@@ -220,7 +220,18 @@ def test_check_digits() -> None:
 def test_examples_hide_what_they_found(rows: Rows, find: Find) -> None:
     found = find([*rows, {"text": "write to somebody@example.org now", "label": "pos"}])["personal-data"]
     assert found.severity == "hint"
-    assert found.examples[0].text == "e-mail so••••••••"
+    assert found.examples[0].text == "e-mail so" + "•" * 18
+
+
+def test_examples_of_other_findings_hide_it_too(rows: Rows, find: Find) -> None:
+    twice = {"text": "call +34 612 345 678 or write to somebody@example.org", "label": "pos"}
+    found = find([*rows, twice, twice])["duplicate-rows"]
+    assert found.examples[0].text == "call +3" + "•" * 13 + " or write to so" + "•" * 18
+
+
+def test_what_is_cut_by_the_end_of_an_example_is_hidden() -> None:
+    shown = shorten("x " * 75 + "somebody@example.org")
+    assert shown.endswith("so••••••••…")
 
 
 def test_a_second_language_is_a_hint(find: Find) -> None:
