@@ -234,12 +234,12 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
 
 def predict_file(
     run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
-) -> tuple[Path, int, int]:
+) -> tuple[Path, int, Sequence[int]]:
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
-    A csv of semicolons, tabs or vertical bars stays one.
-    Gives the file, its rows, and how many of them have nothing to predict from. Answers of a language model are kept
-    beside it until then: the same call after a ^C or a kill goes on with them.
+    A csv of semicolons, tabs or vertical bars stays one. Gives the file, how many rows it has, and the numbers of those
+    that have nothing to predict from. Answers of a language model are kept beside it until then: the same call after a
+    ^C or a kill goes on with them.
 
     Raises:
         DataError: if the data can't be read or has no text column.

@@ -233,19 +233,35 @@ def check_refusal(done: Done, said: Sequence[str]) -> None:
         assert words in done.err, done.err
 
 
-def test_full_disk(template: Path, tmp_path: Path, list_files: ListFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("technique", ["full", "feature-extraction"])
+def test_full_disk(
+    technique: str, template: Path, tmp_path: Path, list_files: ListFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "user"
     shutil.copytree(template, folder)
     before = list_files(folder)
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(afina.RunFolderError) as caught:
-        afina.fit(folder / "bert", folder / "rows.csv", "full", output=folder / "new" / "out", verbose=False)
+        afina.fit(folder / "bert", folder / "rows.csv", technique, output=folder / "new" / "out", verbose=False)
     message = str(caught.value).splitlines()
     assert message[0] == f"the disk of {folder / 'new' / 'out'} is too full for this run"
     assert message[1] == "  found: 0.00 GB free"
-    assert message[3] == "  do: --output on another disk, or --set training.save_total_limit=1"
+    assert message[3] == "  do: --output on another disk"
     assert caught.value.exit_code == 2
+    assert list_files(folder) == before
+
+
+def test_a_technique_whose_package_is_missing_is_refused_before_rows_are_tokenised(
+    template: Path, tmp_path: Path, list_files: ListFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "user"
+    shutil.copytree(template, folder)
+    before = list_files(folder)
+    monkeypatch.setattr("afina.techniques.registry.is_installed", lambda kind: not kind.needs)
+    monkeypatch.setattr("afina.pipeline.prepare.encode_parts", None)
+    with pytest.raises(afina.UserError, match="the technique qlora needs the package 'bitsandbytes'"):
+        afina.fit(folder / "bert", folder / "rows.csv", "qlora", output=folder / "new" / "out", verbose=False)
     assert list_files(folder) == before
 
 

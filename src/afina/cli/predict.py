@@ -6,6 +6,7 @@ import typer
 
 from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
 from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json, show
+from afina.errors import describe_rows
 
 
 def predict(
@@ -25,7 +26,7 @@ def predict(
     decoding = collect_decoding(max_new_tokens, temperature, top_p, seed)
     path, rows, empty = predict_file(run, data, output, verbose=not quiet, **decoding)
     if as_json:
-        print_json({"output": str(path), "rows": rows, "rows_without_prediction": empty})
+        print_json({"output": str(path), "rows": rows, "rows_without_prediction": len(empty)})
     else:
-        lacking = f"; {empty:,} of them have no text, so no prediction" if empty else ""
+        lacking = f"; without a prediction, for they hold no text: {describe_rows(empty)}" if empty else ""
         show(f"{rows:,} rows written to {path}{lacking}", on_stderr=True)

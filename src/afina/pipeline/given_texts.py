@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afina.data.cells import holds_surrogate
+from afina.data.text_formats import check_header
 from afina.errors import DataError, Problem
 
 
@@ -17,9 +18,11 @@ def list_given(given: Any, verb: str, noun: str) -> list[Any]:
         noun: what one entry is.
 
     Raises:
-        DataError: for one string or one mapping alone, or what holds nothing to go through.
+        DataError: for one string or one mapping alone, for what holds nothing to go through, and for a frame with two
+            columns of one name.
     """
     if hasattr(given, "to_dict") and hasattr(given, "columns"):
+        check_header("the data frame", [str(name) for name in given.columns])
         return list(given.to_dict("records"))
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         found = "one string" if isinstance(given, str) else f"one object of type {type(given).__name__}"

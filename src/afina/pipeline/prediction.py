@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.data.columns import check_columns, check_free
+from afina.data.findings import RowNumbers
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
@@ -103,22 +104,22 @@ def predict_tags(
 
 def predict_to_file(
     folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator
-) -> tuple[Path, int, int]:
-    """The file, its rows, and how many of them have nothing to predict from.
+) -> tuple[Path, int, Sequence[int]]:
+    """The file, how many rows it has, and which of them have nothing to predict from.
 
     Raises:
         RunFolderError: if the file exists already or can't be written.
     """
     check_output(path)
-    journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), 0
+    journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), RowNumbers()
     name = choose_prefix(folder.read_task()) + PREDICTION
 
-    def count_empty() -> Iterator[dict[str, Any]]:
-        nonlocal empty
-        for row in predict_rows(folder, source, decoding, narrator, journal):
-            empty += row[name] is None
+    def note_empty() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(predict_rows(folder, source, decoding, narrator, journal), 1):
+            if row[name] is None:
+                empty.add(number)
             yield row
 
-    rows = write_rows(count_empty(), path, find_delimiter(source, path.suffix))
+    rows = write_rows(note_empty(), path, find_delimiter(source, path.suffix))
     journal.discard()
     return path, rows, empty

@@ -13,7 +13,7 @@ from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part
 from afina.data.labels import LabelSpace
 from afina.data.tagged_rows import TaggedPart
-from afina.errors import ModelError
+from afina.errors import MissingExtraError, ModelError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
@@ -41,6 +41,7 @@ FIRST_LOOK = "feature-extraction"
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
 # Bytes of a checkpoint for each trainable parameter: the weight and AdamW's two moments, each in fp32.
 CHECKPOINT_BYTES = 12
+WEIGHT_BYTES = 4
 
 
 @dataclass
@@ -123,12 +124,14 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 
 
 def find_technique(config: RunConfig, task: str, facts: ModelFacts, folder: RunFolder) -> Technique:
-    """The technique that the description names, once it is known to suit the task and the disk."""
+    """The technique that the description names, once it is known to suit the task, the disk and what is installed."""
     from afina.techniques.base import check_pair
-    from afina.techniques.registry import make_technique
+    from afina.techniques.registry import is_installed, make_technique
 
     technique = make_technique(str(config.technique))
     check_pair(technique, task)
+    if not is_installed(type(technique)):
+        raise MissingExtraError(technique.needs, technique.name, f"the technique {technique.name}")
     check_disk(technique, facts, config, folder)
     return technique
 
@@ -178,11 +181,12 @@ def keep(prepared: Prepared, narrator: Narrator) -> None:
 
 
 def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
-    """Refuse a run whose checkpoints won't fit on the disk."""
-    if technique.learns_by == "gradient":
-        weights = facts.parameters if technique.name == "full" else facts.parameters // 10
-        needed = weights * CHECKPOINT_BYTES * (config.training.save_total_limit + 2)
-        check_free_space(folder.path, needed - measure_folder(folder.checkpoints))  # a resumed run has some already
+    """Refuse a run whose model and checkpoints won't fit on the disk."""
+    weights = facts.parameters // 10 if technique.moves == "adapter" else facts.parameters
+    checkpoint = weights * CHECKPOINT_BYTES if technique.learns_by == "gradient" else 0
+    # A resumed run has some of them already.
+    least, extra = weights * WEIGHT_BYTES - measure_folder(folder.checkpoints), config.training.save_total_limit - 1
+    check_free_space(folder.path, least + checkpoint * (extra + 3), least + checkpoint * 3)
 
 
 def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:

@@ -76,8 +76,11 @@ def measure_folder(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def check_free_space(path: Path, needed_bytes: int) -> None:
+def check_free_space(path: Path, needed_bytes: int, least_bytes: int) -> None:
     """Refuse a run whose files won't fit.
+
+    Args:
+        least_bytes: what it would take with a single checkpoint kept.
 
     Raises:
         RunFolderError: with the free and the needed space.
@@ -88,5 +91,6 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
             f"the disk of {path} is too full for this run",
             found=f"{free_bytes / 1e9:.2f} GB free",
             expected=f"about {needed_bytes / 1e9:.2f} GB for checkpoints and the model",
-            remedy="--output on another disk, or --set training.save_total_limit=1",
+            remedy="--output on another disk"
+            + (", or --set training.save_total_limit=1" if least_bytes <= free_bytes else ""),
         )

@@ -170,7 +170,7 @@ def test_a_run_that_learned_from_a_column_of_such_a_name_predicts_beside_it(
         "model_confidence": expected["confidence"],
     }  # fmt: skip
     (tmp_path / "rows.jsonl").write_text('{"prediction": "good"}\n{"prediction": " "}\n')
-    assert afina.predict_file(copy, tmp_path / "rows.jsonl", tmp_path / "out.csv", verbose=False)[1:] == (2, 1)
+    assert afina.predict_file(copy, tmp_path / "rows.jsonl", tmp_path / "out.csv", verbose=False)[1:] == (2, [2])
     with pytest.raises(DataError, match="predicting would write over: 'model_prediction'"):
         afina.predict(copy, [{"prediction": "good", "model_prediction": "mine"}])
     copy = rename_column(speaker, tmp_path / "answers", "messages", "prediction")
@@ -200,3 +200,9 @@ def test_a_mapping_without_the_column_is_refused() -> None:
     assert str(caught.value) == (
         "row 2 has no column 'text'\n  found: 'body'\n  expected: the columns the model has learned from: 'text'"
     )
+
+
+def test_a_frame_with_two_columns_of_one_name_is_refused(run: afina.Run) -> None:
+    frame = pd.DataFrame([["a", "b"], ["c", "d"]], columns=["text", "text"])
+    with pytest.raises(DataError, match="the data frame: the header has names that stand twice"):
+        run.predict(frame)
