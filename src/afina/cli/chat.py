@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import itertools
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,7 +14,11 @@ from afina.cli.output import show
 from afina.errors import ConfigError, DataError
 from afina.terminal import make_printable
 
-HELP = "An empty line or ^D ends it; /new begins a new conversation."
+if TYPE_CHECKING:
+    from afina.pipeline.language.decoding import Decoding
+    from afina.pipeline.language.speaker import Speaker
+
+HELP = "An empty line or ^D ends it, ^C an answer; /new begins a new conversation."
 
 
 def chat(
@@ -47,31 +51,63 @@ def chat(
         sys.stdin.reconfigure(errors="surrogateescape")
     print(HELP, file=sys.stderr)
     beginning = [{"role": "system", "content": system}] if system else []
-    messages: list[dict[str, Any]] = list(beginning)
-    for number in itertools.count():
-        said = ask_person()
-        if not said:
-            return
+    conversation = Conversation(speaker, decoding, beginning)
+    while said := ask_person():
         if said == "/new":
-            messages = list(beginning)
-            continue
-        messages.append({"role": "user", "content": said})
+            conversation.begin()
+        else:
+            conversation.ask(said)
+    if conversation.refused and not sys.stdin.isatty():
+        raise typer.Exit(2)  # nobody has seen it
+
+
+class Conversation:
+    """A conversation with a model, from one beginning to the next.
+
+    Args:
+        beginning: the messages that each conversation begins with.
+    """
+
+    def __init__(self, speaker: Speaker, decoding: Decoding, beginning: Sequence[dict[str, Any]]) -> None:
+        self.speaker, self.decoding, self.beginning = speaker, decoding, beginning
+        self.asked = self.refused = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was said."""
+        self.messages: list[dict[str, Any]] = list(self.beginning)
+
+    def ask(self, said: str) -> None:
+        """Print the answer as it comes. A question that can't be answered is forgotten; ^C ends an answer, not the
+        conversation: what was said of it until then stays."""
+        self.messages.append({"role": "user", "content": said})
+        number, self.asked = self.asked, self.asked + 1
         cut: list[int] = []
-        prompt: Any = messages if speaker.has_template else said
+        pieces: list[str] = []
+
+        def tell_piece(text: str) -> None:
+            pieces.append(text)
+            tell(text)
+
+        prompt: Any = self.messages if self.speaker.has_template else said
         try:
-            answer = speaker.stream(prompt, tell, decoding, number, cut.append)
+            answer = self.speaker.stream(prompt, tell_piece, self.decoding, number, cut.append)
         except DataError as error:  # too long for the model, or refused by its template
+            self.refused += 1
             show(f"{error}\n  do: ask something else; /new begins a new conversation", on_stderr=True)
-            messages.pop()
-            continue
+            self.messages.pop()
+            return
+        except KeyboardInterrupt:
+            answer = "".join(pieces)
+            print("\n(stopped; ^C once more, or an empty line, ends the conversation)", file=sys.stderr)
         print(flush=True)
         if cut:
             print("(the model's window ends here; /new begins a new conversation)", file=sys.stderr)
-        if answer:
-            messages.append({"role": "assistant", "content": answer})
+        if answer.strip():
+            self.messages.append({"role": "assistant", "content": answer})
         else:  # a turn without words can't stand in a conversation
             print("(no answer; the question is forgotten)", file=sys.stderr)
-            messages.pop()
+            self.messages.pop()
 
 
 def ask_person() -> str:
