@@ -324,3 +324,8 @@ def test_a_machine_that_is_not_described_is_refused(
     assert said in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+def test_a_model_that_only_reads_is_no_partner(template: Path, command_line: CommandLine) -> None:
+    done = command_line.run("chat", "bert", cwd=template)
+    check_refusal(done, ["the model bert reads texts but can't write any\n  found: an encoder (bert)"])

@@ -136,7 +136,9 @@ def build_empty(blueprint: Blueprint, dtype: torch.dtype, *, compiled: bool = Fa
             )  # fmt: skip
         except Exception as error:
             raise ModelError(
-                "the model can't be built from its config.json", found=describe_cause(error, "transformers")
+                "the model can't be built from its config.json",
+                found=describe_cause(error, "transformers"),
+                remedy="copy config.json again from where the model was published",
             ) from error
     model.tie_weights()  # which is left out along with the random numbers
     if blueprint.attention == "auto":

@@ -149,11 +149,10 @@ def find_shortages(divide: Callable[[], object]) -> list[Finding]:
     try:
         divide()
     except DataError as error:
-        meaning = "a run stops before it begins"
         return [
             Finding(
-                "row-counts", "error", f"{each.what}: {each.found}", f"{meaning}: it takes {each.expected}",
-                each.remedy or "add rows", 0,
+                "row-counts", "error", f"{each.what}: {each.found}; a run takes {each.expected}",
+                "a run stops before it begins", each.remedy or "add rows", 0,
             )
             for each in error.problems
         ]  # fmt: skip

@@ -85,14 +85,24 @@ def open_model(
         narrator.explain(Reason("task", task, reason))
     for note in list_unread(config, is_generation=task == GENERATION):
         narrator.note(note)
-    if task == GENERATION and facts.architecture == "encoder":
+    if task == GENERATION:
+        check_writes(facts, reference)
+    return Opened(tables, source, base, facts, task == GENERATION, task == TAGGING)
+
+
+def check_writes(facts: ModelFacts, reference: str) -> None:
+    """Refuse a model that only reads.
+
+    Raises:
+        ModelError: if it is an encoder.
+    """
+    if facts.architecture == "encoder":
         raise ModelError(
             f"the model {reference} reads texts but can't write any",
             found=f"an encoder ({facts.model_type})",
             expected="a causal language model, such as a Llama, Qwen, Gemma or GPT-2",
             remedy="--model with a language model; for rows with labels --task text-classification",
         )
-    return Opened(tables, source, base, facts, task == GENERATION, task == TAGGING)
 
 
 def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | None) -> tuple[str, str]:

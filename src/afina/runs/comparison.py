@@ -93,17 +93,25 @@ def check_comparable(
     raise ConfigError(
         "the runs were scored on different tasks or rows", found=found,
         expected="runs over the same data, split by the same seed",
+        remedy="afina evaluate RUN DATA scores each of them on rows that you name",
     )  # fmt: skip
 
 
 def list_differences(reports: Sequence[Report]) -> dict[str, list[Any]]:
     """The settings in which the runs differ, with the value of each run."""
-    settings = [dict(flatten_settings(report["settings"])) for report in reports]
+    settings = [list_settings(report) for report in reports]
     keys = sorted({key for each in settings for key in each} - {"output"})
     return {
         key: [each.get(key) for each in settings] for key in keys
         if any(each.get(key) != settings[0].get(key) for each in settings)
     }  # fmt: skip
+
+
+def list_settings(report: Report) -> dict[str, Any]:
+    """The settings of a run by their paths; one left to `auto` as what was chosen, where the reasons tell."""
+    chosen = {reason["setting"]: reason["value"] for reason in report["reasons"]}
+    settings = dict(flatten_settings(report["settings"]))
+    return {key: chosen.get(key, value) if value == "auto" else value for key, value in settings.items()}
 
 
 def summarise(report: Report, part: str) -> dict[str, Any]:

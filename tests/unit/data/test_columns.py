@@ -260,3 +260,10 @@ def test_decimal_commas_are_named(tmp_path: Path) -> None:
     for task in ("auto", "text-regression"):
         with pytest.raises(DataError, match=r"write 0\.65 for 0,65"):
             choose_columns(read_parts(rows, tmp_path / task), DataConfig(), task)  # type: ignore[arg-type]
+
+
+def test_rows_inside_of_a_single_object_are_told(tmp_path: Path) -> None:
+    inside = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
+    told = "do: write what stands under 'data' as a file of its own, a row for each entry"
+    assert told in message(tmp_path / "a", {"data": [inside]})
+    assert told not in message(tmp_path / "b", {"data": [inside, inside]})

@@ -40,7 +40,9 @@ def test_labelled_rows_that_training_refuses(name: str, tmp_path: Path) -> None:
     rows, config = LABELLED[name], build_config({})
     with pytest.raises(DataError) as refused:
         load_examples(rows, config.data, "auto", config.seed, read_parts(rows, tmp_path))
-    assert find_counts(rows) == [f"{each.what}: {each.found}" for each in refused.value.problems]
+    assert find_counts(rows) == [
+        f"{each.what}: {each.found}; a run takes {each.expected}" for each in refused.value.problems
+    ]
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -48,7 +50,9 @@ def test_conversations_that_training_refuses(name: str, tmp_path: Path) -> None:
     rows, config = CONVERSATIONS[name], build_config({})
     with pytest.raises(DataError) as refused:
         load_conversations(rows, config.data, config.seed, read_parts(rows, tmp_path))
-    assert find_counts(rows) == [f"{each.what}: {each.found}" for each in refused.value.problems]
+    assert find_counts(rows) == [
+        f"{each.what}: {each.found}; a run takes {each.expected}" for each in refused.value.problems
+    ]
 
 
 def test_enough_rows() -> None:

@@ -104,6 +104,15 @@ def test_a_comparison_shows_scores_and_what_differs(tmp_path: Path) -> None:
     assert [run["metrics"]["test/accuracy"] for run in found["runs"]] == [0.9, 0.8]
 
 
+def test_a_setting_that_was_left_open_is_compared_as_what_was_chosen(tmp_path: Path) -> None:
+    chosen = {"setting": "features.pooling", "value": "mean", "reason": "least loss"}
+    settings: list[dict[str, Any]] = [{"features": {"pooling": each}} for each in ("auto", "mean", "auto")]
+    one = make_run(tmp_path / "one", settings=settings[0], reasons=[chosen])
+    same, unknown = (make_run(tmp_path / str(i), settings=settings[i]) for i in (1, 2))
+    assert compare_runs([one, same])["differences"] == {}
+    assert compare_runs([one, unknown])["differences"] == {"features.pooling": ["mean", "auto"]}
+
+
 def test_a_comparison_without_scores_of_rows_says_so(tmp_path: Path) -> None:
     one, other = make_run(tmp_path / "one"), make_run(tmp_path / "other")
     unknown = f"whether chance explains the difference between {other.path} and {one.path} isn't known: "
@@ -140,7 +149,8 @@ def test_scores_of_other_rows_are_not_compared(changes: dict[str, Any], other: s
         "the runs were scored on different tasks or rows\n"
         f"  found: {tmp_path / 'one'}: text-classification, 20 test rows of data aaaaaaaa;"
         f" {tmp_path / 'other'}: {other}\n"
-        "  expected: runs over the same data, split by the same seed"
+        "  expected: runs over the same data, split by the same seed\n"
+        "  do: afina evaluate RUN DATA scores each of them on rows that you name"
     )
 
 

@@ -32,7 +32,7 @@ from afina.pipeline.language.prompts import (
     find_window,
 )
 from afina.pipeline.predictor import open_setup
-from afina.pipeline.source import GENERATION
+from afina.pipeline.source import GENERATION, check_writes
 from afina.runs.folder import CONFIG, open_run
 from afina.techniques.registry import make_technique
 from afina.training.precision import choose_device, choose_precision
@@ -111,7 +111,7 @@ class Speaker:
         """
         base = resolve_model(reference, allow_gguf=True)
         base = convert_gguf(base, locate_cache()) if is_gguf(base) else base
-        inspect_model(base, "causal-lm")
+        check_writes(inspect_model(base, "causal-lm"), reference)
         device = choose_device("auto").value
         precision = choose_precision("auto", device).value
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
