@@ -1,6 +1,7 @@
 """Charts as inline SVG: no scripts, no files, colours taken from the page's style, so they follow light and dark.
 
-Each function gives markup whose every text was escaped.
+Each mark has its light colours as attributes too, which the page's style goes before: what makes a PDF or a mail of the
+page may not know that styles hold for SVG. Each function gives markup whose every text was escaped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,22 @@ Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 40
+
+INKS = {"a": "#1f6f63", "b": "#c2622d", "plain": "#9aa1a8"}
+"""Colours of the page's style on light paper."""
+TEXT = 'font-family="sans-serif" font-size="12" fill="#626a73"'
+GRID = 'class="grid" stroke="#e3e1dc" stroke-width="1"'
+
+
+def style(name: str) -> str:
+    """The class of a mark such as `line-a`, and what it looks like where classes say nothing."""
+    kind, _, ink = name.partition("-")
+    looks = {
+        "line": f'fill="none" stroke="{INKS[ink]}" stroke-width="2"',
+        "dot": f'fill="{INKS[ink]}"',
+        "bar": f'stroke="{INKS[ink]}" stroke-width="6" stroke-opacity="0.35"',
+    }
+    return f'class="{name}" {looks[kind]}'
 
 
 class Frame:
@@ -37,13 +54,13 @@ class Frame:
     def line(self, points: Points, name: str) -> None:
         """A line of the class `name`."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
-        self.marks.append(f'<polyline class="{name}" points="{path}"/>')
+        self.marks.append(f'<polyline {style(name)} points="{path}"/>')
 
     def dots(self, points: Points, name: str, radius: float = 3.0) -> None:
         """Points of the class `name`."""
         for point in points:
             x, y = self.at(*point)
-            self.marks.append(f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>')
+            self.marks.append(f'<circle {style(name)} cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>')
 
     def draw(self, title: str) -> str:
         """The whole SVG; `title` is what a screen reader says."""
@@ -57,19 +74,19 @@ class Frame:
             f' transform="rotate(-90 14 {HEIGHT / 2})">{escape(self.y_label)}</text>'
         )
         body = "".join(axes) + labels + "".join(self.marks)
-        return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
+        return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" {TEXT} aria-label="{escape(title)}">{body}</svg>'
 
     def _tick_x(self, value: float) -> str:
         x, _ = self.at(value, self.y[0])
         return (
-            f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>'
+            f'<line {GRID} x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>'
             f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{value:g}</text>'
         )
 
     def _tick_y(self, value: float) -> str:
         _, y = self.at(self.x[0], value)
         return (
-            f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+            f'<line {GRID} x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
         )
 
@@ -151,7 +168,7 @@ def draw_scores(entries: Sequence[tuple[str, float, tuple[float, float] | None]]
     parts = []
     for tick in round_ticks(low, high):
         x = across(tick)
-        parts.append(f'<line class="grid" x1="{x:.1f}" y1="6" x2="{x:.1f}" y2="{height - 24}"/>')
+        parts.append(f'<line {GRID} x1="{x:.1f}" y1="6" x2="{x:.1f}" y2="{height - 24}"/>')
         parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{tick:g}</text>')
     for place, (name, score, bounds) in enumerate(entries):
         y = 6 + row * place + row / 2
@@ -159,9 +176,9 @@ def draw_scores(entries: Sequence[tuple[str, float, tuple[float, float] | None]]
         parts.append(f'<text class="name" x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
         if bounds:
             x1, x2 = across(bounds[0]), across(bounds[1])
-            parts.append(f'<line class="bar-{kind}" x1="{x1:.1f}" y1="{y}" x2="{x2:.1f}" y2="{y}"/>')
-        parts.append(f'<circle class="dot-{kind}" cx="{across(score):.1f}" cy="{y}" r="5"/>')
+            parts.append(f'<line {style(f"bar-{kind}")} x1="{x1:.1f}" y1="{y}" x2="{x2:.1f}" y2="{y}"/>')
+        parts.append(f'<circle {style(f"dot-{kind}")} cx="{across(score):.1f}" cy="{y}" r="5"/>')
         end = across(bounds[1] if bounds else score)
         parts.append(f'<text x="{end + 10:.1f}" y="{y + 4}">{score:.3f}</text>')
     body = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="scores with intervals">{body}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" {TEXT} aria-label="scores with intervals">{body}</svg>'

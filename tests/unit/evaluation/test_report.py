@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from typing import Any
@@ -256,3 +257,12 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     ticks = round_ticks(low, high)
     assert 2 <= len(ticks) <= 8
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+
+
+def test_charts_have_their_looks_without_the_style_of_the_page() -> None:
+    page = render_report(make_report())
+    marks = re.findall(r"<(polyline|circle|line)\b([^>]*)>", page)
+    assert {kind for kind, _ in marks} == {"polyline", "circle", "line"}
+    for kind, attributes in marks:
+        assert ("fill=" if kind == "circle" else "stroke=") in attributes
+        assert kind != "polyline" or 'fill="none"' in attributes

@@ -13,6 +13,7 @@ from torch import nn
 from afina.data.chat_template import tokenize
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
+from afina.data.findings import count
 from afina.evaluation.general_text import read_paragraphs
 from afina.models.finite import check_losses
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
@@ -87,17 +88,18 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     samples = choose_samples(prepared.parts[prepared.scored], prepared.tokenizer, config.evaluation.generation_samples)
     stops = find_stop_tokens(model, prepared.parts["train"], prepared.tokenizer)
 
-    def measure() -> Measured:
+    def measure(name: str) -> Measured:
+        narrator.say(describe_measuring(prepared, name, len(samples)))
         with narrator.stage("evaluate"):
             return measure_model(prepared, model, objective, accelerator, samples, stops)
 
-    before = remember_base(prepared, model, measure)
+    before = remember_base(prepared, model, lambda: measure("untouched"))
     tell_scores(prepared, "untouched", before, narrator)
     saved = find_saved(prepared.folder, config.training, narrator)
     progress = take_steps(
         prepared, model, objective, accelerator, objective.train.tokens, saved, narrator, start="the untouched model"
     )
-    after = measure()
+    after = measure("tuned")
     tell_scores(prepared, "tuned", after, narrator)
     with narrator.stage("evaluate"):
         validation = objective.measure(model, prepared.parts["validation"], accelerator)
@@ -105,6 +107,15 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
         model, objective, accelerator, samples, stops, before, after, validation, parameters, progress.best_step,
         describe_incidents(progress, narrator),
     )  # fmt: skip
+
+
+def describe_measuring(prepared: PreparedLanguage, name: str, answers: int) -> str:
+    """What is waited for: of few rows it takes longer than their training."""
+    evaluation, rows = prepared.config.evaluation, count(prepared.parts[prepared.scored].row_count, "row")
+    asked = f", {count(answers, 'answer')} of at most {count(evaluation.max_new_tokens, 'token')}" if answers else ""
+    leave = " (--set evaluation.generation_samples=0 leaves the answers out)" if answers and name == "untouched" else ""
+    general = " and on general text" if evaluation.general_text else ""
+    return f"looking at the {name} model: its loss on {rows}{general}{asked}{leave}"
 
 
 def tell_scores(prepared: PreparedLanguage, name: str, measured: Measured, narrator: Narrator) -> None:
