@@ -26,9 +26,11 @@ from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
 from afina.config.run import RunConfig
 from afina.data.batches import Indices, order_training_batches, pad_length
 from afina.data.encode import TokenArrays
+from afina.kernels.lanes import LANES, cut_evenly
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
 from afina.techniques.probe import WORDS_SOLVED
+from afina.training.halves import LEAST_PRODUCTS
 from afina.training.weight_copies import suits_copies
 
 # Weight and two moments of each trainable number.
@@ -223,9 +225,26 @@ class _Prediction:
         """The longest rows together: rows of like length share a batch, so there is one that holds them."""
         training = self.config.training
         rows, tokens = max(rows for rows, _ in self.shapes), max(tokens for _, tokens in self.shapes)
-        learned = int(rows * tokens * self.subject.workload.learned_fraction)
+        held = self.count_held(rows, tokens)
+        learned = int(held * self.subject.workload.learned_fraction)
         is_ragged = len({tokens for _, tokens in self.shapes}) > 1
-        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1, is_ragged)
+        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1, is_ragged, held)
+
+    def count_held(self, rows: int, tokens: int) -> int:
+        """Tokens of that batch, padding included: less than its rows times its length where it is computed in halves,
+        which are padded each for itself."""
+        if not self.has_halves(rows * tokens):
+            return rows * tokens
+        lengths = np.sort(self.subject.workload.lengths[:MOST_LENGTHS])[-rows:]
+        longest = int(lengths[-1])
+        parts = [lengths[places] for places in cut_evenly(lengths, LANES)]
+        return sum(len(part) * pad_length(int(part.max()), longest) for part in parts)
+
+    def has_halves(self, tokens: int) -> bool:
+        """Whether a batch of so many tokens is computed in halves, as far as sizes tell."""
+        is_apart = not (self.by_pairs or self.technique.stored_in_4_bits or self.subject.workload.is_packed)
+        can = self.subject.machine.device == "cpu" and self.config.training.side_by_side and is_apart
+        return can and self.outline.multiplied / self.outline.layers * tokens >= LEAST_PRODUCTS
 
     @cached_property
     def kept(self) -> Kept:

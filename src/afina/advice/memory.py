@@ -83,6 +83,13 @@ class Pass:
     """Whether several such passes make one step."""
     is_ragged: bool = False
     """Whether other passes have rows of other lengths."""
+    held: int = 0
+    """Tokens that activations are kept of, padding included; 0 for rows times tokens."""
+
+    @property
+    def held_share(self) -> float:
+        """Of rows times tokens."""
+        return self.held / (self.rows * self.tokens) if self.held else 1.0
 
 
 def predict_memory(
@@ -106,9 +113,8 @@ def predict_memory(
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes + rounded)
     gradients = predict_gradients(outline, largest)
     loss = predict_loss(outline, largest.learned, precision)
-    activations = (
-        kept.total if device != "cpu" else int(kept.total * (1 + (RAGGED if largest.is_ragged else SCATTERED)))
-    )
+    scattered = 0.0 if device != "cpu" else RAGGED if largest.is_ragged else SCATTERED
+    activations = int(kept.total * largest.held_share * (1 + scattered))
     moving = activations + loss
     shared = 0 if largest.is_accumulated else int((1 - OVERLAP) * min(moving, gradients))
     share = shared / moving if moving <= gradients else 0.0

@@ -6,8 +6,8 @@ costs no more memory than a good one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import overload
 
 from afina.errors import Problem
@@ -16,6 +16,11 @@ ROWS_KEPT = 10_000
 DROP = "--set data.on_bad_rows=drop"
 OR_DROP = f", or leave them out with {DROP}"
 MEND = f"mend these rows{OR_DROP}"
+
+
+def forbid_dropping(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems without the advice to leave the rows out, where that is no way."""
+    return [replace(problem, remedy=problem.remedy.removesuffix(OR_DROP)) for problem in problems]
 
 
 class RowNumbers(Sequence[int]):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from afina.data.cells import CellFaultError, build_array, find_cell_fault, find_text_fault, join_kinds
-from afina.data.findings import Findings, count
+from afina.data.findings import Findings, count, forbid_dropping
 from afina.data.rows import ARROW_TYPES, Kind, RowTable
 from afina.errors import DataError, describe_cause
 
@@ -86,7 +86,7 @@ def _check_any_rows(source: Source, spool: _Pass) -> None:
     if not spool.kept_count and spool.findings.rows:
         raise DataError(
             f"{source.name}: none of its {spool.read_count:,} rows can be used",
-            problems=spool.findings.problems(),
+            problems=forbid_dropping(spool.findings.problems()),
         )
     if not spool.kept_count or not spool.kinds:
         raise DataError(f"{source.name} holds no rows of data", expected="at least one row with named values")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from afina.data.findings import OR_DROP
+from afina.data.findings import forbid_dropping
 from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
@@ -47,6 +47,6 @@ def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
 
 def refuse_problems(problems: Iterable[Problem]) -> None:
     """Raise them all at once, if there are any. Rows that are predicted or scored can't be dropped: all come out."""
-    found = [replace(problem, remedy=problem.remedy.removesuffix(OR_DROP)) for problem in problems]
+    found = forbid_dropping(problems)
     if found:
         raise DataError(problems=found)

@@ -513,3 +513,11 @@ def test_numbers_of_rows_are_read_without_their_texts(tmp_path: Path) -> None:
         assert counted.max_memory() - before > 2**20, "this is counted"
     finally:
         pa.set_memory_pool(usual)
+
+
+def test_rows_that_all_are_bad_are_not_to_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "text": "b"}\n' * 3)
+    with pytest.raises(DataError, match="none of its 3 rows can be used") as caught:
+        read_parts(path, tmp_path / "spool")
+    assert str(caught.value).endswith("do: mend these rows")

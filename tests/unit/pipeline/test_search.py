@@ -492,7 +492,7 @@ def test_a_budget_for_less_than_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         "the budget of 1m00s is too little for one trial\n"
         "  found: the default configuration takes about 1m45s: 100 steps of 1 s\n"
         "  expected: time for the default and some more\n"
-        "  do: --budget 9m, or fewer epochs: --set num_train_epochs=1"
+        "  do: --budget 9m, at least 3m, or fewer epochs: --set num_train_epochs=1"
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # The first steps of a process are slower: memory is taken, kernels are chosen.
 WARM_STEPS = 2
 TIMED_STEPS = 3
+# What a budget for the default alone should have to spare: steps differ in length.
+SPARE = 1.25
 
 
 class TrialListener(Callback):
@@ -89,7 +91,8 @@ class TrialListener(Callback):
                 found=f"the default configuration takes about {describe_seconds(needed)}:"
                 f" {self.plan.total_steps:,} steps of {seconds:.2g} s",
                 expected="time for the default and some more",
-                remedy=f"--budget {max(1, round(5 * needed / 60))}m, or fewer epochs: --set num_train_epochs=1",
+                remedy=f"--budget {max(1, round(5 * needed / 60))}m, at least {math.ceil(needed * SPARE / 60)}m,"
+                " or fewer epochs: --set num_train_epochs=1",
             )
 
     def give_up(self, why: str) -> ResourceError:
