@@ -26,10 +26,10 @@ from afina.data.conversation_columns import (
 )
 from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.data_notes import note_dropped
-from afina.data.examples import ROWS_LEAST, check_fractions, count_rows, describe_source
 from afina.data.findings import MEND, RowNumbers, count
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
 from afina.data.rows import RowTable
-from afina.data.split import Ints, hash_texts, split_rows
+from afina.data.split import Ints, hash_texts
 from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
 
@@ -77,7 +77,7 @@ class Conversations:
     notes: tuple[str, ...]
     """What was skipped, dropped or looks odd."""
     counts: dict[str, Any]
-    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `examples.count_rows`."""
+    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `parts.count_rows`."""
     source: str
     """Name of the source, for messages and records."""
     data_hash: str
@@ -110,9 +110,9 @@ def load_conversations(
     counts = count_rows(tables, usable)
     notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
     notes += [_note_parts(parts, tables, seed)]
-    digests = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
-    data_hash = hashlib.sha256(digests.encode()).hexdigest()
-    return Conversations(parts, columns, columns.reasons, tuple(notes), counts, describe_source(source), data_hash)
+    return Conversations(
+        parts, columns, columns.reasons, tuple(notes), counts, describe_source(source), hash_rows(usable)
+    )
 
 
 def find_usable_conversations(table: RowTable, columns: ConversationColumns) -> tuple[UsableRows, list[Problem]]:
@@ -178,7 +178,25 @@ def divide_conversations(
     """
     for name, table in tables.items():
         _check_left(table, usable[name])
-    return _split(tables, usable, columns, config, seed)
+    first = next(iter(tables))
+    strata_N = np.zeros(len(usable[first].indices), dtype=np.int64)
+    parts = carve_parts(
+        tables, usable, strata_N, config, seed,
+        lambda name, table, rows, picks_N: make_part(name, table, columns, rows, picks_N),
+    )  # fmt: skip
+    if not all(map(len, parts.values())):
+        raise _too_few_prompts(tables[first], usable[first])
+    return parts
+
+
+def _too_few_prompts(table: RowTable, rows: UsableRows) -> DataError:
+    prompts = count(len(np.unique(rows.hashes)), "different prompt")
+    return DataError(
+        f"{table.source}: too few different prompts to train and to test on",
+        found=f"{prompts} in {count(len(rows.indices), 'row')}",
+        expected="one for each part at least, since rows with the same prompt stay on one side",
+        remedy="add rows, or give a folder with train.*, validation.* and test.*",
+    )
 
 
 def _check_left(table: RowTable, rows: UsableRows) -> None:
@@ -191,26 +209,6 @@ def _check_left(table: RowTable, rows: UsableRows) -> None:
         )
 
 
-def _split(
-    tables: Mapping[str, RowTable],
-    usable: Mapping[str, UsableRows],
-    columns: ConversationColumns,
-    config: DataConfig,
-    seed: int,
-) -> dict[str, ConversationPart]:
-    """The three parts: those of the source, and those carved out of its first."""
-    first = next(iter(tables))
-    fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
-    carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
-    chosen = _carve(tables[first].source, usable[first], {"train": 1.0 - sum(carved.values()), **carved}, seed)
-    parts = {}
-    for name in ("train", "validation", "test"):
-        table = tables[first] if name in chosen else tables[name]
-        kept = usable[first if name in chosen else name]
-        parts[name] = make_part(name, table, columns, kept, chosen.get(name))
-    return parts
-
-
 def make_part(
     name: str, table: RowTable, columns: ConversationColumns, rows: UsableRows, picks_N: Ints | None = None
 ) -> ConversationPart:
@@ -218,27 +216,6 @@ def make_part(
     picks_N = np.arange(len(rows.indices)) if picks_N is None else picks_N
     targets_N = rows.labels[picks_N].astype(np.int64)
     return ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N], targets_N)
-
-
-def _carve(source: str, rows: UsableRows, shares: Mapping[str, float], seed: int) -> dict[str, Ints]:
-    """Positions among the usable rows of the rows of each part."""
-    total, strata_N = len(rows.indices), np.zeros(len(rows.indices), dtype=np.int64)
-    if total < ROWS_LEAST:
-        raise DataError(
-            f"{source}: too few rows to train and to test on",
-            found=count(total, "row"),
-            expected=f"at least {ROWS_LEAST} rows, and better some hundreds",
-            remedy="add rows",
-        )
-    chosen = split_rows(rows.hashes, strata_N, shares, seed)
-    if not all(map(len, chosen.values())):
-        raise DataError(
-            f"{source}: too few different prompts to train and to test on",
-            found=f"{count(len(np.unique(rows.hashes)), 'different prompt')} in {count(total, 'row')}",
-            expected="one for each part at least, since rows with the same prompt stay on one side",
-            remedy="add rows, or give a folder with train.*, validation.* and test.*",
-        )
-    return chosen
 
 
 def _note_parts(parts: Mapping[str, ConversationPart], tables: Mapping[str, RowTable], seed: int) -> str:

@@ -9,8 +9,6 @@ Letters: N rows, C classes.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,16 +22,15 @@ from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.findings import count
 from afina.data.label_profile import profile_labels
 from afina.data.labels import LabelSpace, build_label_space
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
 from afina.data.rows import RowTable
-from afina.data.split import Ints, find_rarest_labels, find_strata, split_rows
+from afina.data.split import Ints, find_rarest_labels, find_strata
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
-from afina.errors import ConfigError, DataError
+from afina.errors import DataError
 
-ROWS_LEAST = 8
 ROWS_A_CLASS = 2
 # Every held-out row has a probability for each class, and the report a table of which class was taken for which.
 CLASSES_MOST = 5000
-ROWS_LISTED = 1000
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Examples:
     notes: tuple[str, ...]
     """What was skipped, dropped or looks odd."""
     counts: dict[str, Any]
-    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `count_rows`."""
+    """Rows `read`, `used`, and `dropped` by reason with their numbers, see `parts.count_rows`."""
     source: str
     """Name of the source, for messages and records."""
     data_hash: str
@@ -129,26 +126,9 @@ def load_examples(
         tuple(notes),
         counts,
         describe_source(source),
-        _hash(usable),
+        hash_rows(usable),
         class_counts,
     )
-
-
-def describe_source(source: Any) -> str:
-    """The path or the id as given, or the type of a Python object."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__} in Python"
-
-
-def check_fractions(config: DataConfig) -> None:
-    """ConfigError when validation and test leave too little to train on."""
-    held_out = config.validation_fraction + config.test_fraction
-    if held_out > 0.95:
-        raise ConfigError(
-            "data.validation_fraction and data.test_fraction leave too little to train on",
-            found=f"{config.validation_fraction:g} + {config.test_fraction:g} = {held_out:g} of the rows",
-            expected="at most 0.95 together",
-            remedy="--set data.test_fraction=0.2",
-        )
 
 
 def find_usable(
@@ -180,7 +160,11 @@ def divide_rows(
     """
     for name, table in tables.items():
         _check_left(table, usable[name], space)
-    parts = _split(tables, usable, choice, space, config, seed)
+    strata_N = _stratify(usable[next(iter(tables))], space)
+    parts = carve_parts(
+        tables, usable, strata_N, config, seed,
+        lambda name, table, rows, picks_N: make_part(name, table, choice, rows, picks_N),
+    )  # fmt: skip
     _check_size(parts["train"], space)
     return parts
 
@@ -205,30 +189,6 @@ def _check_left(table: RowTable, rows: UsableRows, space: LabelSpace) -> None:
     )
 
 
-def _split(
-    tables: Mapping[str, RowTable],
-    usable: Mapping[str, UsableRows],
-    choice: ColumnChoice,
-    space: LabelSpace,
-    config: DataConfig,
-    seed: int,
-) -> dict[str, Part]:
-    """The three parts: those of the source, and those carved out of its first."""
-    first = next(iter(tables))
-    fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
-    carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
-    rows = usable[first]
-    if len(rows.indices) < ROWS_LEAST:
-        raise _too_few(tables[first].source, len(rows.indices))
-    shares = {"train": 1.0 - sum(carved.values()), **carved}
-    chosen = split_rows(rows.hashes, _stratify(rows, space), shares, seed)
-    parts = {}
-    for name in ("train", "validation", "test"):
-        table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
-        parts[name] = make_part(name, table, choice, kept, chosen.get(name))
-    return parts
-
-
 def make_part(name: str, table: RowTable, choice: ColumnChoice, rows: UsableRows, picks_N: Ints | None = None) -> Part:
     """The part that holds the usable rows of a table, or those at `picks_N` among them."""
     picks_N = np.arange(len(rows.indices)) if picks_N is None else picks_N
@@ -241,15 +201,6 @@ def _stratify(rows: UsableRows, space: LabelSpace) -> Ints:
     if space.kind == "multilabel":
         return find_rarest_labels(rows.labels.astype(np.uint8))
     return rows.labels.astype(np.int64)
-
-
-def _too_few(source: str, rows: int) -> DataError:
-    return DataError(
-        f"{source}: too few rows to train and to test on",
-        found=count(rows, "row"),
-        expected=f"at least {ROWS_LEAST} rows, and better some hundreds",
-        remedy="add rows",
-    )
 
 
 def _check_size(train: Part, space: LabelSpace) -> None:
@@ -278,22 +229,3 @@ def count_classes(labels_N: Labels, space: LabelSpace) -> dict[str, int]:
     else:
         counts = np.bincount(labels_N.astype(np.int64), minlength=len(space.names))
     return dict(zip(space.names, counts.tolist(), strict=True))
-
-
-def count_rows(tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows]) -> dict[str, Any]:
-    """`read`, `used`, and `dropped`: by reason the count, and by part the first 1,000 row numbers."""
-    dropped: dict[str, Any] = {}
-    for part, table in tables.items():
-        structural = {p.what.removeprefix(f"{table.source}: "): p.rows for p in table.problems}
-        faults = {f"rows with {reason}": rows for reason, rows in usable[part].faults.items()}
-        for reason, rows in {**structural, **faults}.items():
-            entry = dropped.setdefault(reason, {"count": 0, "rows": {}})
-            entry["count"] += len(rows)
-            entry["rows"][part] = list(rows[:ROWS_LISTED])
-    used = sum(len(rows.indices) for rows in usable.values())
-    return {"read": sum(table.read_count for table in tables.values()), "used": used, "dropped": dropped}
-
-
-def _hash(usable: dict[str, UsableRows]) -> str:
-    text = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -20,11 +20,12 @@ from afina.config.run import DataConfig
 from afina.data import tags as reasons
 from afina.data.columns import ColumnChoice
 from afina.data.data_notes import note_absent, note_dropped, note_parts
-from afina.data.examples import ROWS_LEAST, Examples, Part, check_fractions, count_rows, describe_source
+from afina.data.examples import Examples, Part
 from afina.data.findings import MEND, RowNumbers, count
 from afina.data.labels import LabelSpace, sort_names
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
 from afina.data.rows import RowTable
-from afina.data.split import Ints, find_rarest_labels, hash_texts, split_rows
+from afina.data.split import Ints, find_rarest_labels, hash_texts
 from afina.data.tagged_columns import FORMS, choose_tagged_columns
 from afina.data.tags import SpanFaultError, TagArrays, TaggedRow, are_entity_tags, join_offsets, read_row
 from afina.data.usable_rows import UsableRows
@@ -126,10 +127,9 @@ def load_tagged(source: Any, config: DataConfig, seed: int, tables: Mapping[str,
     learned = set(np.unique(parts["train"].tags.tags).tolist())
     notes += note_absent({"train": {name: int(i in learned) for i, name in enumerate(space.names)}})
     notes.append(note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind))
-    digest = "".join(f"{name} {rows.digest}\n" for name, rows in usable.items())
     return Examples(
         dict(parts), choice, space, choice.reasons, tuple(notes), counts, describe_source(source),
-        hashlib.sha256(digest.encode()).hexdigest(), {name: {} for name in parts},
+        hash_rows(usable), {name: {} for name in parts},
     )  # fmt: skip
 
 
@@ -263,22 +263,11 @@ def split_tagged(
     config: DataConfig, seed: int,
 ) -> dict[str, TaggedPart]:  # fmt: skip
     """The three parts: those of the source, and those carved out of its first."""
-    first = next(iter(tables))
-    rows = usable[first]
-    if len(rows.indices) < ROWS_LEAST:
-        raise DataError(
-            f"{tables[first].source}: too few rows to train and to test on", found=count(len(rows.indices), "row"),
-            expected=f"at least {ROWS_LEAST} rows, and better some hundreds", remedy="add rows",
-        )  # fmt: skip
-    fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
-    carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
-    shares = {"train": 1.0 - sum(carved.values()), **carved}
-    chosen = split_rows(rows.hashes, find_rarest_labels(mark_tags(rows.tags, tags)), shares, seed)
-    parts = {}
-    for name in ("train", "validation", "test"):
-        table, kept = (tables[first], rows) if name in chosen else (tables[name], usable[name])
-        parts[name] = make_tagged_part(name, table, choice, kept, chosen.get(name))
-    return parts
+    marks_NC = mark_tags(usable[next(iter(tables))].tags, tags)
+    return carve_parts(
+        tables, usable, find_rarest_labels(marks_NC), config, seed,
+        lambda name, table, rows, picks_N: make_tagged_part(name, table, choice, rows, picks_N),
+    )  # fmt: skip
 
 
 def mark_tags(tags: TagArrays, width: int) -> Any:

@@ -25,14 +25,8 @@ from afina.data.doctor.finding import Finding
 from afina.data.doctor.fix import Cleaner, ConversationCleaner, LabelledCleaner, decide_drops, find_spellings
 from afina.data.doctor.fix_tags import TaggedCleaner, find_tag_spellings
 from afina.data.doctor.subject import Subject, view_conversations, view_labelled
-from afina.data.examples import (
-    check_fractions,
-    count_classes,
-    describe_source,
-    divide_rows,
-    find_usable,
-    make_part,
-)
+from afina.data.examples import count_classes, divide_rows, find_usable, make_part
+from afina.data.parts import check_fractions, describe_source
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ from typing import Any
 
 from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
-from afina.data.examples import describe_source
+from afina.data.parts import describe_source
 from afina.data.read import find_part_files, open_file
 from afina.data.rows import RowTable
 from afina.errors import DataError, refuse_unwritable
