@@ -119,3 +119,30 @@ def test_copies_of_weights_take_room_and_their_gradients_half_of_it(
     )
     assert replace(with_kernels, activations=0) == replace(without, activations=0)
     assert with_kernels.activations <= without.activations
+
+
+@pytest.mark.parametrize(
+    ("technique", "training", "is_halved"),
+    [("full", {}, True), ("full", {"side_by_side": False}, False), ("full", {"objective": "contrastive"}, False),
+     ("qlora", {}, False)],
+)  # fmt: skip
+def test_halves_of_a_batch_are_padded_each_for_itself(
+    technique: str, training: dict[str, Any], is_halved: bool, make_subject: Callable[..., Any],
+    describe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import numpy as np
+
+    from afina.advice import costs
+
+    monkeypatch.setattr(costs, "LEAST_PRODUCTS", 1.0)
+    subject = make_subject()
+    lengths = np.repeat([8, 40], 8)  # one batch of sixteen rows
+    subject = replace(subject, workload=replace(subject.workload, lengths=lengths, train_rows=16))
+    config = describe(technique, per_device_train_batch_size=16, **training)
+    largest = costs._Prediction(subject, make_technique(technique), config).largest
+    rows = 32 if training.get("objective") else 16
+    assert (largest.rows, largest.tokens) == (rows, 40)
+    assert largest.held == (8 * 8 + 8 * 40 if is_halved else rows * 40)
+    whole = replace(subject, workload=replace(subject.workload, lengths=np.full(16, 40), train_rows=16))
+    memory, of_whole = (predict(each, technique, config).memory for each in (subject, whole))
+    assert (memory.activations < 0.61 * of_whole.activations) is is_halved
