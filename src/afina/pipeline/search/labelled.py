@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
 from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_moving
-from afina.pipeline.costs import expect_costs
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
 from afina.pipeline.learn import learn, make_objective
@@ -26,14 +24,12 @@ from afina.pipeline.prepare import (
     describe_data,
     describe_workload,
     encode_part,
-    find_technique,
     list_facts,
-    list_parts,
-    resolve_hardware,
 )
 from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.result import rescore
 from afina.pipeline.scoring import score_run, write_rows
+from afina.pipeline.search.varied import vary
 from afina.pipeline.settled_head import settle_head
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import write_seen_texts
@@ -101,18 +97,14 @@ class LabelledWorkbench:
     def vary(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> Prepared:
         """The shared rows under another description: technique and settings of training may differ."""
         config = config.model_copy(update={"task": self.task})
-        config, reasons = resolve_config(config, self.facts)
-        config, device, precision = resolve_hardware(config, narrator)
-        for reason in reasons:
-            narrator.explain(reason)
-        technique = find_technique(config, self.task, self.prepared.facts, folder)
-        setup = replace(self.prepared.setup, config=config, precision=precision)
-        parts = {name: self.prepared.parts[name] for name in list_parts(config)}
-        costs = expect_costs(technique, setup, self.prepared.facts, describe_workload(parts), device, narrator)
-        return replace(
-            self.prepared, folder=folder, config=config, technique=technique, device=device, setup=setup, parts=parts,
-            costs=costs,
-        )  # fmt: skip
+        return vary(
+            self.prepared,
+            config,
+            self.facts,
+            lambda parts, _config, _device: describe_workload(parts),
+            folder,
+            narrator,
+        )
 
 
 def restore_learned(varied: Prepared, stored: Mapping[str, Any], narrator: Narrator) -> Learned:

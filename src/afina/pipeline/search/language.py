@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import Facts
 from afina.config.run import RunConfig
 from afina.pipeline.changes import keep_files
-from afina.pipeline.costs import expect_costs, find_fitting
+from afina.pipeline.costs import find_fitting
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.choosing import resolve_moving
@@ -30,8 +29,8 @@ from afina.pipeline.language.prepare import (
 )
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import find_technique, list_parts, resolve_hardware
 from afina.pipeline.result import rescore
+from afina.pipeline.search.varied import vary
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
 from afina.training.session import start_accelerator
@@ -98,19 +97,8 @@ class LanguageWorkbench:
 
     def vary(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> PreparedLanguage:
         """The shared rows under another description: technique and settings of training may differ."""
-        config, reasons = resolve_config(config.model_copy(update={"task": GENERATION}), self.facts)
-        config, device, precision = resolve_hardware(config, narrator)
-        for reason in reasons:
-            narrator.explain(reason)
-        technique = find_technique(config, GENERATION, self.prepared.facts, folder)
-        setup = replace(self.prepared.setup, config=config, precision=precision)
-        parts = {name: self.prepared.parts[name] for name in list_parts(config)}
-        workload = describe_workload(parts, config, device)
-        costs = expect_costs(technique, setup, self.prepared.facts, workload, device, narrator)
-        return replace(
-            self.prepared, folder=folder, config=config, technique=technique, device=device, setup=setup, parts=parts,
-            costs=costs,
-        )  # fmt: skip
+        config = config.model_copy(update={"task": GENERATION})
+        return vary(self.prepared, config, self.facts, describe_workload, folder, narrator)
 
 
 def measure_states(prepared: PreparedLanguage, kept_step: int | None, narrator: Narrator) -> LearnedLanguage:
