@@ -77,6 +77,10 @@ def _find_named(name: str) -> dict[str, Any]:
     if isinstance(name, bytes) or not name or "\0" in name:
         raise DataError(f"{name!r} is no path", expected=ACCEPTED)
     path = Path(name).expanduser()
+    if name == "-" or path.is_fifo():
+        raise DataError(
+            "rows aren't read from a pipe: they are looked at more than once", remedy="write them to a file"
+        )
     if path.is_dir():
         return {part: (lambda file=file: open_file(file)) for part, file in find_part_files(path).items()}
     if path.exists():

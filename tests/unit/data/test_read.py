@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -521,3 +522,11 @@ def test_rows_that_all_are_bad_are_not_to_be_left_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its 3 rows can be used") as caught:
         read_parts(path, tmp_path / "spool")
     assert str(caught.value).endswith("do: mend these rows")
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_a_pipe_is_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(DataError, match="rows aren't read from a pipe"):
+        read_parts(name, tmp_path / "spool")
