@@ -234,7 +234,7 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
 
 def predict_file(
     run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
-) -> tuple[Path, int, Sequence[int]]:
+) -> tuple[Path, int, list[int]]:
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
     A csv of semicolons, tabs or vertical bars stays one. Gives the file, how many rows it has, and the numbers of those

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from afina.advice import factors
 from afina.advice.duration import (
@@ -27,6 +28,7 @@ from afina.config.run import RunConfig
 from afina.data.batches import Indices, order_training_batches, pad_length
 from afina.data.encode import TokenArrays
 from afina.kernels.lanes import LANES, cut_evenly
+from afina.kernels.native import load_library
 from afina.models.empty import Blueprint
 from afina.techniques.base import Technique
 from afina.techniques.probe import WORDS_SOLVED
@@ -241,10 +243,16 @@ class _Prediction:
         return sum(len(part) * pad_length(int(part.max()), longest) for part in parts)
 
     def has_halves(self, tokens: int) -> bool:
-        """Whether a batch of so many tokens is computed in halves, as far as sizes tell."""
+        """Whether a batch of so many tokens is surely computed in halves (`training/halves.py`). Where that needs the
+        model itself to be known, it isn't: the whole batch holds more."""
+        training, is_here = self.config.training, not self.subject.machine.is_described
         is_apart = not (self.by_pairs or self.technique.stored_in_4_bits or self.subject.workload.is_packed)
-        can = self.subject.machine.device == "cpu" and self.config.training.side_by_side and is_apart
-        return can and self.outline.multiplied / self.outline.layers * tokens >= LEAST_PRODUCTS
+        adapts = self.technique.moves == "adapter"
+        draws = float(training.dropout) > 0 or (adapts and float(self.config.lora.lora_dropout) > 0)
+        is_drawn_apart = not draws or (load_library() is not None and not training.gradient_checkpointing)
+        can = self.subject.machine.device == "cpu" and training.side_by_side and is_apart and is_drawn_apart
+        has_threads = is_here and torch.get_num_threads() >= LANES
+        return can and has_threads and self.outline.multiplied / self.outline.layers * tokens >= LEAST_PRODUCTS
 
     @cached_property
     def kept(self) -> Kept:

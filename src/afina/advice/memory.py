@@ -27,8 +27,12 @@ PACKING_BYTES, UNPACKED_BYTES = 60 * MIB, 2
 # What the first training steps leave behind on a CPU beside their tensors: compiled products, scratch space, pages.
 FIRST_PASS_BYTES = 100 * MIB
 # Share of the activations that lies free between them on a CPU. Tensors begin at multiples of 64 bytes, so that glibc
-# needs more room for one than one of its size leaves; where batches differ in length, less of what was freed fits.
-SCATTERED, RAGGED = 0.3, 0.85
+# needs more room for one than one of its size leaves.
+SCATTERED = 0.05
+# What more lies free where batches differ in length: of each length some blocks that fit none of another one.
+RAGGED, RAGGED_BYTES = 0.2, 150 * MIB
+# What solving a head leaves behind on a CPU: scikit-learn's products have threads and buffers of their own.
+SOLVER_BYTES = 150 * MIB
 # A GPU's allocator rounds each block up, and blocks of other sizes don't fit where it lies free.
 GPU_ROUNDING = 0.08
 # AdamW's two moments.
@@ -113,7 +117,7 @@ def predict_memory(
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes + rounded)
     gradients = predict_gradients(outline, largest)
     loss = predict_loss(outline, largest.learned, precision)
-    scattered = 0.0 if device != "cpu" else RAGGED if largest.is_ragged else SCATTERED
+    scattered = 0.0 if device != "cpu" else SCATTERED + (RAGGED if largest.is_ragged else 0.0)
     activations = int(kept.total * largest.held_share * (1 + scattered))
     moving = activations + loss
     shared = 0 if largest.is_accumulated else int((1 - OVERLAP) * min(moving, gradients))
@@ -124,7 +128,7 @@ def predict_memory(
         optimizer=MOMENTS * FP32_BYTES * outline.stepped,
         activations=int(activations * (1 - share)),
         loss=int(loss * (1 - share)),
-        overhead=overhead + predict_remains(outline, technique, device),
+        overhead=overhead + predict_remains(outline, technique, device, is_ragged=largest.is_ragged),
         mapped=mapped_bytes,
     )
     if device != "cpu":
@@ -155,7 +159,7 @@ def predict_libraries(outline: Outline, technique: Technique, device: str) -> in
     return LIBRARIES_BYTES + adapts + TOKEN_BYTES * outline.vocabulary
 
 
-def predict_remains(outline: Outline, technique: Technique, device: str) -> int:
+def predict_remains(outline: Outline, technique: Technique, device: str, *, is_ragged: bool) -> int:
     """Resident bytes that training leaves between its tensors on a CPU until it ends.
 
     A gradient as large as a table of token vectors finds its old place taken by activations and gets another.
@@ -163,7 +167,9 @@ def predict_remains(outline: Outline, technique: Technique, device: str) -> int:
     if device != "cpu":
         return 0
     packing = PACKING_BYTES + UNPACKED_BYTES * outline.quantised if technique.stored_in_4_bits else 0
-    return FIRST_PASS_BYTES + packing + FP32_BYTES * outline.largest_stepped
+    solver = 0 if outline.head else SOLVER_BYTES
+    ragged = RAGGED_BYTES if is_ragged else 0
+    return FIRST_PASS_BYTES + packing + solver + ragged + FP32_BYTES * outline.largest_stepped
 
 
 def predict_loss(outline: Outline, learned: int, precision: str) -> int:

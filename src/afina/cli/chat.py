@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -91,7 +93,8 @@ class Conversation:
 
         prompt: Any = self.messages if self.speaker.has_template else said
         try:
-            answer = self.speaker.stream(prompt, tell_piece, self.decoding, number, cut.append)
+            with end_answer_at_interrupt():
+                answer = self.speaker.stream(prompt, tell_piece, self.decoding, number, cut.append)
         except DataError as error:  # too long for the model, or refused by its template
             self.refused += 1
             show(f"{error}\n  do: ask something else; /new begins a new conversation", on_stderr=True)
@@ -108,6 +111,20 @@ class Conversation:
         else:  # a turn without words can't stand in a conversation
             print("(no answer; the question is forgotten)", file=sys.stderr)
             self.messages.pop()
+
+
+@contextlib.contextmanager
+def end_answer_at_interrupt() -> Iterator[None]:
+    """A context in which ^C raises KeyboardInterrupt, and ends no more than what goes on there; only where a person
+    types: who stops a pipe means all of it."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def ask_person() -> str:

@@ -30,6 +30,8 @@ OF_STEPS = tuple(f"training.{name}" for name in (
 ))  # fmt: skip
 # Sections that only some techniques read, with those; and settings.
 SECTIONS: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
+# An adapter's head reads the architecture's own.
+POOLING_READERS = ("full", "feature-extraction", "auto")
 READ_BY = {**SECTIONS, **dict.fromkeys(OF_STEPS, ("full", "lora", "qlora", "auto"))}
 
 

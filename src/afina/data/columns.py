@@ -236,8 +236,9 @@ class _Guess:
         listed = "; ".join(map(str, shown[:COLUMNS_SHOWN]))
         found = f"several that it may be: {listed}" if candidates else f"none that it may be: {listed}"
         remedy = " or ".join(f"{FLAGS[key]} {p.name}" for p in candidates[:2]) or f"{FLAGS[key]} NAME"
-        if self.table.read_count == 1 and shown and shown[0].shape == "lists":
-            remedy = f"write what stands under {shown[0].name!r} as a file of its own, a row for each entry"
+        nested = next((profile for profile in shown if profile.shape == "lists"), None)
+        if self.table.read_count == 1 and nested:
+            remedy = f"write what stands under {nested.name!r} as a file of its own, a row for each entry"
         return DataError(f"{self.table.source}: it is not clear {question}", found=found, remedy=remedy)
 
     def _add(self, key: str, name: str, reason: str) -> None:

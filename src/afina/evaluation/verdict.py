@@ -50,6 +50,9 @@ def describe_gain(amount: str, gain: float, interval: Sequence[float] | None, na
     bounds = f" (95 % interval of the gain {low:+.3f} to {high:+.3f}, on the same rows)" if interval else ""
     doubt = "" if is_clear else CHANCE if interval else UNTOLD
     is_base = name == UNTOUCHED
+    if gain == 0:
+        which = f"the {name}" if is_base else f"the best plain baseline, {name}"
+        return f"It is exactly as good as {which}." + ("" if is_base else " The baseline may be enough.")
     if gain > 0:
         against = f"the {name}" if is_base else f"the best plain baseline, {name}"
         return f"It is {amount} better than {against}{bounds}.{doubt}"
@@ -63,11 +66,10 @@ def describe_gain(amount: str, gain: float, interval: Sequence[float] | None, na
 def doubt_probabilities(report: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """A warning where the probabilities are worse than those of the answer that ignores the text; else empty."""
     key = f"{name_scored(report)}/loss"
-    name = next(iter(known))
-    constant, ours = known[name]["metrics"].get(key), report["metrics"].get(key)
-    if name != CONSTANT or constant is None or ours is None or ours <= constant:
+    constant, ours = known.get(CONSTANT, {"metrics": {}})["metrics"].get(key), report["metrics"].get(key)
+    if constant is None or ours is None or ours <= constant:
         return ""
     return (
-        f" Its probabilities are worse than those of {name}, which never reads the text (loss {ours:.3f} and"
+        f" Its probabilities are worse than those of {CONSTANT}, which never reads the text (loss {ours:.3f} and"
         f" {constant:.3f}): go by what it predicts, not by how sure it is."
     )

@@ -72,6 +72,14 @@ class ScoredRows:
         scores = self._score_classes(weights_RN) if self.kind == "multiclass" else self._score_marks(weights_RN)
         return {**scores, **self._score_losses(weights_RN, weights_RN.sum(axis=1))}
 
+    def score_by(self, metric: str, weights_RN: Floats) -> Floats:
+        """One score (R,). The error of numbers comes without the ranks that others of their scores want."""
+        if self.kind == "regression" and metric == "rmse":
+            squares_N = (np.asarray(self.predictions, np.float64) - self.labels) ** 2
+            means_R: Floats = weights_RN @ squares_N / weights_RN.sum(axis=1)
+            return np.sqrt(means_R)
+        return self.score(weights_RN)[metric]
+
     def _score_losses(self, weights_RN: Floats, counts_R: Floats) -> dict[str, Floats]:
         return {"loss": divide(weights_RN @ self.losses_N, counts_R)} if len(self.losses_N) else {}
 
@@ -116,20 +124,33 @@ def bootstrap_differences(
     return {name: (two[name] - one[name], (float(bounds[name][0]), float(bounds[name][1]))) for name in bounds}
 
 
-def bound_gain(ours: ScoredRows, theirs: ScoredRows, metric: str, resamples: int, seed: int) -> Interval | None:
-    """The 95 % interval of how much better `ours` is by a metric, above 0 whichever way that runs; None where there
-    are no resamples, or too few rows to draw any from.
+def bound_gains(
+    ours: ScoredRows, others: Sequence[ScoredRows], metric: str, resamples: int, seed: int
+) -> list[Interval | None]:
+    """The 95 % intervals of how much better `ours` is by a metric, above 0 whichever way that runs; None where there
+    are no resamples, too few rows to draw any from, or no resample in which the metric is defined.
 
     Accuracy is a mean of what the rows say, 1, 0 or -1, and a draw of its rows a draw of how many say what: so it
     costs the same for ten rows and for ten million.
     """
     if not resamples or len(ours) < FEWEST_ROWS_TO_JUDGE:
-        return None
+        return [None] * len(others)
     if ours.kind == "multiclass" and metric == "accuracy":
-        return _bound_gain_of_hits(ours.find_right(), theirs.find_right(), resamples, seed)
+        return [_bound_gain_of_hits(ours.find_right(), each.find_right(), resamples, seed) for each in others]
     sign = 1 if is_better_larger(metric) else -1
-    gains = [sign * (mine[metric] - other[metric]) for mine, other in draw_scores([ours, theirs], resamples, seed)]
-    low, high = np.percentile(drop_undefined(np.concatenate(gains)), PERCENTILES)
+    gains: list[list[Floats]] = [[] for _ in others]
+    for weights_RN in draw_weights(len(ours), resamples, seed):
+        mine_R = ours.score_by(metric, weights_RN)
+        for place, each in enumerate(others):
+            gains[place].append(sign * (mine_R - each.score_by(metric, weights_RN)))
+    return [_bound(np.concatenate(each)) for each in gains]
+
+
+def _bound(values_R: Floats) -> Interval | None:
+    known = values_R[np.isfinite(values_R)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, PERCENTILES)
     return float(low), float(high)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afina.data.cells import holds_surrogate
-from afina.data.text_formats import check_header
 from afina.errors import DataError, Problem
 
 
@@ -22,7 +22,7 @@ def list_given(given: Any, verb: str, noun: str) -> list[Any]:
             columns of one name.
     """
     if hasattr(given, "to_dict") and hasattr(given, "columns"):
-        check_header("the data frame", [str(name) for name in given.columns])
+        check_names([str(name) for name in given.columns])
         return list(given.to_dict("records"))
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         found = "one string" if isinstance(given, str) else f"one object of type {type(given).__name__}"
@@ -31,6 +31,20 @@ def list_given(given: Any, verb: str, noun: str) -> list[Any]:
             expected="a list, a pandas frame or series, or mappings by name of column", remedy=f"run.{verb}([{noun}])",
         )  # fmt: skip
     return list(given)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse a frame of which a row as a mapping would lose columns.
+
+    Raises:
+        DataError: with the names that several columns have.
+    """
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
+        raise DataError(
+            "the data frame has several columns of one name", found=", ".join(map(repr, repeated)),
+            expected="a name of its own for each", remedy="rename these columns, or leave all but one of them out",
+        )  # fmt: skip
 
 
 def take_texts(rows: Sequence[Any], names: Sequence[str]) -> list[Any]:

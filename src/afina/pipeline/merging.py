@@ -71,11 +71,11 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
 
 
 def open_to_others(folder: Path) -> None:
-    """Give every file the mode that the umask asks for: safetensors makes its own for the owner alone."""
+    """Give every file and folder the mode that the umask asks for: safetensors makes its files for the owner alone."""
     mask = os.umask(0)
     os.umask(mask)
-    for path in folder.iterdir():
-        path.chmod(0o666 & ~mask)
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sample: Sequence[list[int]] = ()) -> None:

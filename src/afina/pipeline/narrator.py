@@ -50,7 +50,7 @@ class Narrator:
         """Go on counting where the last process of the run stopped, and tell other programs of it."""
         self.spent = read_spent(folder)
         self.stage_seconds = dict(self.spent.stage_seconds)
-        self.status = StatusFile(folder, self.describe_time)
+        self.status = StatusFile(folder, self.describe_time, self.spent)
 
     def describe_time(self) -> dict[str, Any]:
         """`seconds` and `stage_seconds`, those of stages that go on included."""

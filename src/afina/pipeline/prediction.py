@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from afina.data.columns import check_columns, check_free
-from afina.data.findings import RowNumbers
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
@@ -104,22 +104,22 @@ def predict_tags(
 
 def predict_to_file(
     folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator
-) -> tuple[Path, int, Sequence[int]]:
+) -> tuple[Path, int, list[int]]:
     """The file, how many rows it has, and which of them have nothing to predict from.
 
     Raises:
         RunFolderError: if the file exists already or can't be written.
     """
     check_output(path)
-    journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), RowNumbers()
+    journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), array("q")
     name = choose_prefix(folder.read_task()) + PREDICTION
 
     def note_empty() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(predict_rows(folder, source, decoding, narrator, journal), 1):
             if row[name] is None:
-                empty.add(number)
+                empty.append(number)
             yield row
 
     rows = write_rows(note_empty(), path, find_delimiter(source, path.suffix))
     journal.discard()
-    return path, rows, empty
+    return path, rows, list(empty)

@@ -218,6 +218,8 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, 
 
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device.value)
+    if narrator.status:
+        narrator.status.device = device.value
     for reason in (device, precision):
         narrator.explain(reason)
     training = config.training.model_copy(update={"device": device.value, "precision": precision.value})

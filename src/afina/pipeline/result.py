@@ -92,7 +92,7 @@ def describe_result(
         "total_parameters": total,
         "duration_seconds": narrator.seconds,
         "stage_seconds": narrator.stage_seconds,
-        "peak_memory_bytes": max(measure_peak_memory_bytes(prepared.device), narrator.spent.peak_memory_bytes),
+        "peak_memory_bytes": narrator.spent.join_peak(measure_peak_memory_bytes(prepared.device), prepared.device),
         "prediction": describe_prediction(prepared.costs),
         "proof": dict(proof),
         "load": dict(loading),

@@ -11,7 +11,7 @@ import numpy as np
 from afina.data.tagged_rows import TaggedPart
 from afina.evaluation.baselines import Baseline, score_baselines
 from afina.evaluation.prediction import Kind
-from afina.metrics.paired import bound_gain
+from afina.metrics.paired import bound_gains
 from afina.metrics.row_losses import cell_losses, class_losses
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
@@ -65,15 +65,13 @@ def describe_baselines(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     """The plain baselines as the report has them, each with the interval of the model's gain over it."""
     task, scored, evaluation = prepared.task, prepared.scored, prepared.config.evaluation
     ours = task.outcomes(learned.logits[scored], prepared.parts[scored].labels, learned.fit)
-    described = {}
-    for baseline in measure_baselines(prepared, learned.parts):
-        gain = None
-        if baseline.outcomes is not None:
-            gain = bound_gain(
-                ours, baseline.outcomes, task.primary_metric, evaluation.bootstrap_resamples, prepared.config.seed
-            )
-        described[baseline.name] = baseline.describe(scored, {task.primary_metric: gain} if gain else {})
-    return described
+    baselines = measure_baselines(prepared, learned.parts)
+    judged = {baseline.name: baseline.outcomes for baseline in baselines if baseline.outcomes is not None}
+    bounds = bound_gains(
+        ours, list(judged.values()), task.primary_metric, evaluation.bootstrap_resamples, prepared.config.seed
+    )
+    gains = {name: {task.primary_metric: each} for name, each in zip(judged, bounds, strict=True) if each}
+    return {baseline.name: baseline.describe(scored, gains.get(baseline.name)) for baseline in baselines}
 
 
 def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> list[Baseline]:

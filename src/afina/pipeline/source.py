@@ -86,11 +86,11 @@ def open_model(
     for note in list_unread(config, is_generation=task == GENERATION):
         narrator.note(note)
     if task == GENERATION:
-        check_writes(facts, reference)
+        check_writes(facts, reference, "--model with a language model; for rows with labels --task text-classification")
     return Opened(tables, source, base, facts, task == GENERATION, task == TAGGING)
 
 
-def check_writes(facts: ModelFacts, reference: str) -> None:
+def check_writes(facts: ModelFacts, reference: str, remedy: str) -> None:
     """Refuse a model that only reads.
 
     Raises:
@@ -101,7 +101,7 @@ def check_writes(facts: ModelFacts, reference: str) -> None:
             f"the model {reference} reads texts but can't write any",
             found=f"an encoder ({facts.model_type})",
             expected="a causal language model, such as a Llama, Qwen, Gemma or GPT-2",
-            remedy="--model with a language model; for rows with labels --task text-classification",
+            remedy=remedy,
         )
 
 

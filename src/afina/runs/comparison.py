@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.config.load import flatten_settings
+from afina.config.unread import POOLING_READERS
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
 from afina.runs.paired_comparison import compare_pair
@@ -110,6 +111,8 @@ def list_differences(reports: Sequence[Report]) -> dict[str, list[Any]]:
 def list_settings(report: Report) -> dict[str, Any]:
     """The settings of a run by their paths; one left to `auto` as what was chosen, where the reasons tell."""
     chosen = {reason["setting"]: reason["value"] for reason in report["reasons"]}
+    if report["technique"] not in POOLING_READERS:  # chosen for a first look, and not read since
+        chosen.pop("features.pooling", None)
     settings = dict(flatten_settings(report["settings"]))
     return {key: chosen.get(key, value) if value == "auto" else value for key, value in settings.items()}
 

@@ -90,7 +90,7 @@ def check_free_space(path: Path, needed_bytes: int, least_bytes: int) -> None:
         raise RunFolderError(
             f"the disk of {path} is too full for this run",
             found=f"{free_bytes / 1e9:.2f} GB free",
-            expected=f"about {needed_bytes / 1e9:.2f} GB for checkpoints and the model",
+            expected=f"about {needed_bytes / 1e9:.2f} GB for the model and what is kept on its way",
             remedy="--output on another disk"
             + (", or --set training.save_total_limit=1" if least_bytes <= free_bytes else ""),
         )

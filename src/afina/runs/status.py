@@ -35,6 +35,12 @@ class Spent:
     seconds: float = 0.0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
+    device: str = "cpu"
+    """Whose memory that is."""
+
+    def join_peak(self, peak_memory_bytes: int, device: str) -> int:
+        """The larger one of the peaks until now and of this process; those of another device don't count."""
+        return max(peak_memory_bytes, self.peak_memory_bytes if device == self.device else 0)
 
 
 class StatusFile:
@@ -42,11 +48,15 @@ class StatusFile:
 
     Args:
         describe_time: gives `seconds` and `stage_seconds`, of all processes of the run.
+        spent: by the earlier ones.
     """
 
-    def __init__(self, folder: RunFolder, describe_time: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(
+        self, folder: RunFolder, describe_time: Callable[[], Mapping[str, Any]] = dict, spent: Spent | None = None
+    ) -> None:
         self.folder = folder
         self.describe_time = describe_time
+        self.spent = spent or Spent()
         self.device = "cpu"
         self.values: dict[str, Any] = {}
         self.written_at = -SECONDS_BETWEEN
@@ -62,12 +72,14 @@ class StatusFile:
 
     def describe(self) -> dict[str, Any]:
         """All that the file holds."""
-        return {**self.values, **self.describe_time(), **describe_process(self.device)}
+        found = {**self.values, **self.describe_time(), **describe_process(self.device)}
+        return found | {"peak_memory_bytes": self.spent.join_peak(found["peak_memory_bytes"], self.device)}
 
 
 def describe_process(device: str) -> dict[str, Any]:
     """Which process says so, when, and how much memory it has: now and at the most."""
     return {
+        "device": device,
         "memory_bytes": measure_memory_bytes(device),
         "peak_memory_bytes": measure_peak_memory_bytes(device),
         "pid": os.getpid(),
@@ -93,6 +105,7 @@ def read_spent(folder: RunFolder) -> Spent:
             float(status["seconds"]),
             {str(name): float(seconds) for name, seconds in status["stage_seconds"].items()},
             int(status["peak_memory_bytes"]),
+            str(status["device"]),
         )
     except (RunFolderError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return Spent()

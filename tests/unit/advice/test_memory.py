@@ -18,7 +18,7 @@ def predict(subject: Any, technique: str, config: Any) -> Any:
 
 
 def test_parts_are_those_of_the_arithmetic(make_subject: Callable[..., Any], describe: Callable[..., Any]) -> None:
-    from afina.advice.memory import FIRST_PASS_BYTES, LIBRARIES_BYTES, TOKEN_BYTES
+    from afina.advice.memory import FIRST_PASS_BYTES, LIBRARIES_BYTES, SOLVER_BYTES, TOKEN_BYTES
 
     # So many rows at once that training, not the proof at the end, is the peak.
     config = describe("full", gradient_accumulation_steps=2, per_device_train_batch_size=64)
@@ -33,7 +33,7 @@ def test_parts_are_those_of_the_arithmetic(make_subject: Callable[..., Any], des
     vocabulary, width = subject.blueprint.config.vocab_size, 32
     largest = max(vocabulary, 128) * width * 4  # the table of token vectors or of positions
     libraries = LIBRARIES_BYTES + TOKEN_BYTES * vocabulary
-    assert memory.overhead == libraries + FIRST_PASS_BYTES + features + largest
+    assert memory.overhead == libraries + FIRST_PASS_BYTES + SOLVER_BYTES + features + largest
     parts = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.loss, memory.overhead)
     assert memory.total == sum(parts) == memory.needed
 
@@ -135,6 +135,7 @@ def test_halves_of_a_batch_are_padded_each_for_itself(
     from afina.advice import costs
 
     monkeypatch.setattr(costs, "LEAST_PRODUCTS", 1.0)
+    monkeypatch.setattr(costs.torch, "get_num_threads", lambda: 2)
     subject = make_subject()
     lengths = np.repeat([8, 40], 8)  # one batch of sixteen rows
     subject = replace(subject, workload=replace(subject.workload, lengths=lengths, train_rows=16))
@@ -146,3 +147,19 @@ def test_halves_of_a_batch_are_padded_each_for_itself(
     whole = replace(subject, workload=replace(subject.workload, lengths=np.full(16, 40), train_rows=16))
     memory, of_whole = (predict(each, technique, config).memory for each in (subject, whole))
     assert (memory.activations < 0.61 * of_whole.activations) is is_halved
+
+
+def test_rows_of_many_lengths_leave_more_between_them(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    import numpy as np
+
+    from afina.advice.memory import RAGGED, RAGGED_BYTES, SCATTERED
+
+    subject, config = make_subject(), describe("full", per_device_train_batch_size=8, gradient_accumulation_steps=2)
+    lengths = np.repeat([40, 20, 30, 10], 8)
+    ragged = replace(subject, workload=replace(subject.workload, lengths=lengths, train_rows=32))
+    even = replace(subject, workload=replace(subject.workload, lengths=np.full(32, 40), train_rows=32))
+    one, other = (predict(each, "full", config).memory for each in (ragged, even))
+    assert one.activations == pytest.approx(other.activations * (1 + SCATTERED + RAGGED) / (1 + SCATTERED), rel=1e-6)
+    assert one.overhead - other.overhead == RAGGED_BYTES

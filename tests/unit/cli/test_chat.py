@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import typer
 
+from afina.cli import Stopped, forget_stop, raise_stopped, received
 from afina.cli import chat as module
 from afina.cli.chat import Conversation, chat
 from afina.errors import DataError
@@ -29,8 +33,9 @@ class FakeSpeaker:
             raise DataError("the prompt is of no use")
         for word in answer.split():
             if word == "^C":
-                raise KeyboardInterrupt
-            tell(f"{word} ")
+                os.kill(os.getpid(), signal.SIGINT)
+            else:
+                tell(f"{word} ")
         return answer
 
 
@@ -40,11 +45,35 @@ def converse(*answers: str, beginning: list[dict[str, Any]] | None = None) -> tu
     return Conversation(speaker, decoding, beginning or []), speaker
 
 
-def test_an_interrupt_ends_the_answer_and_keeps_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def sit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
+    """`sit(is_there)`: whether somebody types, with the command line's own handler of ^C."""
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    hook = sys.unraisablehook
+
+    def begin(is_there: bool) -> None:
+        typed = io.StringIO()
+        monkeypatch.setattr(typed, "isatty", lambda: is_there)
+        monkeypatch.setattr(module.sys, "stdin", typed)
+        signal.signal(signal.SIGINT, raise_stopped)
+
+    yield begin
+    forget_stop()
+    received.clear()
+    sys.unraisablehook = hook
+    for number, handler in usual.items():
+        signal.signal(number, handler)
+
+
+def test_an_interrupt_ends_the_answer_and_keeps_what_was_said(
+    sit: Callable[[bool], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sit(True)
     conversation, speaker = converse("one two ^C three", "four")
     conversation.ask("count")
     shown = capsys.readouterr()
     assert shown.out == "one two \n"
+    assert signal.getsignal(signal.SIGINT) is raise_stopped
     assert "(stopped; ^C once more" in shown.err
     conversation.ask("go on")
     assert speaker.prompts[1] == (1, [
@@ -53,8 +82,16 @@ def test_an_interrupt_ends_the_answer_and_keeps_what_was_said(capsys: pytest.Cap
     ])  # fmt: skip
 
 
+def test_an_interrupt_of_a_pipe_ends_all_of_it(sit: Callable[[bool], None]) -> None:
+    sit(False)
+    conversation, _ = converse("one ^C two")
+    with pytest.raises(Stopped):
+        conversation.ask("count")
+
+
 @pytest.mark.parametrize("answer", ["^C", "", "refuse"])
-def test_a_question_without_an_answer_is_forgotten(answer: str) -> None:
+def test_a_question_without_an_answer_is_forgotten(answer: str, sit: Callable[[bool], None]) -> None:
+    sit(True)
     beginning = [{"role": "system", "content": "be brief"}]
     conversation, _ = converse("fine", answer, beginning=beginning)
     conversation.ask("how are you")

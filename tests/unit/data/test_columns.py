@@ -266,4 +266,5 @@ def test_rows_inside_of_a_single_object_are_told(tmp_path: Path) -> None:
     inside = [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
     told = "do: write what stands under 'data' as a file of its own, a row for each entry"
     assert told in message(tmp_path / "a", {"data": [inside]})
+    assert told in message(tmp_path / "c", {"version": ["1.1"], "data": [inside]}, text_column=None)
     assert told not in message(tmp_path / "b", {"data": [inside, inside]})

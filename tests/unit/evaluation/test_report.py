@@ -173,6 +173,8 @@ UNTOLD = "Without an interval of the gain it can't be told whether chance explai
          + ON_ROWS.format("-0.120", "+0.020") + ". Chance may explain it. The baseline may be enough."),
         (0.4, [-0.4, -0.2], "The plain baseline tfidf-linear is 0.300 accuracy better "
          + ON_ROWS.format("-0.400", "-0.200") + ": use that one, or another model or technique."),
+        (0.7, [-0.1, 0.1], "It is exactly as good as the best plain baseline, tfidf-linear. The baseline may be"
+         " enough."),
         (0.9, None, f"It is 0.200 accuracy better than the best plain baseline, tfidf-linear. {UNTOLD}"),
         (0.4, None, "It is no better than the plain baseline tfidf-linear: 0.300 accuracy worse. " + UNTOLD
          + " The baseline may be enough."),
@@ -211,7 +213,8 @@ def test_verdict_on_a_language_model(loss: float, gain: list[float] | None, sent
 def test_verdict_warns_of_probabilities_worse_than_a_constants(loss: float | None, is_said: bool) -> None:
     scores = {"test/accuracy": 0.7, **({} if loss is None else {"test/loss": loss})}
     plain = baseline({"test/accuracy": 0.55, "test/loss": 0.688}, {"test/accuracy": [0.01, 0.2]})
-    verdict = write_verdict(make_report(metrics=scores, baselines={"majority": plain}))
+    words = baseline({"test/accuracy": 0.6, "test/loss": 0.6}, {})
+    verdict = write_verdict(make_report(metrics=scores, baselines={"tfidf-linear": words, "majority": plain}))
     warning = "Its probabilities are worse than those of majority, which never reads the text (loss 1.105 and 0.688)"
     assert (warning in verdict) is is_said
 

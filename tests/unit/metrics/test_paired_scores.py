@@ -10,7 +10,7 @@ from scipy.stats import binomtest, chi2
 
 from afina.metrics.classification import score_classification
 from afina.metrics.multilabel import score_multilabel
-from afina.metrics.paired import ScoredRows, bootstrap_differences, bound_gain, compare_hits, score_all
+from afina.metrics.paired import ScoredRows, bootstrap_differences, bound_gains, compare_hits, score_all
 from afina.metrics.regression import score_regression
 from afina.metrics.row_losses import cell_losses, class_losses
 
@@ -98,7 +98,7 @@ def test_many_discordant_rows_are_tested_by_chi_squared() -> None:
 
 def test_the_gain_in_accuracy_is_bounded_as_by_drawing_rows() -> None:
     one, two = make_pair(200, 120, 150)
-    low, high = bound_gain(two, one, "accuracy", 4000, 0) or (0.0, 0.0)
+    low, high = bound_gains(two, [one], "accuracy", 4000, 0)[0] or (0.0, 0.0)
     _, expected = bootstrap_differences(one, two, 4000, 1)["accuracy"]
     assert (low, high) == pytest.approx(expected, abs=0.011)
 
@@ -106,7 +106,7 @@ def test_the_gain_in_accuracy_is_bounded_as_by_drawing_rows() -> None:
 def test_a_gain_is_clear_where_the_intervals_of_the_scores_overlap() -> None:
     """80 rows, 56 and 44 of them right, those of the worse one among those of the better one."""
     worse, better = make_pair(80, 44, 56)
-    low, high = bound_gain(better, worse, "accuracy", 2000, 0) or (0.0, 0.0)
+    low, high = bound_gains(better, [worse], "accuracy", 2000, 0)[0] or (0.0, 0.0)
     assert 0 < low < 0.15 < high
 
 
@@ -114,11 +114,25 @@ def test_a_gain_is_clear_where_the_intervals_of_the_scores_overlap() -> None:
 def test_a_gain_is_positive_whichever_way_the_metric_runs(metric: str) -> None:
     targets_N = RANDOM.normal(size=60)
     near, far = (ScoredRows("regression", targets_N, targets_N + RANDOM.normal(size=60) * by) for by in (0.1, 2.0))
-    low, high = bound_gain(near, far, metric, 200, 0) or (0.0, 0.0)
+    low, high = bound_gains(near, [far], metric, 200, 0)[0] or (0.0, 0.0)
     assert 0 < low < high
 
 
 @pytest.mark.parametrize(("rows", "resamples"), [(9, 100), (100, 0)])
 def test_no_gain_is_bounded_by_too_few_rows_or_without_resamples(rows: int, resamples: int) -> None:
     one, two = make_pair(rows, rows // 2, rows)
-    assert bound_gain(two, one, "accuracy", resamples, 0) is None
+    assert bound_gains(two, [one, one], "accuracy", resamples, 0) == [None, None]
+
+
+def test_a_gain_that_is_never_defined_has_no_interval() -> None:
+    targets_N = RANDOM.normal(size=30)
+    constant, other = ScoredRows("regression", targets_N, np.zeros(30)), ScoredRows("regression", targets_N, targets_N)
+    assert bound_gains(other, [constant], "pearson", 50, 0) == [None]
+
+
+def test_one_score_of_numbers_is_that_of_all() -> None:
+    targets_N = RANDOM.normal(size=40)
+    rows = ScoredRows("regression", targets_N, targets_N + RANDOM.normal(size=40))
+    weights_RN = RANDOM.integers(0, 3, (7, 40)).astype(np.float64)
+    assert rows.score_by("rmse", weights_RN) == pytest.approx(rows.score(weights_RN)["rmse"])
+    assert rows.score_by("r2", weights_RN) == pytest.approx(rows.score(weights_RN)["r2"])

@@ -204,5 +204,15 @@ def test_a_mapping_without_the_column_is_refused() -> None:
 
 def test_a_frame_with_two_columns_of_one_name_is_refused(run: afina.Run) -> None:
     frame = pd.DataFrame([["a", "b"], ["c", "d"]], columns=["text", "text"])
-    with pytest.raises(DataError, match="the data frame: the header has names that stand twice"):
+    with pytest.raises(DataError, match="the data frame has several columns of one name"):
         run.predict(frame)
+
+
+def test_a_run_whose_class_names_were_edited_in_one_place_is_refused(run: afina.Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    stored = json.loads((copy / "task.json").read_text(encoding="utf-8"))
+    stored["labels"]["names"].reverse()
+    (copy / "task.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="have other names in task\\.json than in model/config\\.json"):
+        afina.predict(copy, [{"text": "good"}])

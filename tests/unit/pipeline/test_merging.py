@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -14,7 +15,7 @@ import afina
 from afina.errors import ProofError, RunFolderError
 from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline import merging
-from afina.pipeline.merging import check_merged, draw_tokens, write_merged
+from afina.pipeline.merging import check_merged, draw_tokens, open_to_others, write_merged
 from afina.testing.data import make_conversations
 
 
@@ -63,3 +64,16 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Pat
         "  expected: 0.00 GB of free space\n  do: free some space, or --output on another disk"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_files_and_folders_of_a_merged_model_are_by_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir(mode=0o700)
+    for path in (tmp_path / "model.safetensors", tmp_path / "templates" / "tools.jinja"):
+        path.touch(mode=0o600)
+    mask = os.umask(0o022)
+    try:
+        open_to_others(tmp_path)
+    finally:
+        os.umask(mask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"model.safetensors": 0o644, "templates": 0o755, "tools.jinja": 0o644}

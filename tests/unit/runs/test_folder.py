@@ -254,7 +254,7 @@ def test_a_full_disk_is_refused_before_the_run(
     assert str(caught.value) == (
         f"the disk of {tmp_path} is too full for this run\n"
         "  found: 2.50 GB free\n"
-        "  expected: about 4.00 GB for checkpoints and the model\n"
+        "  expected: about 4.00 GB for the model and what is kept on its way\n"
         f"  do: --output on another disk{advice}"
     )
 

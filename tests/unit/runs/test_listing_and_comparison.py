@@ -107,10 +107,13 @@ def test_a_comparison_shows_scores_and_what_differs(tmp_path: Path) -> None:
 def test_a_setting_that_was_left_open_is_compared_as_what_was_chosen(tmp_path: Path) -> None:
     chosen = {"setting": "features.pooling", "value": "mean", "reason": "least loss"}
     settings: list[dict[str, Any]] = [{"features": {"pooling": each}} for each in ("auto", "mean", "auto")]
-    one = make_run(tmp_path / "one", settings=settings[0], reasons=[chosen])
-    same, unknown = (make_run(tmp_path / str(i), settings=settings[i]) for i in (1, 2))
+    one = make_run(tmp_path / "one", technique="full", settings=settings[0], reasons=[chosen])
+    same, unknown = (make_run(tmp_path / str(i), technique="full", settings=settings[i]) for i in (1, 2))
     assert compare_runs([one, same])["differences"] == {}
     assert compare_runs([one, unknown])["differences"] == {"features.pooling": ["mean", "auto"]}
+    # The first look of a choice that took LoRA, whose head reads the architecture's own.
+    adapters = (make_run(tmp_path / f"lora {i}", settings=settings[0], reasons=[chosen][:i]) for i in (0, 1))
+    assert compare_runs(list(adapters))["differences"] == {}
 
 
 def test_a_comparison_without_scores_of_rows_says_so(tmp_path: Path) -> None:

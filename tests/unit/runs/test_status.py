@@ -137,7 +137,7 @@ def test_what_a_run_has_cost_is_read_again(folder: RunFolder) -> None:
      {"stage_seconds": {"train": float("inf")}}, {"peak_memory_bytes": None}],
 )  # fmt: skip
 def test_a_cost_that_no_run_has_written_is_none(folder: RunFolder, changes: dict[str, Any]) -> None:
-    stored = make_status(seconds=1.0, stage_seconds={}, peak_memory_bytes=1)
+    stored = make_status(seconds=1.0, stage_seconds={}, peak_memory_bytes=1, device="cpu")
     (folder.path / STATUS).write_text(json.dumps(stored))
     assert read_spent(folder) == Spent(1.0, {}, 1)
     (folder.path / STATUS).write_text(json.dumps(stored | changes))
@@ -146,3 +146,15 @@ def test_a_cost_that_no_run_has_written_is_none(folder: RunFolder, changes: dict
 
 def test_a_run_without_a_status_has_cost_nothing_yet(folder: RunFolder) -> None:
     assert read_spent(folder) == Spent()
+
+
+def test_the_peak_of_an_earlier_process_stays_the_peak(folder: RunFolder) -> None:
+    time = {"seconds": 1.0, "stage_seconds": {}}
+    large = Spent(1.0, {}, 10**12)
+    StatusFile(folder, lambda: time, large).tell("training")  # the second process
+    third = read_spent(folder)
+    assert third.peak_memory_bytes == 10**12
+    assert third.join_peak(5, "cpu") == 10**12
+    assert third.join_peak(5, "cuda") == 5, "the memory of another device"
+    StatusFile(folder, lambda: time, Spent(1.0, {}, 10**12, "cuda")).tell("training")
+    assert read_spent(folder).peak_memory_bytes < 10**12

@@ -111,7 +111,7 @@ class Speaker:
         """
         base = resolve_model(reference, allow_gguf=True)
         base = convert_gguf(base, locate_cache()) if is_gguf(base) else base
-        check_writes(inspect_model(base, "causal-lm"), reference)
+        check_writes(inspect_model(base, "causal-lm"), reference, "name a language model, or a run that tuned one")
         device = choose_device("auto").value
         precision = choose_precision("auto", device).value
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
