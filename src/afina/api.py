@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.given import anchor_paths, list_missing
 from afina.config.keywords import collect_keywords, name_inputs
@@ -250,21 +250,27 @@ def predict_file(
     return predict_to_file(open_run(run), data, Path(output), decoding, make_narrator(verbose))
 
 
-def evaluate(run: AnyRun, data: Any) -> dict[str, Any]:
+def evaluate(run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail") -> dict[str, Any]:
     """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
     (None where the run's folder doesn't say; `notes` tell why). Scores on such rows flatter.
+
+    Args:
+        on_bad_rows: `drop` leaves out rows that can't be scored, as those of a class that the model doesn't know, and
+            names them in `notes`.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.
     """
+    if on_bad_rows not in ("fail", "drop"):
+        raise ConfigError("on_bad_rows doesn't fit", found=repr(on_bad_rows), expected="fail or drop")
     folder = open_run(run)
     if folder.read_task()["task"] == "text-generation":
         from afina.pipeline.language.evaluate import evaluate_language
 
-        return evaluate_language(folder, data)
+        return evaluate_language(folder, data, on_bad_rows)
     from afina.pipeline.evaluation import evaluate_labelled
 
-    return evaluate_labelled(folder, data)
+    return evaluate_labelled(folder, data, on_bad_rows)
 
 
 def merge(run: AnyRun, output: str | Path) -> Path:

@@ -10,12 +10,15 @@ from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_js
 def evaluate(
     run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished run."),
     data: str = typer.Argument(..., metavar="DATA", help="Labelled rows: file, folder (its test part) or Hub id."),
+    on_bad_rows: str = typer.Option(
+        "fail", metavar="WHAT", help="Rows that can't be scored: fail names them all, drop leaves them out."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a run's model on labelled rows."""
     from afina.api import evaluate as score
 
-    result = score(run, data)
+    result = score(run, data, on_bad_rows=on_bad_rows)  # type: ignore[arg-type]  # the function checks it
     if as_json:
         print_json(result)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from afina.data.columns import ColumnChoice, check_columns
 from afina.data.examples import Part
@@ -13,13 +13,16 @@ from afina.data.tagged_columns import TASK
 from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
+from afina.errors import DataError
 from afina.pipeline.source import TAGGING
-from afina.pipeline.source_rows import open_rows, refuse_problems
+from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
 
+AnyPart = TypeVar("AnyPart", bound=Part)
 
-def evaluate_labelled(folder: RunFolder, source: Any) -> dict[str, Any]:
+
+def evaluate_labelled(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[str, Any]:
     """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them, `notes` say why the
     latter aren't known.
 
@@ -28,35 +31,46 @@ def evaluate_labelled(folder: RunFolder, source: Any) -> dict[str, Any]:
     """
     stored, seen = folder.read_task(), read_seen_texts(folder)
     with open_rows(source) as rows:
-        part = find_labelled(rows.table, stored)
+        part, left_out = find_labelled(rows.table, stored, on_bad_rows)
         from afina.pipeline.predictor import open_predictor  # imports torch
 
         found = open_predictor(folder.path).evaluate(part)
-    return {**found, "rows": len(part), "rows_seen": seen.count(part.hashes), "notes": list(seen.notes)}
+    return {**found, "rows": len(part), "rows_seen": seen.count(part.hashes), "notes": [*left_out, *seen.notes]}
 
 
-def find_labelled(table: RowTable, stored: Mapping[str, Any]) -> Part:
-    """All rows with their labels encoded.
+def find_labelled(table: RowTable, stored: Mapping[str, Any], on_bad_rows: str) -> tuple[Part, list[str]]:
+    """The rows with their labels encoded, and notes on those that are left out.
 
     Args:
         stored: task.json of the run.
+        on_bad_rows: `fail` refuses a row that can't be scored, `drop` leaves it out.
 
     Raises:
         DataError: with every row that has no text, or no label that the model knows.
     """
     columns, space = stored["columns"], LabelSpace.from_dict(stored["labels"])
     if stored["task"] == TAGGING:
-        return find_tagged(table, columns["text"], columns["label"], space)
+        return find_tagged(table, columns["text"], columns["label"], space, on_bad_rows)
     text, pair, label = str(columns["text"]), columns["text_pair"], str(columns["label"])
     check_columns(table, [name for name in (text, pair, label) if name])
     choice = ColumnChoice(text, pair, label, cast(KnownTask, stored["task"]), space.kind == "multilabel")
     usable = find_usable_rows(table, choice, space)
-    refuse_problems([*table.problems, *usable.problems(table, choice, space)])
-    return Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
+    left_out = leave_out([*table.problems, *usable.problems(table, choice, space)], on_bad_rows)
+    part = Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
+    return check_any(part, left_out), left_out
 
 
-def find_tagged(table: RowTable, text: str, label: str, space: LabelSpace) -> TaggedPart:
-    """All rows with the numbers of their words' tags.
+def check_any(part: AnyPart, left_out: list[str]) -> AnyPart:
+    """The part, refused where nothing of it is left."""
+    if not len(part):
+        raise DataError(f"{part.table.source}: no row can be scored", found="; ".join(left_out))
+    return part
+
+
+def find_tagged(
+    table: RowTable, text: str, label: str, space: LabelSpace, on_bad_rows: str
+) -> tuple[TaggedPart, list[str]]:
+    """The rows with the numbers of their words' tags, and notes on those that are left out.
 
     Raises:
         DataError: with every row that can't be used, or has a tag that the model doesn't know.
@@ -64,5 +78,5 @@ def find_tagged(table: RowTable, text: str, label: str, space: LabelSpace) -> Ta
     check_columns(table, [text, label])
     choice = ColumnChoice(text, None, label, TASK, False)
     usable = scan_table(table, choice, space)
-    refuse_problems([*table.problems, *usable.problems(table, choice, space)])
-    return make_tagged_part("test", table, choice, usable)
+    left_out = leave_out([*table.problems, *usable.problems(table, choice, space)], on_bad_rows)
+    return check_any(make_tagged_part("test", table, choice, usable), left_out), left_out

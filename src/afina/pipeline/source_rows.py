@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from afina.data.findings import forbid_dropping
+from afina.data.findings import OR_DROP, forbid_dropping
 from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
-from afina.errors import DataError, Problem
+from afina.errors import DataError, Problem, describe_rows
 
 ROWS_AT_ONCE = 4096
 
@@ -46,7 +46,21 @@ def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:
 
 
 def refuse_problems(problems: Iterable[Problem]) -> None:
-    """Raise them all at once, if there are any. Rows that are predicted or scored can't be dropped: all come out."""
+    """Raise them all at once, if there are any. Rows that are predicted can't be dropped: all come out."""
     found = forbid_dropping(problems)
     if found:
         raise DataError(problems=found)
+
+
+def leave_out(problems: Sequence[Problem], on_bad_rows: str) -> list[str]:
+    """A note on each kind of row that isn't scored; where these may not be left out, all problems are raised at once.
+
+    Args:
+        on_bad_rows: `fail` or `drop`.
+    """
+    if on_bad_rows != "drop":
+        refuse_problems(
+            replace(each, remedy=f"{each.remedy.removesuffix(OR_DROP)}, or --on-bad-rows drop to score the others")
+            for each in problems
+        )
+    return [f"left out: {each.what} ({describe_rows(each.rows)})" for each in problems]

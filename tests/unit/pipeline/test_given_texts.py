@@ -216,3 +216,30 @@ def test_a_run_whose_class_names_were_edited_in_one_place_is_refused(run: afina.
     (copy / "task.json").write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(RunFolderError, match="have other names in task\\.json than in model/config\\.json"):
         afina.predict(copy, [{"text": "good"}])
+
+
+def test_rows_that_cannot_be_scored_are_refused_or_left_out(run: afina.Run) -> None:
+    odd = [{"text": "good", "label": "another class"}, {"text": "", "label": ROWS[0]["label"]}]
+    rows = [*ROWS, *odd]
+    with pytest.raises(DataError) as caught:
+        afina.evaluate(run, rows)
+    assert str(caught.value).count("or --on-bad-rows drop to score the others") == 2
+    assert "data.on_bad_rows" not in str(caught.value)
+    found = afina.evaluate(run, rows, on_bad_rows="drop")
+    assert found["rows"] == len(ROWS)
+    assert found["metrics"] == afina.evaluate(run, ROWS)["metrics"]
+    told = [note for note in found["notes"] if note.startswith("left out: ")]
+    assert len(told) == 2
+    assert "doesn't have in 'label' (row 25)" in told[0] + told[1]
+    with pytest.raises(DataError, match="no row can be scored"):
+        afina.evaluate(run, odd, on_bad_rows="drop")
+    with pytest.raises(ConfigError, match="on_bad_rows doesn't fit"):
+        afina.evaluate(run, ROWS, on_bad_rows="ignore")  # type: ignore[arg-type]
+
+
+def test_conversations_that_cannot_be_scored_are_left_out(speaker: afina.Run) -> None:
+    rows = make_conversations("messages", 12)
+    wrong = {"messages": [{"role": "wizard", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+    found = afina.evaluate(speaker, [*rows, wrong], on_bad_rows="drop")
+    assert found["rows"] == afina.evaluate(speaker, rows)["rows"]
+    assert "a message of an unknown role" in found["notes"][0]

@@ -19,7 +19,7 @@ from afina.models.load import load_tokenizer
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
-from afina.pipeline.source_rows import open_rows, refuse_problems
+from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
 from afina.training.next_tokens import NextTokens
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
+def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[str, Any]:
     """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them,
     and `notes` tell which were cut, split or left out. They are found right before the model is loaded.
 
@@ -41,7 +41,8 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
     encoding = Encoding(stored["has_template"], config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
         columns, tokenizer = ConversationColumns(stored["form"], stored["columns"]), load_tokenizer(folder.model)
-        part, data, tally = encode_table(rows.table, columns, tokenizer, encoding, Path(work))
+        encoded = encode_table(rows.table, columns, tokenizer, encoding, Path(work), on_bad_rows)
+        part, data, tally, left_out = encoded
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
         speaker = Speaker.of_run(folder.path)
@@ -57,14 +58,16 @@ def evaluate_language(folder: RunFolder, source: Any) -> dict[str, Any]:
         "rows_seen": seen.count(hashes_N),
         "metrics": metrics,
         "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
-        "notes": [*seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
+        "notes": [*left_out, *seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
     }
 
 
 def encode_table(
-    table: RowTable, columns: ConversationColumns, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, work: Path
-) -> tuple[ConversationPart, TrainedRows, Tally]:
-    """All rows of a table, and those with an answer to score as tokens and marks; what happened on the way.
+    table: RowTable, columns: ConversationColumns, tokenizer: PreTrainedTokenizerBase, encoding: Encoding, work: Path,
+    on_bad_rows: str,
+) -> tuple[ConversationPart, TrainedRows, Tally, list[str]]:  # fmt: skip
+    """The rows of a table, and those with an answer to score as tokens and marks; what happened on the way, and notes
+    on rows that are left out.
 
     Raises:
         DataError: with every row that can't be used, or if there is nothing to score.
@@ -73,7 +76,7 @@ def encode_table(
     usable, problems = find_usable_conversations(table, columns)
     part = make_part("test", table, columns, usable)
     data, tally = encode_conversations(part, tokenizer, encoding, work)
-    refuse_problems([*table.problems, *problems, *tally.problems(table.source)])
+    left_out = leave_out([*table.problems, *problems, *tally.problems(table.source)], on_bad_rows)
     if not len(data):
         raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))
-    return part, data, tally
+    return part, data, tally, left_out
