@@ -4,6 +4,7 @@
 # make check   lint, format, types
 # make fuzz    read made-up files for FUZZ_SECONDS (600 by default) and count what goes wrong
 # make test-lowest   the tests with the lowest versions that pyproject.toml allows, but for torch
+# make audit   the pinned versions in PyPI's database of known vulnerabilities; needs the network
 # make bench   afina beside its peers, on bundled rows
 # make chaos   kill runs at random moments, resume them, compare their ends; KILLS=12 is the short form
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test coverage test-lowest check format fuzz bench chaos clean
+.PHONY: demo test coverage test-lowest check audit format fuzz bench chaos clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
@@ -31,6 +32,12 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
 # A warning of the newest torch about what older versions of transformers do.
 	.venv-lowest/bin/python $(PYTEST) -W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
+
+# Its own environment, since it isn't pinned: it is to know the newest. What can't be looked up fails too.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -58,7 +65,7 @@ chaos: $(VENV)/.dev
 	$(BIN)/python benchmarks/chaos.py --kills $(KILLS)
 
 clean:
-	rm -rf $(VENV) .venv-lowest .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
+	rm -rf $(VENV) .venv-lowest .venv-audit .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
 
 # What an installation compiles.
 KERNEL := hatch_build.py $(wildcard src/afina/kernels/*.c src/afina/kernels/*.h)
