@@ -175,7 +175,8 @@ CASES = [
     Case("predict of ragged rows", ("predict", "done", "other.csv", "--output", "new.csv"), [
         "row 2", "do: mend these rows\n"], write("other.csv", "text,id\nhello,1\nhello\n")),
     Case("evaluate an unknown label", ("evaluate", "done", "other.csv"), [
-        "row 2", "labels that stand in the training part too: kitchen, music, weather", "do: mend these rows, or --on-bad-rows drop to score the others\n"], write(
+        "row 2", "labels that stand in the training part too: kitchen, music, weather",
+        "do: mend these rows, or --on-bad-rows drop to score the others\n"], write(
         "other.csv", "text,label\nhello,music\nhello,sport\n")),
     Case("evaluate without labels", ("evaluate", "done", "other.csv"), ["has no column 'label'"], write(
         "other.csv", "text\nhello\n")),
