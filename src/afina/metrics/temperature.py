@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afina.metrics.row_losses import logit_losses
+
 # Beyond it classes are as good as equally likely.
 HIGHEST = 50.0
 
@@ -18,10 +20,7 @@ def measure_likelihood_loss(
     logits_NC: NDArray[Any], labels_N: NDArray[Any], weights_N: NDArray[Any], temperature: float
 ) -> float:
     """Weighted mean of the cross-entropy in nats of `logits / temperature`."""
-    cooled_NC = np.asarray(logits_NC, np.float64) / temperature
-    largest_N1 = cooled_NC.max(axis=1, keepdims=True)
-    log_sums_N = np.log(np.exp(cooled_NC - largest_N1).sum(axis=1)) + largest_N1[:, 0]
-    losses_N = log_sums_N - cooled_NC[np.arange(len(labels_N)), labels_N]
+    losses_N = logit_losses(np.asarray(logits_NC, np.float64) / temperature, labels_N)
     return float(losses_N @ weights_N / weights_N.sum())
 
 

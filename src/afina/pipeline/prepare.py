@@ -184,9 +184,12 @@ def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folde
     """Refuse a run whose model and checkpoints won't fit on the disk."""
     weights = facts.parameters // 10 if technique.moves == "adapter" else facts.parameters
     checkpoint = weights * CHECKPOINT_BYTES if technique.learns_by == "gradient" else 0
-    # A resumed run has some of them already.
-    least, extra = weights * WEIGHT_BYTES - measure_folder(folder.checkpoints), config.training.save_total_limit - 1
-    check_free_space(folder.path, least + checkpoint * (extra + 3), least + checkpoint * 3)
+    # Two checkpoints beside those that are kept; a resumed run has some of them already.
+    needed, least = (
+        weights * WEIGHT_BYTES + checkpoint * (kept + 2) - measure_folder(folder.checkpoints)
+        for kept in (config.training.save_total_limit, 1)
+    )
+    check_free_space(folder.path, needed, least)
 
 
 def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:

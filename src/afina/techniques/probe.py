@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.config.reason import Reason
+from afina.metrics.row_losses import logit_losses
 from afina.models.heads import LinearHead
 
 Floats = npt.NDArray[np.float32]
@@ -233,6 +234,4 @@ def measure_loss(logits_NC: Floats, labels: npt.NDArray[Any], kind: str) -> floa
         return float(np.mean((logits_NC[:, 0] - targets_N) ** 2) / (targets_N.var() + 1e-12))
     if kind == "multilabel":
         return float(np.mean(np.logaddexp(0.0, logits_NC) - labels * logits_NC))
-    largest_N1 = logits_NC.max(axis=1, keepdims=True)
-    log_sums_N = np.log(np.exp(logits_NC - largest_N1).sum(axis=1)) + largest_N1[:, 0]
-    return float(np.mean(log_sums_N - logits_NC[np.arange(len(labels)), labels]))
+    return float(np.mean(logit_losses(logits_NC, labels)))
