@@ -1,14 +1,16 @@
 """Turn texts into token arrays: one flat int32 file on disk for all rows, memory-mapped, and where each row starts.
 
-Rows are tokenised once, whole, then cut at the limit, so that what was cut can be counted. Letters: N rows, T
-tokens.
+What a limit cuts off is counted: a fast tokenizer returns it beside the row, any other reads long rows twice.
+Letters: N rows, T tokens.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +94,7 @@ def encode_texts(
     """
     folder.mkdir(parents=True, exist_ok=True)
     wants_types = "token_type_ids" in tokenizer.model_input_names
-    lengths: list[int] = []
+    lengths = array("q")
     cut_rows = cut_tokens = 0
     with open(folder / "ids.i32", "wb") as ids_file, open(folder / "type_ids.u8", "wb") as types_file:
         for texts in batches:
@@ -101,8 +103,8 @@ def encode_texts(
             lost = [whole - len(row) for whole, row in zip(whole_lengths, rows, strict=True) if whole > len(row)]
             cut_rows += len(lost)
             cut_tokens += sum(lost)
-            ids_file.write(np.fromiter((i for row in rows for i in row), np.int32).tobytes())
-            types_file.write(np.fromiter((i for row in types for i in row), np.uint8).tobytes())
+            ids_file.write(np.fromiter(chain.from_iterable(rows), np.int32).tobytes())
+            types_file.write(np.fromiter(chain.from_iterable(types), np.uint8).tobytes())
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     type_ids = map_file(folder / "type_ids.u8", np.uint8) if wants_types else None
     return TokenArrays(map_file(folder / "ids.i32", np.int32), offsets, type_ids, cut_rows, cut_tokens)
@@ -112,6 +114,49 @@ def tokenize_batch(
     tokenizer: PreTrainedTokenizerBase, texts: Texts, max_seq_length: int, wants_types: bool
 ) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """Tokens of each text after the cut, their type ids (empty lists if not wanted), and the lengths before the cut."""
+    is_pair = bool(texts) and not isinstance(texts[0], str)
+    tokenize = tokenize_once if tokenizer.is_fast and not is_pair else tokenize_twice
+    rows, types, whole_lengths = tokenize(tokenizer, texts, max_seq_length, wants_types)
+    for i, row in enumerate(rows):
+        if not row:  # a tokenizer without special tokens can turn a text of odd characters into nothing
+            rows[i] = [filler_token(tokenizer)]
+            types[i] = [0] if wants_types else []
+    return rows, types, whole_lengths
+
+
+def tokenize_once(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, max_seq_length: int, wants_types: bool
+) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """As `tokenize_batch`, for single texts and a fast tokenizer, which also returns what it cut off, to be counted.
+
+    It comes as further rows of the same text, each with special tokens of its own.
+    """
+    encoded = call_tokenizer(
+        tokenizer,
+        texts,
+        wants_types,
+        truncation="longest_first",
+        max_length=max_seq_length,
+        return_overflowing_tokens=True,
+    )
+    specials = tokenizer.num_special_tokens_to_add(pair=False)
+    kept: list[int] = []  # the first row of each text
+    whole_lengths: list[int] = []
+    for place, (text, row) in enumerate(zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True)):
+        if text == len(kept):
+            kept.append(place)
+            whole_lengths.append(len(row))
+        else:
+            whole_lengths[text] += len(row) - specials
+    rows = [encoded["input_ids"][place] for place in kept]
+    types = [encoded["token_type_ids"][place] if wants_types else [] for place in kept]
+    return rows, types, whole_lengths
+
+
+def tokenize_twice(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, max_seq_length: int, wants_types: bool
+) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """As `tokenize_batch`, for any tokenizer: all texts whole, then the long ones again, cut."""
     encoded = call_tokenizer(tokenizer, texts, wants_types)
     rows, types = encoded["input_ids"], encoded["token_type_ids"] if wants_types else [[] for _ in texts]
     whole_lengths = [len(row) for row in rows]
@@ -127,16 +172,12 @@ def tokenize_batch(
         for place, i in enumerate(long):
             rows[i] = again["input_ids"][place]
             types[i] = again["token_type_ids"][place] if wants_types else []
-    for i, row in enumerate(rows):
-        if not row:  # a tokenizer without special tokens can turn a text of odd characters into nothing
-            rows[i] = [filler_token(tokenizer)]
-            types[i] = [0] if wants_types else []
     return rows, types, whole_lengths
 
 
 def call_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Texts, wants_types: bool, **options: Any
-) -> dict[str, list[list[int]]]:
+) -> dict[str, Any]:
     """The tokenizer's lists for texts or pairs, without padding and masks."""
     first, second = texts, None
     if texts and not isinstance(texts[0], str):
