@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from afina.advice.factors import WITH_AMX, WITHOUT_AMX, Factors
+from afina.data.cache import locate_cache
 from afina.errors import ConfigError
-from afina.models.feature_cache import locate_cache
 from afina.training.memory import find_free_bytes
 from afina.training.precision import find_cpu_bf16_units
 

@@ -167,6 +167,8 @@ class EvaluationConfig(Section):
     """Resamples of the test rows behind each 95 % interval. 0 means no intervals."""
     baselines: bool = True
     """Whether the plain baselines (majority or mean, TF-IDF + linear) are trained and scored on the same rows."""
+    keep_baselines: bool = True
+    """Whether what TF-IDF + linear says is kept on disk (AFINA_CACHE) and used again for the same rows."""
     hardest_errors: Annotated[int, Field(ge=0)] = 20
     """Wrong test rows shown in the report, the most confident ones first."""
     generation_samples: Annotated[int, Field(ge=0)] = 8

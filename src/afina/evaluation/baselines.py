@@ -42,7 +42,7 @@ class Baseline:
     intervals: dict[str, Interval]
     """95 % bounds of those scores that have them."""
     seconds: float
-    """Seconds to train and to predict, the scores not counted."""
+    """Seconds to train and to predict, the scores not counted: those of the run that did it."""
     note: str = ""
     outcomes: ScoredRows | None = None
     """What it says of each row of the test part; None where it says nothing."""
@@ -67,11 +67,12 @@ def score_baselines(
     names: Sequence[str],
     resamples: int,
     seed: int,
+    fit: Callable[..., Prediction] = fit_linear,
 ) -> list[Baseline]:
     """The baselines, plainest first: `majority` (or `mean`) and `tfidf-linear`.
 
     `resamples` is the number of bootstrap resamples behind each interval, 0 for none. The same input and seed
-    give the same scores. Raises ValueError where a part has no rows.
+    give the same scores. `fit` is `fit_linear`, or what remembers it. Raises ValueError where a part has no rows.
     """
     dtype = np.float64 if kind == "regression" else np.int64
     train, test = np.asarray(train_labels, dtype), np.asarray(test_labels, dtype)
@@ -80,7 +81,7 @@ def score_baselines(
     plainest = "mean" if kind == "regression" else "majority"
     entries: dict[str, Callable[[], Prediction]] = {
         plainest: lambda: _ignore_texts(kind, train, len(test), len(names)),
-        "tfidf-linear": lambda: fit_linear(kind, train_texts, train, test_texts, len(names), seed),
+        "tfidf-linear": lambda: fit(kind, train_texts, train, test_texts, len(names), seed),
     }
     return [_score_entry(name, predict, kind, test, resamples, seed) for name, predict in entries.items()]
 
@@ -103,7 +104,7 @@ def _score_entry(
         prediction = predict()
     except UntrainableError as error:
         return Baseline(name, {}, {}, time.perf_counter() - start, str(error))
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start if prediction.seconds is None else prediction.seconds
     metrics, intervals = _score_prediction(kind, prediction, test, resamples, seed)
     outcomes = ScoredRows(kind, test, _say(kind, prediction))
     return Baseline(name, metrics, intervals, seconds, prediction.note, outcomes)

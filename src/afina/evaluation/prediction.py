@@ -27,3 +27,5 @@ class Prediction:
     """Thresholds of the labels (C,), for several labels a row only."""
     note: str = ""
     """What a reader must know, such as a cap on the training rows."""
+    seconds: float | None = None
+    """Seconds it took when it was trained; None where that was just now."""

@@ -7,10 +7,8 @@ written under another name and renamed, and none is ever changed, so any number 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,15 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from afina.data.cache import keep_arrays, recall_arrays
+
 Floats = npt.NDArray[np.float32]
 Keys = npt.NDArray[np.void]
-
-
-def locate_cache() -> Path:
-    """The folder of everything that afina keeps between runs: AFINA_CACHE, or afina under the user's cache folder."""
-    if "AFINA_CACHE" in os.environ:
-        return Path(os.environ["AFINA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "afina"
 
 
 class FeatureCache:
@@ -48,7 +41,7 @@ class FeatureCache:
         arrays: dict[str, Floats] = {}
         wanted = keys_D.view("S16")
         for shard in sorted(self.folder.glob("*.safetensors")):
-            stored = read_shard(shard)
+            stored = recall_arrays(shard)
             if stored is None or not {"keys", *poolings} <= set(stored):
                 continue
             shard_keys = np.ascontiguousarray(stored["keys"]).view("S16").ravel()
@@ -63,29 +56,6 @@ class FeatureCache:
         return arrays, known_D
 
     def add(self, keys_D: Keys, features: Mapping[str, Floats]) -> None:
-        """Keep new rows. A full disk loses the cache, not the run."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
-        shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        unfinished = shard.with_suffix(".tmp")
-        try:
-            self.folder.parent.mkdir(0o700, parents=True, exist_ok=True)  # features tell of the texts they are made of
-            self.folder.mkdir(exist_ok=True)
-            tensors = {"keys": np.frombuffer(keys_D.tobytes(), np.uint8).reshape(-1, 16).copy()}
-            save_file({**tensors, **{k: np.ascontiguousarray(v) for k, v in features.items()}}, unfinished)
-            os.replace(unfinished, shard)
-        except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-
-
-def read_shard(path: Path) -> dict[str, Any] | None:
-    """The arrays of a shard; None for one that can't be read, whose rows are then computed again."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError):
-        return None
+        """Keep new rows."""
+        keys = np.frombuffer(keys_D.tobytes(), np.uint8).reshape(-1, 16)
+        keep_arrays(self.folder / f"{uuid.uuid4().hex}.safetensors", {"keys": keys, **features})

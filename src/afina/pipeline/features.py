@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from afina.models.feature_cache import FeatureCache, locate_cache
+from afina.data.cache import locate_cache
+from afina.models.feature_cache import FeatureCache
 from afina.models.features import check_finite, extract_features, number_distinct_rows
 from afina.models.heads import find_head
 from afina.models.load import LoadedModel
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from afina.config.run import RunConfig
     from afina.data.encoded import EncodedPart
     from afina.techniques.base import Setup, Technique
+
+
+MADE_BY = ("afina", "torch", "transformers", "tokenizers")
+"""Packages another version of which may compute otherwise."""
 
 
 class FeatureSetup(Protocol):
@@ -109,7 +114,7 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         "side_by_side": prepared.config.training.side_by_side,
         "kernels": hash_sources() if load_layer_kernels() else "none",
         "attention": prepared.config.model.attn_implementation,
-        "torch": metadata.version("torch"),
+        "versions": [metadata.version(package) for package in MADE_BY],
         "tokens_at_once": prepared.config.evaluation.eval_tokens_per_batch,
         "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),
         "max_seq_length": prepared.config.model.max_seq_length,

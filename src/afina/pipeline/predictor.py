@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from afina.config.run import RunConfig
+from afina.data.cache import locate_cache
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError, ModelError, Problem
-from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from afina.advice.machine import find_cpu_name
+from afina.data.cache import locate_cache
 from afina.data.tagged_rows import TaggedPart
 from afina.evaluation.baselines import Baseline, score_baselines
+from afina.evaluation.linear import fit_linear
+from afina.evaluation.linear_cache import LinearCache
 from afina.evaluation.prediction import Kind
 from afina.metrics.paired import bound_gains
 from afina.metrics.row_losses import cell_losses, class_losses
@@ -81,10 +85,12 @@ def measure_baselines(prepared: Prepared, learned_from: Sequence[str]) -> list[B
     parts, scored = prepared.examples.parts, prepared.examples.parts[prepared.scored]
     texts = [text for name in learned_from for text in parts[name].joined_texts()]
     labels = np.concatenate([parts[name].labels for name in learned_from])
-    kind = cast(Kind, prepared.examples.labels.kind)
+    kind, evaluation = cast(Kind, prepared.examples.labels.kind), prepared.config.evaluation
+    cache = LinearCache(locate_cache(), {"processor": find_cpu_name()})
     return score_baselines(
         kind, texts, labels, scored.joined_texts(), scored.labels,
-        prepared.examples.labels.names, prepared.config.evaluation.bootstrap_resamples, prepared.config.seed,
+        prepared.examples.labels.names, evaluation.bootstrap_resamples, prepared.config.seed,
+        cache.fit if evaluation.keep_baselines else fit_linear,
     )  # fmt: skip
 
 

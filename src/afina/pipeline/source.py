@@ -11,13 +11,13 @@ from typing import Any
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
 from afina.config.unread import list_unread
+from afina.data.cache import locate_cache
 from afina.data.column_profile import profile_columns
 from afina.data.conversation_columns import looks_like_conversations
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.data.tagged_columns import find_tagged_columns
 from afina.errors import ModelError
-from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import ModelFacts, inspect_model
 from afina.models.resolve import describe_file, resolve_model

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from afina.models.feature_cache import FeatureCache, locate_cache
+from afina.data.cache import locate_cache
+from afina.models.feature_cache import FeatureCache
 
 MADE_OF = {"model": "abc", "precision": "fp32"}
 WIDTH = 5

@@ -11,11 +11,11 @@ import torch
 
 from afina.config.load import load_config
 from afina.config.run import ModelConfig
+from afina.data.cache import locate_cache
 from afina.data.chat_template import ChatFaultError, choose_template, describe_turn_ends
 from afina.data.conversation_columns import Form
 from afina.data.conversation_rows import ConversationFaultError
 from afina.errors import ConfigError, DataError, Problem, describe_rows
-from afina.models.feature_cache import locate_cache
 from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_language_model, load_tokenizer

@@ -1,0 +1,48 @@
+"""What afina keeps between runs: where, and arrays that any number of runs may read and write at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PRIVATE = 0o700  # features and predictions tell of the texts that they are made of
+
+
+def locate_cache() -> Path:
+    """The folder of everything that afina keeps between runs: AFINA_CACHE, or afina under the user's cache folder."""
+    if "AFINA_CACHE" in os.environ:
+        return Path(os.environ["AFINA_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "afina"
+
+
+def keep_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a safetensors file under another name, then rename it. A full disk loses the file, not the run."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    unfinished = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
+        path.parent.mkdir(PRIVATE, exist_ok=True)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, unfinished)
+        os.replace(unfinished, path)
+    except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def recall_arrays(path: Path) -> dict[str, Any] | None:
+    """The arrays of such a file; None where there is none that can be read, and they are computed again."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError):
+        return None
