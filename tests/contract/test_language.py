@@ -18,6 +18,7 @@ from afina.errors import ConfigError
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import make_conversations
 from afina.testing.models import DECODERS
+from afina.testing.templates import QWEN3
 from afina.training.callbacks.history import read_history
 
 TRAINING = [name for name, technique in TECHNIQUES.items() if "text-generation" in technique.tasks]
@@ -108,3 +109,22 @@ def test_template_arguments_are_a_keyword(tiny_models: Callable[[str], Path], tm
     rows = make_conversations("messages", 24)
     with pytest.raises(ConfigError, match="the chat template doesn't know an argument"):
         afina.check(rows, tiny_models("llama"), chat_template="chatml", chat_template_kwargs={"enable_thinking": False})
+
+
+def test_rows_of_split_conversations_have_scores_of_their_own(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def say(row: int, turn: int) -> list[dict[str, str]]:
+        return [{"role": "user", "content": f"q {row}"}, {"role": "assistant", "content": f"{row}" * (turn + row % 4)}]
+
+    rows = [{"messages": [each for turn in range(1, 2 + row % 3) for each in say(row, turn)]} for row in range(24)]
+    template = tmp_path / "qwen3.jinja"
+    template.write_text(QWEN3, encoding="utf-8")
+    settings = {**SETTINGS, "chat_template": str(template), "max_seq_length": 400}
+    run = afina.fit(tiny_models("qwen3"), rows, "lora", output=tmp_path / "run", **settings)
+    assert any("rewrites earlier turns" in note for note in run.report["notes"]), run.report["notes"]
+    lines = [json.loads(line) for line in (run.path / "row_scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == len({(line["part"], line["row"]) for line in lines}) > 3
+    for line in lines:
+        alone = afina.evaluate(run.path, [rows[line["row"] - 1]])
+        assert line["loss"] / line["tokens"] == pytest.approx(alone["metrics"]["test/loss"], rel=1e-4)

@@ -141,14 +141,15 @@ class _Status(Form):
 
 
 class _TokenCounts(Form):
+    row_numbers_N: list[Count]
     losses_N: list[float]
     correct_N: list[Count]
     tokens_N: list[Count]
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        """All three are of the same rows."""
-        if not len(self.losses_N) == len(self.correct_N) == len(self.tokens_N):
+        """All are of the same rows."""
+        if not len(self.row_numbers_N) == len(self.losses_N) == len(self.correct_N) == len(self.tokens_N):
             raise ValueError("counts are of different numbers of rows")
         return self
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class TokenCounts:
     """What was found at the learned tokens of each of N rows of the user's file."""
 
+    row_numbers_N: Indices
+    """Rising, each once: a conversation that was split is one row."""
     losses_N: np.ndarray[tuple[int], np.dtype[np.float64]]
     """Summed negative log likelihood."""
     correct_N: Indices
@@ -107,7 +109,7 @@ class NextTokens:
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         counts = self.measure(model, self.validation, accelerator)
-        check_finite(counts.losses_N, np.unique(self.validation.row_numbers))
+        check_finite(counts.losses_N, counts.row_numbers_N)
         return counts.summarise()
 
     def measure(self, model: nn.Module, data: TrainedRows, accelerator: Accelerator) -> TokenCounts:
@@ -128,8 +130,8 @@ class NextTokens:
         for part, found in compute_batches(compute, batches, model, device=device, precision=precision):
             losses_N[part], correct_N[part] = zip(*found, strict=True)
         # The rows of one conversation aren't independent of each other, so that an interval must draw them together.
-        firsts = np.unique(data.row_numbers, return_index=True)[1]
-        return TokenCounts(*(np.add.reduceat(each, firsts) for each in (losses_N, correct_N, counts_N)))
+        numbers_N, firsts = np.unique(data.row_numbers, return_index=True)
+        return TokenCounts(numbers_N, *(np.add.reduceat(each, firsts) for each in (losses_N, correct_N, counts_N)))
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return -scores["loss"]

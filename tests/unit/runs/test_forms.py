@@ -24,7 +24,8 @@ REPORT: dict[str, Any] = {
 CHOICE: dict[str, Any] = {"technique": "full", "reason": "a", "otherwise": ["b"], "kept": None}
 ORIGIN: dict[str, Any] = {"model": "ab", "versions": {"torch": "2"}, "machine": {"threads": 1, "cpu": "x"}}
 BASE: dict[str, Any] = {
-    "counts": {"losses_N": [0.5, 1], "correct_N": [1, 2], "tokens_N": [3, 4]}, "general_loss": None, "answers": ["a"]
+    "counts": {"row_numbers_N": [4, 9], "losses_N": [0.5, 1], "correct_N": [1, 2], "tokens_N": [3, 4]},
+    "general_loss": None, "answers": ["a"],
 }  # fmt: skip
 KINDS = [
     {"kind": "regression", "primary_metric": "rmse", "metrics": {"test/rmse": 1, "test/r2": float("nan")}},

@@ -134,8 +134,7 @@ def remember_base(prepared: PreparedLanguage, model: nn.Module, measure: Any) ->
     if path.exists():
         return Measured.from_dict(prepared.folder.read_json(BASE))
     found: Measured = measure()
-    part = prepared.parts[prepared.scored]
-    check_losses(found.counts.losses_N, part.row_numbers, part.name, model)
+    check_losses(found.counts.losses_N, found.counts.row_numbers_N, prepared.scored, model)
     prepared.folder.write_json(BASE, found.as_dict())
     return found
 

@@ -87,8 +87,7 @@ def write_language_rows(prepared: PreparedLanguage, learned: LearnedLanguage) ->
 
 def describe_rows(prepared: PreparedLanguage, name: str, counts: TokenCounts) -> Iterator[dict[str, Any]]:
     """For each row of a part: its number, a key of its content, its learned tokens and what was found at them."""
-    part = prepared.parts[name]
-    places = {int(number): place for place, number in enumerate(part.row_numbers)}
+    places = {int(number): place for place, number in enumerate(counts.row_numbers_N)}
     for number, row in number_rows(prepared.conversations.parts[name]):
         if number in places:  # else it holds nothing to learn
             place = places[number]
