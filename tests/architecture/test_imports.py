@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "afina"
 
 # A module may import from rooms on floors below its own, and from its own room; rooms of one floor don't meet.
 FLOORS = (
-    ("errors", "terminal"),
+    ("errors", "terminal", "durable"),
     ("config",),
     ("data", "metrics", "kernels"),
     ("models",),

@@ -43,7 +43,7 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each row, shape (N,)."""
         return np.diff(self.offsets)

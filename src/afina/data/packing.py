@@ -42,21 +42,27 @@ class TokenBatch:
 def pack_rows(lengths_N: Indices, capacity: int) -> list[Indices]:
     """Rows of each sequence of at most `capacity` tokens: the longest row first, each where it leaves least room.
 
-    Best-fit decreasing needs at most 11/9 of the fewest sequences (Johnson 1974). Rooms are kept in buckets by size.
+    Best-fit decreasing needs at most 11/9 of the fewest sequences (Johnson 1974). Rooms are kept in buckets by size,
+    and which buckets hold any in the bits of one number, whose lowest one is found without looking at each.
     """
     buckets: list[list[int]] = [[] for _ in range(capacity + 1)]
+    filled = 0
     packs: list[list[int]] = []
     for row in np.argsort(-lengths_N, kind="stable").tolist():
         length = int(lengths_N[row])
-        room = next((size for size in range(length, capacity + 1) if buckets[size]), None)
-        if room is None:
+        fitting = filled >> length
+        if not fitting:
             packs.append([row])
             place, left = len(packs) - 1, capacity - length
         else:
+            room = length + (fitting & -fitting).bit_length() - 1
             place = buckets[room].pop()
+            if not buckets[room]:
+                filled ^= 1 << room
             packs[place].append(row)
             left = room - length
         buckets[left].append(place)
+        filled |= 1 << left
     return [np.asarray(sorted(rows), np.int64) for rows in packs]
 
 

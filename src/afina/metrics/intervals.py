@@ -63,6 +63,15 @@ def bootstrap_rows(
     return _bound_scores(score(weights_RN) for weights_RN in draw_weights(rows, resamples, seed))
 
 
+def bootstrap_ratio(parts_N: NDArray[Any], wholes_N: NDArray[Any], resamples: int, seed: int) -> Interval:
+    """Bounds (low, high) of sum(parts) / sum(wholes), such as a mean over tokens: those of a row stay together."""
+
+    def score(weights_RN: Floats) -> dict[str, Floats]:
+        return {"ratio": (weights_RN @ parts_N) / np.maximum(weights_RN @ wholes_N, 1)}
+
+    return bootstrap_rows(score, len(parts_N), resamples, seed)["ratio"]
+
+
 def draw_confusions(counts_CC: Ints, resamples: int, seed: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Chunks of resampled (hits, true rows, predicted rows), each of shape (R, C)."""
     generator = np.random.default_rng(seed)
@@ -73,9 +82,9 @@ def draw_confusions(counts_CC: Ints, resamples: int, seed: int) -> Iterator[tupl
         drawn_RK = generator.multinomial(rows, cells_K / rows, size=size)
         hits_RK = drawn_RK * (true_K == predicted_K)
         yield (
-            _sum_by_class(hits_RK, true_K, len(counts_CC)),
-            _sum_by_class(drawn_RK, true_K, len(counts_CC)),
-            _sum_by_class(drawn_RK, predicted_K, len(counts_CC)),
+            sum_by_class(hits_RK, true_K, len(counts_CC)),
+            sum_by_class(drawn_RK, true_K, len(counts_CC)),
+            sum_by_class(drawn_RK, predicted_K, len(counts_CC)),
         )
 
 
@@ -93,7 +102,8 @@ def _split_resamples(resamples: int, width: int) -> Iterator[int]:
         yield min(chunk, resamples - start)
 
 
-def _sum_by_class(values_RK: Ints, class_K: Ints, classes: int) -> Ints:
+def sum_by_class(values_RK: Ints, class_K: Ints, classes: int) -> Ints:
+    """Sums (R, C) of the values whose place belongs to each class."""
     order_K = np.argsort(class_K, kind="stable")
     present, starts = np.unique(class_K[order_K], return_index=True)
     sums_RC = np.zeros((len(values_RK), classes), np.int64)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from afina.metrics import multilabel, regression
 from afina.metrics.counts import Floats, divide, score_counts
 from afina.metrics.direction import is_better_larger
-from afina.metrics.intervals import PERCENTILES, Interval, draw_weights
+from afina.metrics.intervals import PERCENTILES, Interval, draw_weights, sum_by_class
 from afina.metrics.tags import RowCounts
 
 Bools = NDArray[np.bool_]
@@ -85,9 +85,10 @@ class ScoredRows:
 
     def _score_classes(self, weights_RN: Floats) -> dict[str, Floats]:
         classes = int(max(self.labels.max(), self.predictions.max())) + 1
-        true_NC, given_NC = np.eye(classes)[self.labels], np.eye(classes)[self.predictions]
-        counts = (weights_RN @ each for each in (true_NC * given_NC, true_NC, given_NC))
-        return score_counts(*(np.rint(each).astype(np.int64) for each in counts))
+        drawn_RN = np.rint(weights_RN).astype(np.int64)
+        hits_RC = sum_by_class(drawn_RN * (self.labels == self.predictions), self.labels, classes)
+        totals = (sum_by_class(drawn_RN, numbers_N, classes) for numbers_N in (self.labels, self.predictions))
+        return score_counts(hits_RC, *totals)
 
     def _score_marks(self, weights_RN: Floats) -> dict[str, Floats]:
         wrong_N = (self.labels != self.predictions).mean(axis=1)

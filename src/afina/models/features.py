@@ -17,12 +17,11 @@ import torch
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
 from afina.errors import ModelError, describe_rows
-from afina.kernels.allocator import keep_freed_memory
-from afina.kernels.lanes import PerThread, count_lanes, open_lanes
+from afina.kernels.lanes import PerThread
+from afina.models.batched import compute_batches
 from afina.models.completeness import shorten
 from afina.models.finite import COPY_MODEL, find_odd_weights
 from afina.models.heads import POOLINGS, find_head
-from afina.models.rounded_weights import round_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,21 +51,21 @@ def extract_features(
 
     Args:
         on_batch: called with the number of rows done after each batch.
+
+    Raises:
+        ResourceError: if memory is too small for a single row.
     """
     model.eval().to(device)
     found: dict[str, Floats] = {}
     batches = order_evaluation_batches(tokens.lengths[rows], tokens_per_batch)
-    lanes_wanted = count_lanes(model, device, len(batches))
-    rounding = round_weights(model, device=device, precision=precision, passes=len(batches))
-    with keep_freed_memory(), rounding, capture_hidden(model) as captured, open_lanes(lanes_wanted) as lanes:
+    with capture_hidden(model) as captured:
 
         def compute(places: Indices) -> list[Floats]:
             batch = {k: v.to(device) for k, v in collate_rows(tokens, rows[places], pad_id).items()}
-            with torch.inference_mode(), autocast(device, precision):
-                model(**batch)
-                return [pool(captured, batch, name, pad_id).float().cpu().numpy() for name in poolings]
+            model(**batch)
+            return [pool(captured, batch, name, pad_id).float().cpu().numpy() for name in poolings]
 
-        for places, pooled in zip(batches, lanes.map(compute, batches), strict=True):
+        for places, pooled in compute_batches(compute, batches, model, device=device, precision=precision):
             for name, pooled_BH in zip(poolings, pooled, strict=True):
                 if name not in found:
                     found[name] = np.empty((len(rows), pooled_BH.shape[1]), np.float32)
@@ -147,13 +146,6 @@ def capture_own(model: Any) -> Iterator[PerThread]:
         yield captured
     finally:
         hook.remove()
-
-
-def autocast(device: str, precision: str) -> Any:
-    """The context in which products are computed in `precision`."""
-    if precision != "bf16":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=torch.bfloat16)
 
 
 def number_distinct_rows(tokens: TokenArrays) -> tuple[Indices, Indices, npt.NDArray[np.void]]:

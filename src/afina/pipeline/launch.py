@@ -98,7 +98,7 @@ def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> N
 
 def raise_shortage(error: RuntimeError | MemoryError) -> None:
     """Say it plainly where memory ran out in a place that can't do with less, such as loading the model."""
-    from afina.training.memory_guard import describe_shortage
+    from afina.models.shortage import describe_shortage
 
     shortage = describe_shortage(error)
     if shortage:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from afina.durable import sync_folder, sync_tree
 from afina.errors import ProofError, RunFolderError, describe_cause
 from afina.models.load import load_tokenizer, quiet_transformers
 from afina.pipeline.predictor import open_setup
@@ -57,9 +58,11 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
             merged.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         open_to_others(unfinished)
+        sync_tree(unfinished)
         if output.exists():
             output.rmdir()
         os.rename(unfinished, output)
+        sync_folder(output.parent)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise RunFolderError(
             f"the merged model can't be written to {output}", found=describe_cause(error, "safetensors"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afina import __version__
+from afina.durable import sync_folder, sync_tree
 from afina.errors import RunFolderError, describe_cause
 from afina.evaluation.card import render_card
 from afina.evaluation.report import render_report
@@ -57,8 +58,10 @@ def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
         unfinished.mkdir(FOR_OWNER)
         with quiet_transformers():
             save(unfinished)
+        sync_tree(unfinished)  # checkpoints are removed soon, and then it is the only copy
         shutil.rmtree(folder.model, ignore_errors=True)
         os.rename(unfinished, folder.model)
+        sync_folder(folder.path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         again = (

@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
+from afina.durable import sync_folder
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
 from afina.runs.damage import COPY, refuse_description, refuse_missing, refuse_no_model
@@ -98,6 +100,8 @@ class RunFolder:
             if is_synced:  # else a power cut may leave an empty file under the new name
                 os.fsync(file.fileno())
         os.replace(unfinished, self.path / name)
+        if is_synced:
+            sync_folder(self.path)
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write one JSON object a line, whole: under another name, then renamed."""
@@ -105,6 +109,8 @@ class RunFolder:
         with open(unfinished, "w", encoding="utf-8", opener=open_private) as file:
             for line in lines:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(unfinished, self.path / name)
 
     def make_private(self) -> None:
@@ -129,8 +135,10 @@ class RunFolder:
             raise RunFolderError(f"{self.path / name} can't be read", found=found, remedy=COPY) from None
 
     def write_task(self, value: dict[str, Any]) -> None:
-        """task.json, with the bytes of each file in `model/`, which is complete by then."""
-        self.write_json(TASK, {**value, "files": measure_files(self.model)})
+        """task.json, with the bytes of each file in `model/`, which is complete by then, and checksums of weights."""
+        files = measure_files(self.model)
+        checksums = {name: compute_checksum(self.model / name) for name in files if holds_weights(name)}
+        self.write_json(TASK, {**value, "files": files, "checksums": checksums})
 
     def read_task(self) -> dict[str, Any]:
         """task.json, known to have the form that a run writes.
@@ -193,23 +201,25 @@ class RunFolder:
         self.check_files()
 
     def check_files(self) -> None:
-        """Refuse a model whose files aren't all there, its weights in the size that the run wrote. A person may edit a
-        JSON of it, and other files may lie beside them.
+        """Refuse a model whose files aren't all there, its weights as the run wrote them. A person may edit a JSON of
+        it, and other files may lie beside them.
 
         Raises:
-            RunFolderError: with each file that is missing, or holds weights of another size.
+            RunFolderError: with each file that is missing, or holds other weights.
         """
-        written, found = self.read_task().get("files", {}), measure_files(self.model)  # older runs kept no sizes
-        changed = [
-            f"{name} of {found[name]:,} bytes instead of {size:,}" if name in found else f"no {name}"
-            for name, size in written.items()
-            if name not in found or (name.endswith(".safetensors") and found[name] != size)
-        ]
+        task, found = self.read_task(), measure_files(self.model)
+        written, checksums = task.get("files", {}), task.get("checksums", {})  # older runs kept none
+        changed = [f"no {name}" for name in written if name not in found]
+        for name in filter(holds_weights, written.keys() & found.keys()):
+            if found[name] != written[name]:
+                changed.append(f"{name} of {found[name]:,} bytes instead of {written[name]:,}")
+            elif name in checksums and compute_checksum(self.model / name) != checksums[name]:
+                changed.append(f"{name} with other content than was written")
         if changed:
             raise RunFolderError(
                 f"the model in {self.model} is not what the run wrote",
-                found=", ".join(changed[:8]),
-                expected="each file that task.json names, weights in their size",
+                found=", ".join(sorted(changed)[:8]),
+                expected="each file that task.json names, weights bit by bit",
                 remedy=COPY,
             )
 
@@ -247,6 +257,20 @@ def measure_files(folder: Path) -> dict[str, int]:
     """Bytes of each file in the folder and in those below it, by its path from there, sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def holds_weights(name: str) -> bool:
+    """Whether a file of a model is one that nobody edits by hand."""
+    return name.endswith(".safetensors")
+
+
+def compute_checksum(path: Path) -> int:
+    """The CRC-32 of a file's bytes: it finds damage at twice the speed of a hash that nobody can forge."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def remove(entry: Path) -> None:

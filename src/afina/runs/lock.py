@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 from afina.errors import RunFolderError, describe_cause
 
 LOCK = ".afina.lock"
+LOOKS, LOOK_SECONDS = 3, 0.05
+"""How often a lock is tried again, and after how long: who only looks for its holder takes it for a moment."""
 # What `flock` says where the file system has no locks.
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -43,12 +46,14 @@ def hold_folder(folder: Path, purpose: str) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)  # while it is held: nobody can have taken it in between
+            if is_same_file(handle, path):  # else the folder was removed, and what is there now is another process's
+                path.unlink()
         os.close(handle)
 
 
 def take_lock(path: Path, folder: Path) -> int:
     """The open lock file, locked where that is possible."""
+    patience = LOOKS
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -63,7 +68,11 @@ def take_lock(path: Path, folder: Path) -> int:
         except BlockingIOError:
             owner = read_owner(path)
             os.close(handle)
-            raise refuse(folder, owner) from None
+            if not patience:
+                raise refuse(folder, owner) from None
+            patience -= 1
+            time.sleep(LOOK_SECONDS)
+            continue
         os.close(handle)  # the holder has just let go and removed it: what is locked is no longer there
 
 

@@ -45,6 +45,7 @@ class _Columns(_Stored):
 class _Task(_Stored):
     base: _Base
     files: dict[str, int] = Field(default_factory=dict)
+    checksums: dict[str, int] = Field(default_factory=dict)
 
 
 class _Labelled(_Task):

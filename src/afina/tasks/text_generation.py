@@ -1,30 +1,11 @@
-"""Scores of a language model: of the tokens that it should have said, and of the answers that it gives.
-
-Letters: N rows, R resamples.
-"""
+"""Scores of the answers that a language model gives."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float64]
-INTERVAL = (2.5, 97.5)
-
-
-def bootstrap_ratio(
-    parts_N: npt.NDArray[Any], wholes_N: npt.NDArray[Any], resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % interval of sum(parts) / sum(wholes) when rows are drawn again: a row's tokens stay together."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    weights_RN = random.multinomial(len(parts_N), np.full(len(parts_N), 1 / len(parts_N)), size=resamples)
-    ratios_R = (weights_RN @ parts_N) / np.maximum(weights_RN @ wholes_N, 1)
-    low, high = np.percentile(ratios_R, INTERVAL)
-    return float(low), float(high)
 
 
 def score_answers(answers: Sequence[str], references: Sequence[str]) -> tuple[dict[str, float], str]:

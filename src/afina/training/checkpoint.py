@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afina.durable import sync_folder, write_synced
 from afina.errors import RunFolderError, describe_cause
 from afina.techniques.base import iterate_trainable
 from afina.training import checkpoint_files as files
@@ -104,9 +105,9 @@ class CheckpointStore:
             unfinished.mkdir()
             files.write_tensors(unfinished / files.WEIGHTS, dict(iterate_trainable(model)))
             files.write_tensors(unfinished / files.MOMENTS, collect_moments(model, optimizer))
-            files.write_synced(unfinished / files.STATE, json.dumps(state, indent=1).encode())
-            files.write_synced(unfinished / files.MANIFEST, json.dumps(files.make_manifest(unfinished)).encode())
-            files.sync_folder(unfinished)
+            write_synced(unfinished / files.STATE, json.dumps(state, indent=1).encode())
+            write_synced(unfinished / files.MANIFEST, json.dumps(files.make_manifest(unfinished)).encode())
+            sync_folder(unfinished)
             self.put_in_place(unfinished, target)
         except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -125,7 +126,7 @@ class CheckpointStore:
             shutil.rmtree(replaced, ignore_errors=True)
             os.rename(target, replaced)
         os.rename(unfinished, target)
-        files.sync_folder(self.folder)
+        sync_folder(self.folder)
         shutil.rmtree(replaced, ignore_errors=True)
 
     def prune(self, step: int) -> None:
@@ -228,7 +229,7 @@ def restore_moments(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     """Put the checkpoint's moments into the optimizer."""
     stored = files.read_tensors(checkpoint.folder / files.MOMENTS)
     for name, parameter in iterate_trainable(model):
-        if f"{name}.step" not in stored:
+        if f"{name}.step" not in stored:  # no gradient had reached it: a layer that the objective doesn't read
             continue
         names = [f"{name}.{moment}" for moment in OF_ADAMW]
         shapes = [stored[each].shape if each in stored else None for each in names]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from afina.durable import sync_file
 from afina.errors import RunFolderError, describe_cause
 
 FORMAT = 1
@@ -28,27 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write and fsync."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable (systems that can't open a folder have no such call)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(path)
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:

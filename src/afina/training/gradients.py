@@ -2,7 +2,8 @@
 
 Where a pass runs out of memory it is made of half as many rows, twice as often, and the step begins anew: nothing was
 moved yet. The rows of the step, their order, their mean and the seed stay, so that the result is the same up to
-rounding. The smaller size stays for later steps, and for a run that is resumed.
+rounding. The smaller size stays for later steps, and for a run that is resumed. Only an objective that compares the
+rows of a pass with each other (`is_sum` is false) is another one then, which is said.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import torch
 from afina.data.batches import Indices
 from afina.errors import TrainingError
 from afina.kernels.lanes import LANES, Lanes, open_lanes
+from afina.models.shortage import describe_shortage, release_memory
 from afina.training.events import Incident, notify
 from afina.training.halves import add_halves
-from afina.training.memory_guard import describe_shortage, release_memory
 from afina.training.seed import seed_torch
 from afina.training.session import Session, save_checkpoint, stop_if_asked
 
@@ -119,8 +120,9 @@ def take_smaller_passes(session: Session, shortage: str) -> None:
     progress.rows_per_pass = -(-size // 2)
     values = {"step": step, "rows_per_pass": progress.rows_per_pass, "why": shortage}
     progress.smaller_passes.append(values)
+    alike = "" if session.objective.is_sum else ", of which each is compared with fewer others"
     text = (
         f"step {step}: {shortage}; at most {progress.rows_per_pass} instead of {size} rows a pass from here on, each"
-        " step over the same rows as before"
+        f" step over the same rows as before{alike}"
     )
     notify(session.callbacks, "on_incident", step, Incident("smaller_passes", text, values))

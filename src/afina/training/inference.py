@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from afina.data.batches import Indices, collate_rows, order_evaluation_batches
 from afina.data.encode import TokenArrays
-from afina.training.memory_guard import compute_batches
+from afina.models.batched import compute_batches
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,9 +18,9 @@ import torch
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import TokenBatch, collate_packed, collate_padded
+from afina.metrics.intervals import bootstrap_ratio
+from afina.models.batched import compute_batches
 from afina.models.language_head import LanguageHead, find_language_head
-from afina.tasks.text_generation import bootstrap_ratio
-from afina.training.memory_guard import compute_batches
 from afina.training.objective import check_finite
 from afina.training.precision import precision_of
 

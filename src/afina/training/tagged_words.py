@@ -17,10 +17,10 @@ import torch
 
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
+from afina.models.batched import compute_batches
 from afina.tasks.base import Fit, Floats
 from afina.tasks.token_classification import TokenClassification
 from afina.training.inference import Inference
-from afina.training.memory_guard import compute_batches
 from afina.training.objective import check_finite
 from afina.training.precision import precision_of
 

@@ -30,6 +30,20 @@ def test_every_row_is_packed_once_and_no_sequence_is_too_long(lengths: list[int]
     assert len(packs) <= 11 / 9 * max(fewest, 1) + 6 / 9 + (lengths_N > 25).sum()
 
 
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=60))
+def test_each_row_goes_into_the_smallest_room_that_it_fits(lengths: list[int]) -> None:
+    rooms: list[tuple[int, list[int]]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        fitting = [place for place, (room, _) in enumerate(rooms) if room >= lengths[row]]
+        least = min((rooms[place][0] for place in fitting), default=0)
+        place = max((place for place in fitting if rooms[place][0] == least), default=len(rooms))
+        room, rows = rooms[place] if fitting else (20, [])
+        rooms[place : place + 1] = [(room - lengths[row], [*rows, row])]
+    wanted = sorted(room for room, _ in rooms)
+    packs = pack_rows(np.asarray(lengths, np.int64), 20)
+    assert sorted(20 - sum(lengths[row] for row in pack) for pack in packs) == wanted
+
+
 def test_rows_go_where_they_leave_least_room() -> None:
     packs = pack_rows(np.asarray([6, 5, 4, 5]), 10)
     assert [pack.tolist() for pack in packs] == [[0, 2], [1, 3]]

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
+from afina.metrics import intervals
 from afina.metrics.classification import confusion_counts
 from afina.metrics.counts import score_counts
 from afina.metrics.intervals import (
@@ -119,3 +120,15 @@ def test_seven_thousand_rows_of_forty_classes_take_about_a_second() -> None:
     start = time.process_time()
     bootstrap_classification(predictions_N, labels_N, 40, 1000, 1)
     assert time.process_time() - start < 2.0
+
+
+def test_the_interval_of_a_mean_over_tokens_is_that_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    tokens_N = random.integers(1, 30, 400)
+    losses_N = tokens_N * random.normal(2.0, 0.3, 400)
+    low, high = intervals.bootstrap_ratio(losses_N, tokens_N, 2000, 0)
+    mean = losses_N.sum() / tokens_N.sum()
+    error = np.sqrt(np.square(losses_N - mean * tokens_N).sum()) / tokens_N.sum()
+    assert (low, high) == pytest.approx((mean - 1.96 * error, mean + 1.96 * error), abs=0.3 * error)
+    monkeypatch.setattr(intervals, "CHUNK_ELEMENTS", 1000)  # few resamples at once, of the same rows
+    assert intervals.bootstrap_ratio(losses_N, tokens_N, 2000, 0) == (low, high)

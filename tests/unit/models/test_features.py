@@ -50,6 +50,25 @@ def forward_alone(model: Any, tokens: TokenArrays, row: int) -> tuple[Any, Any]:
         return model.base_model(**batch)[0][0].numpy(), model(**batch).logits[0].numpy()
 
 
+def test_a_batch_that_memory_is_too_small_for_is_encoded_in_pieces(
+    classifier: Callable[[str], Any], encode: Callable[..., Any]
+) -> None:
+    model, pad_id = classifier("bert")
+    tokens, sizes = encode("bert", TEXTS), list[int]()
+    wanted = extract(model, tokens, pad_id, tokens_per_batch=1000)
+
+    def fail_on_many(module: Any, args: Any, given: Any) -> None:
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with model.register_forward_pre_hook(fail_on_many, with_kwargs=True):
+        found = extract(model, tokens, pad_id, tokens_per_batch=1000)
+    assert max(sizes) > 2
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_are_those_of_each_row_alone(
     family: str, classifier: Callable[[str], Any], encode: Callable[..., Any]

@@ -20,7 +20,7 @@ from afina.data.examples import Part
 from afina.errors import ConfigError, Interrupted, ResourceError, RunFolderError, TrainingError
 from afina.pipeline import choosing, features
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.search import loop, outcome
+from afina.pipeline.search import entry, loop, outcome
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.trial import TrialListener
 from afina.runs.comparison import compare_runs
@@ -663,3 +663,14 @@ def test_a_search_that_has_tried_everything_says_so(
         " default: this was tried before, as trial 0"
     ) in (said := " ".join(capsys.readouterr().err.split()))
     assert "does nothing here" not in said, "what trials are told besides isn't the user's"
+
+
+def test_the_cause_of_a_failure_stays_and_a_signal_has_none() -> None:
+    error, stop = ValueError("no study"), Interrupted(130, None, "search")
+    error.__cause__ = OSError("no disk")
+    with pytest.raises(ValueError, match="no study") as caught:
+        entry.raise_stop(error, error)
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(Interrupted) as interrupted:
+        entry.raise_stop(stop, error)
+    assert interrupted.value.__suppress_context__

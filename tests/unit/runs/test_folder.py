@@ -370,9 +370,25 @@ def test_a_model_without_all_its_files_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"the model in {run.model} is not what the run wrote\n"
         "  found: model.safetensors of 6 bytes instead of 2, no tokenizer.json\n"
-        "  expected: each file that task.json names, weights in their size\n"
+        "  expected: each file that task.json names, weights bit by bit\n"
         "  do: copy the folder of the run again"
     )
+
+
+def test_a_flipped_bit_in_the_weights_is_found(tmp_path: Path) -> None:
+    run = write_model(tmp_path)
+    (run.model / "model.safetensors").write_bytes(b"{|")  # "{}" with its last bit flipped
+    with pytest.raises(RunFolderError, match=r"found: model\.safetensors with other content than was written\n"):
+        run.check_model()
+
+
+def test_an_older_run_kept_no_checksums(tmp_path: Path) -> None:
+    run = write_model(tmp_path)
+    stored = run.read_task()
+    del stored["checksums"]
+    run.write_json("task.json", stored)
+    (run.model / "model.safetensors").write_bytes(b"{|")
+    run.check_model()
 
 
 def test_an_older_run_kept_no_sizes(tmp_path: Path) -> None:

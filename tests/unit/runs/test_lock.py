@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -168,3 +169,29 @@ def test_nobody_holds_what_a_dead_process_left(tmp_path: Path) -> None:
     assert find_holder(tmp_path) is None
     with pytest.raises(RunFolderError, match="it was killed before there was anything to go on with"):
         open_run(tmp_path)
+
+
+def test_a_folder_that_was_made_anew_keeps_the_lock_of_its_new_holder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with hold_folder(folder, "afina train"):
+        shutil.rmtree(folder)  # a run that leaves nothing behind
+        folder.mkdir()
+        pid = fork(lambda: hold_for_long(folder))
+        while not (folder / "held").exists():
+            time.sleep(0.002)
+    try:
+        with pytest.raises(RunFolderError, match=f"process {pid} "), hold_folder(folder, "afina train"):
+            pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_look_at_the_holder_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOCK).touch()
+    handle = os.open(tmp_path / LOCK, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as `find_holder` does, for a moment
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(handle))
+    with hold_folder(tmp_path, "afina train"):
+        assert (tmp_path / LOCK).exists()

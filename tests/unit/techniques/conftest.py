@@ -19,7 +19,7 @@ def compute_logits(encode: Callable[..., Any]) -> Callable[..., Any]:
     from afina.data.batches import collate_rows
 
     def build(model: Any, family: str, pad_id: int, precision: str = "fp32") -> Any:
-        from afina.models.features import autocast
+        from afina.models.batched import autocast
 
         with torch.no_grad(), autocast("cpu", precision):
             return model.eval()(**collate_rows(encode(family, TEXTS), np.arange(3), pad_id)).logits.float()

@@ -93,7 +93,7 @@ def pair(setup: Any) -> tuple[Any, Any]:
 def test_an_evaluation_leaves_the_gradient_alone(
     family: str, precision: str, make_setup: Callable[..., Any], encode: Callable[..., Any]
 ) -> None:
-    from afina.models.features import autocast
+    from afina.models.batched import autocast
 
     setup = make_setup(family, "qlora", precision=precision, lora={"lora_dropout": 0.0})
     model = prepare(setup)

@@ -14,7 +14,7 @@ from rich.console import Console
 from afina.training.callbacks import progress
 from afina.training.callbacks.history import HistoryWriter, read_history
 from afina.training.callbacks.progress import ProgressBar, ProgressLines
-from afina.training.events import Callback, TrainingPlan, notify
+from afina.training.events import Callback, Incident, TrainingPlan, notify
 
 PLAN = TrainingPlan(total_steps=10, epochs=2, first_step=0)
 VALUES = {"loss": 1.5, "learning_rate": 0.1, "grad_norm": 2.0, "epoch": 0.5, "rows": 16.0}
@@ -68,6 +68,18 @@ def test_a_resumed_run_drops_what_it_will_do_again(tmp_path: Path) -> None:
     history.append({"step": 21})
     assert read_history(path) == [*lines[:2], {"step": 21}]
     assert read_history(tmp_path / "none") == []
+
+
+def test_an_evaluation_that_is_made_again_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(3):  # stopped before the evaluation, then twice killed between its line and the checkpoint
+        history = HistoryWriter(path, 1)
+        history.on_train_begin(TrainingPlan(20, 2, 10))
+        history.on_incident(10, Incident("spike", "it rose", {"loss": 2.0}))
+        history.on_evaluate_end(10, {"validation/loss": 0.5, "epoch": 1.0})
+    lines = read_history(path)
+    assert [line for line in lines if "validation/loss" in line] == [{"step": 10, "validation/loss": 0.5, "epoch": 1.0}]
+    assert sum("incident" in line for line in lines) == 3, "nothing else of the step is dropped"
 
 
 def take_steps(path: Path, first: int, last: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from afina.errors import RunFolderError
+from afina.training import checkpoint as checkpoints
 from afina.training import checkpoint_files as module
 from afina.training.checkpoint import CheckpointStore, name_step, restore_moments, restore_weights
 from afina.training.optim import make_optimizer
@@ -164,7 +165,7 @@ class Killed(BaseException):
 
 
 WRITES = (
-    (Path, "mkdir"), (safetensors.torch, "save_file"), (os, "fsync"), (os, "rename"), (module, "write_synced"),
+    (Path, "mkdir"), (safetensors.torch, "save_file"), (os, "fsync"), (os, "rename"), (checkpoints, "write_synced"),
     (module, "make_manifest"),
 )  # fmt: skip
 
@@ -508,14 +509,14 @@ def test_older_ones_stay_until_the_new_one_was_read_back(
 ) -> None:
     store = CheckpointStore(tmp_path, 1)
     store.save(*trained, {"step": 1})
-    sync = module.sync_folder
+    sync = checkpoints.sync_folder
 
     def lose_the_end(folder: Path) -> None:
         sync(folder)
         if folder == tmp_path:
             os.truncate(tmp_path / name_step(2) / "weights.safetensors", 12)
 
-    monkeypatch.setattr(module, "sync_folder", lose_the_end)
+    monkeypatch.setattr(checkpoints, "sync_folder", lose_the_end)
     with pytest.raises(RunFolderError) as caught:
         store.save(*trained, {"step": 2})
     assert caught.value.problems[0].found == (

@@ -14,11 +14,11 @@ from afina.data.batches import Indices
 from afina.data.packing import pack_rows
 from afina.errors import TrainingError
 from afina.models.load import load_language_model
+from afina.models.shortage import MemoryNearlyFull
 from afina.techniques.base import iterate_trainable
 from afina.training.events import Callback, Incident
 from afina.training.gradients import compute_gradient, cut_passes
 from afina.training.loop import eval_step, fit, train_step
-from afina.training.memory_guard import MemoryNearlyFull
 from afina.training.optim import make_optimizer
 from afina.training.session import Progress, Session, resume_from
 
@@ -78,6 +78,16 @@ def test_the_step_is_the_same_in_smaller_passes(shortage: str, open_session: Cal
         for size in (4, 2)
     ]
     assert session.progress.smaller_passes == [{"step": 1, "rows_per_pass": size, "why": shortage} for size in (4, 2)]
+
+
+def test_an_objective_over_pairs_of_rows_says_that_it_is_another_one(open_session: Callable[..., Any]) -> None:
+    session, listener = open_session(per_device_train_batch_size=8, dropout=0.0), Listener()
+    session.callbacks = (listener,)
+    object.__setattr__(session.objective, "is_sum", False)
+    limit_rows(session, 4, SHORTAGES["memory ran out"])
+    compute_gradient(session, WINDOW)
+    (incident,) = listener.incidents
+    assert incident.text.endswith("each step over the same rows as before, of which each is compared with fewer others")
 
 
 def test_memory_that_ends_in_the_middle_of_a_window_leaves_nothing_behind(open_session: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from afina.data.encode_conversations import TrainedRows
-from afina.models.features import autocast
+from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import find_window, plan_batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from afina.advice.search.budget import Budget, describe_seconds
 from afina.advice.search.openings import AUTO
@@ -53,7 +53,7 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
             is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
             if not is_stopped and not any(folder.path.glob("trial-*/report.json")):
                 folder.discard()
-            raise stop from None
+            raise_stop(stop, error)
     return folder.path
 
 
@@ -108,7 +108,7 @@ def resume_search(
         try:
             go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
         except BaseException as error:
-            raise as_interrupted(error, folder) from None
+            raise_stop(as_interrupted(error, folder), error)
     return folder.path
 
 
@@ -177,3 +177,10 @@ def as_interrupted(error: BaseException, folder: SearchFolder) -> BaseException:
         return error
     kept = folder.path if (folder.path / SEARCH).exists() else None
     return Interrupted(getattr(error, "exit_code", 130), kept, "search --resume")
+
+
+def raise_stop(stop: BaseException, error: BaseException) -> NoReturn:
+    """Raise what a search ends with: the error itself, its cause untouched, or the word in the place of a signal."""
+    if stop is error:
+        raise error
+    raise stop from None

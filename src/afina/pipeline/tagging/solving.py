@@ -14,6 +14,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
+from afina.models.batched import compute_batches
 from afina.models.features import capture_own, check_finite
 from afina.models.heads import find_head, set_head
 from afina.models.load import LoadedModel
@@ -25,7 +26,6 @@ from afina.tasks.base import Fit, Floats
 from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
-from afina.training.memory_guard import compute_batches
 
 
 def learn_word_head(

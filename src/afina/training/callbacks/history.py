@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,17 @@ class HistoryWriter(Callback):
         self.path = path
         self.every_steps = every_steps
         self.steps = path.with_name(f".{path.name}.steps")
+        self.first_step = 0
         self.losses: list[float] = []
         self.waiting: dict[Path, list[str]] = {}
         """Lines that met a full disk; they are written before the next one."""
 
     def on_train_begin(self, plan: TrainingPlan) -> None:
+        self.first_step = plan.first_step
         kept = [line for line in read_history(self.path) if line["step"] <= plan.first_step]
         taken = [line for line in read_history(self.steps) if line["step"] <= plan.first_step]
         for path, lines in ((self.path, kept), (self.steps, taken)):
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            write_history(path, lines)
         said = max((line["step"] for line in kept if "loss" in line), default=0)
         self.losses = [line["loss"] for line in taken if line["step"] > said]
 
@@ -55,8 +58,11 @@ class HistoryWriter(Callback):
         self.steps.unlink(missing_ok=True)
 
     def on_evaluate_end(self, step: int, values: dict[str, float]) -> None:
-        if step == 0:  # whatever stands there is from a start that left no checkpoint
-            self.path.write_text("", encoding="utf-8")
+        if step == self.first_step:  # a kill may have come between the line and the checkpoint that follows it
+            lines = read_history(self.path)
+            others = [line for line in lines if not is_evaluation(line, step)]
+            if others != lines:
+                write_history(self.path, others)
         self.append({"step": step, **values})
 
     def append(self, line: dict[str, Any], path: Path | None = None) -> None:
@@ -76,6 +82,18 @@ class HistoryWriter(Callback):
         except OSError:
             with suppress(OSError):
                 os.truncate(path, length)
+
+
+def write_history(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Replace the lines of a metrics.jsonl, all at once."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def is_evaluation(line: dict[str, Any], step: int) -> bool:
+    """Whether a line holds the scores after so many steps."""
+    return line["step"] == step and any(name.startswith("validation/") for name in line)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
