@@ -20,6 +20,7 @@ from afina.tasks.registry import TASKS
 from afina.techniques.registry import TECHNIQUES
 from afina.testing.data import Kind, make_rows
 from afina.testing.models import DECODERS, ENCODERS, FAMILIES
+from afina.training.callbacks.history import read_history
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ROWS = 32
@@ -63,6 +64,20 @@ def test_technique_takes_family(
     check_run(run, rows, "multiclass")
     check_moved(run, tiny_models(family))
     assert run.intervals == {}
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+def test_evaluations_score_as_the_report_does(kind: Kind, tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = {**SETTINGS, "class_weight": "none" if kind == "regression" else "balanced", "bootstrap_resamples": 0}
+    rows = make_rows(kind, 60)
+    rows = [row for i, row in enumerate(rows) if i % 3 == 0 or row["label"] != rows[0]["label"]]  # some are rarer
+    run = afina.fit(
+        tiny_models("bert"), rows, "full", output=tmp_path / "run", objective="cross-entropy", verbose=False, **settings
+    )
+    lines = [line for line in read_history(run.path / "metrics.jsonl") if "validation/loss" in line]
+    (kept,) = (line for line in lines if line["step"] == run.report["kept_step"])
+    key = "validation/rmse" if kind == "regression" else "validation/loss"
+    assert kept[key] == pytest.approx(run.metrics[key], rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["cross-entropy", "contrastive"])

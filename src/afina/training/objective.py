@@ -96,10 +96,11 @@ class LabelledRows:
             model, part.tokens, Inference(self.pad_id, self.eval_tokens_per_batch, device, precision)
         )
         check_finite(logits_NC.sum(axis=1), part.row_numbers)
-        losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
-        loss = float(losses_N.double().sum()) / float(self.task.row_weights(part.labels, self.fit).sum())
         scores = self.task.score(self.task.rescale(logits_NC, self.fit), part.labels, self.fit)
-        return {**scores, "loss": loss}
+        if "loss" in scores:  # as the report has it, whatever weights the classes have in training
+            return scores
+        losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
+        return {**scores, "loss": float(losses_N.double().mean())}
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return self.task.rank(scores)
