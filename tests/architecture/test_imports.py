@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from afina.config.techniques import TRAITS
+
 SOURCE = Path(__file__).parents[2] / "src" / "afina"
 
 # A module may import from rooms on floors below its own, and from its own room; rooms of one floor don't meet.
@@ -214,3 +216,20 @@ def test_functions_and_files_are_short(module: Module) -> None:
 @named
 def test_every_module_says_what_it_is_for(module: Module) -> None:
     assert ast.get_docstring(module.tree), module.path
+
+
+# Where they are made, and where one is recommended.
+OF_TECHNIQUES = ("afina.techniques.", "afina.config.techniques", "afina.advice.choose")
+
+
+@named
+def test_techniques_are_told_apart_by_their_traits(module: Module) -> None:
+    """A name that is compared is a case that the next technique is forgotten in."""
+    if module.name.startswith(OF_TECHNIQUES):
+        return
+    compared = [
+        (node.lineno, each.value)
+        for node in ast.walk(module.tree) if isinstance(node, ast.Compare)
+        for each in ast.walk(node) if isinstance(each, ast.Constant) and each.value in TRAITS
+    ]  # fmt: skip
+    assert not compared

@@ -149,7 +149,7 @@ def check_metrics(run: afina.Run, kind: Kind) -> None:
     assert proof["scored_difference"] <= proof["scored_tolerance"]
     assert run.report["rows"]["parts"].keys() == {"train", "validation", "test"}
     assert sum(run.report["rows"]["parts"].values()) == run.report["rows"]["used"] == ROWS
-    learned_by_steps = TECHNIQUES[run.technique].learns_by == "gradient"
+    learned_by_steps = TECHNIQUES[run.technique].traits.learns_by == "gradient"
     assert bool(run.report["history"]) is learned_by_steps
 
 

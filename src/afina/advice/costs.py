@@ -183,7 +183,7 @@ class _Prediction:
         subject = self.subject
         return suits_copies(
             self.config.training, device=subject.machine.device, precision=subject.precision,
-            moves=self.technique.moves,
+            moves=self.technique.traits.moves,
         )  # fmt: skip
 
     @property
@@ -194,7 +194,7 @@ class _Prediction:
     @property
     def by_pairs(self) -> bool:
         """Whether the backbone moves by pairs of rows."""
-        return self.config.training.objective == "contrastive" and self.technique.moves != "head"
+        return self.config.training.objective == "contrastive" and self.technique.traits.moves != "head"
 
     @property
     def is_language_model(self) -> bool:
@@ -246,8 +246,8 @@ class _Prediction:
         """Whether a batch of so many tokens is surely computed in halves (`training/halves.py`). Where that needs the
         model itself to be known, it isn't: the whole batch holds more."""
         training, is_here = self.config.training, not self.subject.machine.is_described
-        is_apart = not (self.by_pairs or self.technique.stored_in_4_bits or self.subject.workload.is_packed)
-        adapts = self.technique.moves == "adapter"
+        is_apart = not (self.by_pairs or self.technique.traits.stored_in_4_bits or self.subject.workload.is_packed)
+        adapts = self.technique.traits.moves == "adapter"
         draws = float(training.dropout) > 0 or (adapts and float(self.config.lora.lora_dropout) > 0)
         is_drawn_apart = not draws or (load_library() is not None and not training.gradient_checkpointing)
         can = self.subject.machine.device == "cpu" and training.side_by_side and is_apart and is_drawn_apart
@@ -273,7 +273,7 @@ class _Prediction:
         workload, width = self.subject.workload, self.outline.hidden_size * FP32_BYTES
         if self.subject.blueprint.of_words:
             return width * self.count_word_features()
-        if self.technique.moves == "head":
+        if self.technique.traits.moves == "head":
             poolings = 3 if self.config.features.pooling == "auto" else 1
             return (workload.train_rows + workload.validation_rows + workload.test_rows) * width * poolings
         probes = self.config.training.head_init == "probe" and not self.is_language_model
@@ -284,8 +284,8 @@ class _Prediction:
         the head is the result, of a held-out part. A row has no more words than tokens."""
         workload, words = self.subject.workload, self.subject.workload.lengths.mean()
         solved = SOLVER_COPIES * min(workload.train_rows * words, WORDS_SOLVED)
-        held_out = workload.validation_rows + workload.test_rows if self.technique.moves == "head" else 0
-        needs_none = self.technique.moves != "head" and self.config.training.head_init != "probe"
+        held_out = workload.validation_rows + workload.test_rows if self.technique.traits.moves == "head" else 0
+        needs_none = self.technique.traits.moves != "head" and self.config.training.head_init != "probe"
         return 0 if needs_none else int(solved + held_out * words)
 
     @cached_property
@@ -300,8 +300,9 @@ class _Prediction:
     @property
     def disk(self) -> DiskCosts:
         config, found = self.config, self.outline
-        whole = self.technique.moves != "adapter"
-        checkpoints = config.training.save_total_limit + EXTRA_CHECKPOINTS if self.technique.moves != "head" else 0
+        moves = self.technique.traits.moves
+        whole = moves != "adapter"
+        checkpoints = config.training.save_total_limit + EXTRA_CHECKPOINTS if moves != "head" else 0
         return DiskCosts(
             model=FP32_BYTES * (found.parameters if whole else found.trainable),
             checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped,
@@ -325,14 +326,14 @@ class _Prediction:
         bytes_a_token = self.kept.total / (self.largest.rows * self.largest.tokens)
         for rows, tokens in self.shapes:
             learned = rows * tokens * share
-            if self.technique.moves == "head":
+            if self.technique.traits.moves == "head":
                 work += count_forward(self.outline, rows, tokens, learned)
                 continue
             work += count_training(
-                self.outline, self.technique.moves, rows, tokens, learned, bytes_a_token * rows * tokens,
+                self.outline, self.technique.traits.moves, rows, tokens, learned, bytes_a_token * rows * tokens,
                 self.config.training.gradient_checkpointing,
             )  # fmt: skip
-        return work if self.technique.moves == "head" else work + count_step(self.outline).times(self.steps)
+        return work if self.technique.traits.moves == "head" else work + count_step(self.outline).times(self.steps)
 
     @cached_property
     def terms(self) -> dict[str, float]:
@@ -357,7 +358,7 @@ class _Prediction:
         saving = factors.SECONDS_A_BYTE * found.weight_bytes
         held_out = estimate_seconds(self.count_reading(workload.validation_rows + workload.test_rows), rates)
         start = factors.START_SECONDS + 3 * saving
-        if self.technique.moves == "head":
+        if self.technique.traits.moves == "head":
             epoch = estimate_seconds(self.count_reading(workload.train_rows), rates)
             return Durations(epoch, start + epoch + held_out)
         validation = estimate_seconds(self.count_reading(workload.validation_rows), rates)

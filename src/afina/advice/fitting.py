@@ -37,7 +37,7 @@ def find_remedy(subject: CostSubject, technique: Technique, config: RunConfig, a
 
     The technique stays, and so does what it learns. None if nothing of that is enough.
     """
-    if technique.moves == "head":
+    if technique.traits.moves == "head":
         return None
     size = config.training.per_device_train_batch_size
     smaller = [rows for rows in range(size - 1, 0, -1) if size % rows == 0]

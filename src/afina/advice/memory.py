@@ -111,7 +111,7 @@ def predict_memory(
     """
     passing = PASSING * outline.hidden_size * tokens_at_once * FP32_BYTES
     overhead = cache_bytes + predict_libraries(outline, technique, device)
-    if technique.moves == "head":
+    if technique.traits.moves == "head":
         # The saved model is loaded beside the trained one; its weights are rounded for its passes.
         rounded = BF16_BYTES * outline.multiplied if device == "cpu" and precision == "bf16" else 0
         return MemoryCosts(outline.weight_bytes, 0, 0, passing, 0, overhead + outline.weight_bytes + rounded)
@@ -155,7 +155,7 @@ def predict_libraries(outline: Outline, technique: Technique, device: str) -> in
     """Resident bytes of libraries and the tokenizer. A GPU's allocator doesn't see them."""
     if device != "cpu":
         return 0
-    adapts = ADAPTER_LIBRARIES_BYTES if technique.moves == "adapter" else 0
+    adapts = ADAPTER_LIBRARIES_BYTES if technique.traits.moves == "adapter" else 0
     return LIBRARIES_BYTES + adapts + TOKEN_BYTES * outline.vocabulary
 
 
@@ -166,7 +166,7 @@ def predict_remains(outline: Outline, technique: Technique, device: str, *, is_r
     """
     if device != "cpu":
         return 0
-    packing = PACKING_BYTES + UNPACKED_BYTES * outline.quantised if technique.stored_in_4_bits else 0
+    packing = PACKING_BYTES + UNPACKED_BYTES * outline.quantised if technique.traits.stored_in_4_bits else 0
     solver = 0 if outline.head else SOLVER_BYTES
     ragged = RAGGED_BYTES if is_ragged else 0
     return FIRST_PASS_BYTES + packing + solver + ragged + FP32_BYTES * outline.largest_stepped

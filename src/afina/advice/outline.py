@@ -119,12 +119,12 @@ def outline(
     with torch.device("meta"):  # enough for sizes, and lighter than `fake_tensors`, which imports torch's compiler
         loaded = build_empty(blueprint, storage_dtype(technique, precision))
         keep_new_fp32(loaded)
-        if config.training.gradient_checkpointing and technique.moves != "head":
+        if config.training.gradient_checkpointing and technique.traits.moves != "head":
             check_checkpoints(loaded.model)
         base = count_numbers(loaded.model)
         new = sum(count_numbers(loaded.model.get_submodule(name)) for name in loaded.new_modules)
         sizes = measure_layers(loaded)
-        quantised, saved = count_quantised(loaded.model, config) if technique.stored_in_4_bits else (0, 0)
+        quantised, saved = count_quantised(loaded.model, config) if technique.traits.stored_in_4_bits else (0, 0)
         weight_bytes = sum(tensor.nbytes for tensor in {id(t): t for t in list_tensors(loaded.model)}.values()) - saved
         adapter = prepare(loaded, technique, config, compiled=compiled)
         moving = [parameter.numel() for parameter in loaded.model.parameters() if parameter.requires_grad]
@@ -135,7 +135,7 @@ def outline(
             stepped[stepped.index(table.weight.numel())] = copied_rows
         layers = find_layers(loaded.model) if copies else []
         copied = sum(count_numbers(layer) for layer in layers)
-    new_again = new if technique.moves == "adapter" else 0  # peft trains copies of the new modules
+    new_again = new if technique.traits.moves == "adapter" else 0  # peft trains copies of the new modules
     return Outline(
         parameters=base + adapter + new_again,
         trainable=sum(moving),
@@ -148,7 +148,7 @@ def outline(
         reread_bytes=count_reread(blueprint, technique, precision),
         adapter=adapter,
         dropped=count_dropped(loaded.model),
-        head_trains=technique.moves == "all",
+        head_trains=technique.traits.moves == "all",
         **sizes,
     )
 
@@ -165,7 +165,7 @@ def count_kept(
         copies: whether linear layers have bf16 copies of their weights: then no pass makes and keeps any.
         compiled: whether compiled kernels compute layers.
     """
-    if technique.moves == "head":
+    if technique.traits.moves == "head":
         return Kept(0, 0, blueprint.layers)
     period = min(blueprint.period, blueprint.layers)
     try:
@@ -229,18 +229,18 @@ def count_kept_at(
 
 def storage_dtype(technique: Technique, precision: str) -> torch.dtype:
     """The dtype of the base's weights: those that move are fp32, and so are those that a head is solved on."""
-    return torch.bfloat16 if technique.moves == "adapter" and precision == "bf16" else torch.float32
+    return torch.bfloat16 if technique.traits.moves == "adapter" and precision == "bf16" else torch.float32
 
 
 def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig, *, compiled: bool = False) -> int:
     """Make trainable what the technique moves; gives the numbers of the adapters."""
     model: Any = loaded.model
-    model.requires_grad_(technique.moves == "all")
-    if technique.moves == "head":
+    model.requires_grad_(technique.traits.moves == "all")
+    if technique.traits.moves == "head":
         from afina.models.heads import find_head
 
         find_head(model)[1].requires_grad_(True)
-    if technique.moves != "adapter":
+    if technique.traits.moves != "adapter":
         return 0
     settings = config.lora
     wanted = settings.target_modules
@@ -250,7 +250,8 @@ def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig, *, com
     for name in loaded.new_modules:
         model.get_submodule(name).requires_grad_(True)
     before = {id(parameter) for parameter in model.parameters()}
-    adapt_layers(model, names, settings.r, dropout, technique.stored_in_4_bits, loaded.new_modules, compiled=compiled)
+    in_4_bits = technique.traits.stored_in_4_bits
+    adapt_layers(model, names, settings.r, dropout, in_4_bits, loaded.new_modules, compiled=compiled)
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in before)
 
 
@@ -273,13 +274,13 @@ def count_quantised(model: nn.Module, config: RunConfig) -> tuple[int, int]:
 def count_mapped(blueprint: Blueprint, technique: Technique, precision: str, quantised: int) -> int:
     """See `Outline.mapped_bytes`."""
     dtype = storage_dtype(technique, precision)
-    return quantised * dtype.itemsize if technique.stored_in_4_bits and is_stored_in(blueprint, dtype) else 0
+    return quantised * dtype.itemsize if technique.traits.stored_in_4_bits and is_stored_in(blueprint, dtype) else 0
 
 
 def count_reread(blueprint: Blueprint, technique: Technique, precision: str) -> int:
     """See `Outline.reread_bytes`."""
     same = is_stored_in(blueprint, storage_dtype(technique, precision))
-    return blueprint.stored_bytes if technique.moves == "adapter" and not same else 0
+    return blueprint.stored_bytes if technique.traits.moves == "adapter" and not same else 0
 
 
 def is_stored_in(blueprint: Blueprint, dtype: torch.dtype) -> bool:

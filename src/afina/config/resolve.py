@@ -8,6 +8,7 @@ from typing import Any
 
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
+from afina.config.techniques import ADAPTERS, SOLVED
 from afina.errors import ConfigError
 
 LONGEST_BY_DEFAULT = 512
@@ -56,7 +57,7 @@ def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Rea
         "lora": {"lora_dropout": choose_lora_dropout(config)},
     }
     update = {section: getattr(config, section).model_copy(update=chosen) for section, chosen in values.items()}
-    learned_by_steps = config.technique != "feature-extraction"
+    learned_by_steps = config.technique not in SOLVED
     told = [objective] if objective.value != "cross-entropy" else []
     told += remark_rank(config, facts)
     return config.model_copy(update=update), [length, *([*told, rate, epochs] if learned_by_steps else [])]
@@ -65,7 +66,7 @@ def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Rea
 def remark_rank(config: RunConfig, facts: Facts) -> list[Reason]:
     """What there is to say of a rank that no layer of the model has; nothing of others."""
     rank, width = config.lora.r, facts.hidden_size
-    if config.technique not in ("lora", "qlora") or not width or rank <= width:
+    if config.technique not in ADAPTERS or not width or rank <= width:
         return []
     reason = f"as given, but layers are {width:,} wide: a rank above that costs memory and can express no more"
     return [Reason("lora.r", rank, reason)]
@@ -130,7 +131,7 @@ def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
         return Reason(name, wanted, "as given")
     full = FULL_RATE * FULL_WIDTH / facts.hidden_size if facts.hidden_size else FULL_RATE
     full = float(f"{min(max(full, 1e-5), 2e-4):.2g}")
-    if config.technique in ("lora", "qlora"):
+    if config.technique in ADAPTERS:
         rate = float(f"{min(full * LORA_FACTOR, 2e-3):.2g}")
         return Reason(name, rate, f"ten times that of full fine-tuning for a width of {facts.hidden_size} ({full:g})")
     return Reason(

@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from afina.config.techniques import ChosenTechnique
+
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 TaskName = Literal["auto", "text-classification", "text-regression", "text-generation", "token-classification"]
-TechniqueName = Literal["auto", "full", "feature-extraction", "lora", "qlora"]
+TechniqueName = Literal["auto", ChosenTechnique]
 
 
 class Section(BaseModel):

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from afina.config.run import RunConfig
+from afina.config.techniques import ADAPTERS, BY_STEPS, IN_4_BITS
 
+AUTO = "auto"
 OF_LANGUAGE = (
     "data.messages_column", "data.prompt_column", "data.completion_column", "data.train_on", "data.packing",
     "model.chat_template", "model.chat_template_kwargs", "evaluation.generation_samples", "evaluation.max_new_tokens",
@@ -29,10 +31,8 @@ OF_STEPS = tuple(f"training.{name}" for name in (
     "gradient_checkpointing", "lazy_embeddings",
 ))  # fmt: skip
 # Sections that only some techniques read, with those; and settings.
-SECTIONS: dict[str, tuple[str, ...]] = {"lora": ("lora", "qlora", "auto"), "quantization": ("qlora", "auto")}
-# An adapter's head reads the architecture's own.
-POOLING_READERS = ("full", "feature-extraction", "auto")
-READ_BY = {**SECTIONS, **dict.fromkeys(OF_STEPS, ("full", "lora", "qlora", "auto"))}
+SECTIONS: dict[str, tuple[str, ...]] = {"lora": (*ADAPTERS, AUTO), "quantization": (*IN_4_BITS, AUTO)}
+READ_BY = {**SECTIONS, **dict.fromkeys(OF_STEPS, (*BY_STEPS, AUTO))}
 
 
 def list_unread(config: RunConfig, *, is_generation: bool) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.config.run import RunConfig
+from afina.config.techniques import FIRST_LOOK
 from afina.data.doctor.confident import Suspects, find_suspect_marks, find_suspects
 from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, shorten, show_share
 from afina.data.doctor.subject import Subject
@@ -66,7 +67,7 @@ def cross_predict(
     classes, labels = len(subject.names), subject.training.labels[places].astype(np.int64)
     head = {"num_labels": classes, "problem_type": LABELS_OF_HEADS[subject.kind]}
     setup = Setup(facts.folder, str(facts.folder), head, tokenizer.pad_token_id, config, precision)
-    technique = make_technique("feature-extraction")
+    technique = make_technique(FIRST_LOOK)
     seen = FeatureView(config, setup, technique, int(tokenizer.pad_token_id), device)
     part = EncodedPart("the rows", tokens, labels, np.arange(len(labels)))
     loaded = technique.load(setup)

@@ -19,6 +19,7 @@ from afina.config.load import list_given
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
+from afina.config.techniques import FIRST_LOOK, TRAITS
 from afina.config.unread import group_unread
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.description import rewrite_description
@@ -27,7 +28,6 @@ from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     AUTO,
-    FIRST_LOOK,
     Prepared,
     change_technique,
     describe_workload,
@@ -83,7 +83,7 @@ def settle(prepared: Prepared, first: Prepared, technique: str, found: Probe, na
     """The run by the chosen technique; a resumed one is prepared for it already."""
     if prepared.technique.name == technique:
         return prepared
-    if technique == "full":  # which can read the features that the head is best on
+    if TRAITS[technique].moves == "all":  # which can read the features that the head is best on
         pooled = first.given.features.model_copy(update={"pooling": found.solution.pooling})
         first = replace(first, given=first.given.model_copy(update={"features": pooled}))
     return change_technique(first, technique, narrator)
@@ -130,7 +130,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
             pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
         )  # fmt: skip
         configs = resolve_moving(first)
-        by_pairs = configs["full"].training.objective == "contrastive"
+        by_pairs = any(each.training.objective == "contrastive" for each in configs.values())
         fitting = list_fitting(first, configs)
         choice = choose_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))

@@ -116,7 +116,7 @@ def make_cache(prepared: FeatureSetup, loaded: LoadedModel) -> FeatureCache | No
         "attention": prepared.config.model.attn_implementation,
         "versions": [metadata.version(package) for package in MADE_BY],
         "tokens_at_once": prepared.config.evaluation.eval_tokens_per_batch,
-        "storage": prepared.technique.name == "qlora" and prepared.config.quantization.model_dump(),
+        "storage": prepared.technique.traits.stored_in_4_bits and prepared.config.quantization.model_dump(),
         "max_seq_length": prepared.config.model.max_seq_length,
     }
     return FeatureCache(locate_cache(), made_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from afina.config.techniques import IN_4_BITS
 from afina.models.heads import describe_layout
 from afina.techniques.base import Setup
 from afina.techniques.qlora import make_quantization
@@ -104,7 +105,7 @@ def write_code(layout: str, setup: Setup, task: str, pairs: bool) -> str:
         "length": setup.config.model.max_seq_length,
         "base": json.dumps(setup.reference) + (f", revision={json.dumps(revision)}" if revision else ""),
     }
-    if layout == "peft" and setup.config.technique == "qlora":
+    if layout == "peft" and setup.config.technique in IN_4_BITS:
         storage = make_quantization(setup)
         code = PEFT_IN_4_BITS.format(**values, storage=storage, skipped=json.dumps(storage.llm_int8_skip_modules))
     else:

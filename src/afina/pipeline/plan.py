@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
+from afina.config.techniques import TRAITS
 from afina.config.unread import list_unread
 from afina.data.conversations import Conversations
 from afina.errors import ConfigError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from afina.advice.plan import Plan, PlanRow
     from afina.techniques.base import Technique
 
-ORDER = ("full", "feature-extraction", "lora", "qlora")
+ORDER = tuple(TRAITS)
 
 
 def plan_run(config: RunConfig, source: Any, *, device: str | None, device_memory: str | None, measure: bool) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from afina.config.run import RunConfig
+from afina.config.techniques import ADAPTERS
 from afina.data.cache import locate_cache
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
@@ -156,7 +157,7 @@ def open_setup(folder: RunFolder, precision: str) -> Setup:
     if stored["task"] != GENERATION:
         head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
         check_class_names(folder, head.get("id2label", {}))
-    needs_base = config.technique in ("lora", "qlora")
+    needs_base = config.technique in ADAPTERS
     base = find_base(config, stored["base"]) if needs_base else folder.model
     pad_id = load_tokenizer(folder.model).pad_token_id
     return Setup(base, stored["base"]["reference"], head, pad_id, config, precision)

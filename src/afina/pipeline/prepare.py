@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
+from afina.config.techniques import FIRST_LOOK
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from afina.tasks.base import Task
 
 AUTO = "auto"
-FIRST_LOOK = "feature-extraction"
 # Activations of more tokens than this fall out of a CPU's caches (a fifth slower); a GPU wants many at once.
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
 # Bytes of a checkpoint for each trainable parameter: the weight and AdamW's two moments, each in fp32.
@@ -98,7 +98,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 
     task = make_task(config.task, examples.labels)
     technique = find_technique(config, task.name, opened.facts, folder)
-    if (technique.moves == "adapter" or opened.is_tagging) and config.features.pooling not in ("auto", "own"):
+    if (technique.traits.moves == "adapter" or opened.is_tagging) and config.features.pooling not in ("auto", "own"):
         reader = "token-classification" if opened.is_tagging else technique.name
         narrator.note(f"features.pooling: {reader} doesn't read it; its head reads the architecture's own")
     with narrator.stage("tokenise"):
@@ -182,8 +182,8 @@ def keep(prepared: Prepared, narrator: Narrator) -> None:
 
 def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
     """Refuse a run whose model and checkpoints won't fit on the disk."""
-    weights = facts.parameters // 10 if technique.moves == "adapter" else facts.parameters
-    checkpoint = weights * CHECKPOINT_BYTES if technique.learns_by == "gradient" else 0
+    weights = facts.parameters // 10 if technique.traits.moves == "adapter" else facts.parameters
+    checkpoint = weights * CHECKPOINT_BYTES if technique.traits.learns_by == "gradient" else 0
     # Two checkpoints beside those that are kept; a resumed run has some of them already.
     needed, least = (
         weights * WEIGHT_BYTES + checkpoint * (kept + 2) - measure_folder(folder.checkpoints)

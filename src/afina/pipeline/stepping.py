@@ -42,7 +42,7 @@ def take_steps(
     training = prepared.config.training
     seen = train_seen_rows(model, tokens.ids, prepared.pad_id, wanted=training.lazy_embeddings)
     copies = train_weight_copies(model, wanted=suits_copies(
-        training, device=prepared.device, precision=prepared.setup.precision, moves=prepared.technique.moves
+        training, device=prepared.device, precision=prepared.setup.precision, moves=prepared.technique.traits.moves
     ))  # fmt: skip
     with StopSignals() as signals, narrator.stage("train"), keep_freed_memory(), seen, copies:
         session = Session(

@@ -71,7 +71,7 @@ def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
     with keep_freed_memory():
         for rows, tokens in job["shapes"]:
             reset_peak_memory(job["device"])
-            if technique.moves == "head":
+            if technique.traits.moves == "head":
                 seconds = time_features(loaded.model, job, rows, tokens)
             else:
                 seconds = time_steps(model, setup, job, rows, tokens)
@@ -109,7 +109,7 @@ def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, t
     ids = np.arange(count_tokens(job), dtype=np.int32)
     training = setup.config.training
     suits = suits_copies(
-        training, device=job["device"], precision=setup.precision, moves=make_technique(job["technique"]).moves
+        training, device=job["device"], precision=setup.precision, moves=make_technique(job["technique"]).traits.moves
     )
     seen = train_seen_rows(model, ids, job["pad_token_id"], wanted=training.lazy_embeddings)
     with seen, train_weight_copies(model, wanted=suits):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.config.load import flatten_settings
-from afina.config.unread import POOLING_READERS
+from afina.config.techniques import POOLING_READERS
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
 from afina.runs.paired_comparison import compare_pair

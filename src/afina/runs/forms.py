@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from afina.config.techniques import ChosenTechnique
 from afina.errors import RunFolderError
 
 DEEPEST = 50
@@ -117,10 +118,10 @@ class _Data(Form):
 
 
 class _Choice(Form):
-    technique: Literal["feature-extraction", "full", "lora", "qlora"]
+    technique: ChosenTechnique
     reason: str
     otherwise: list[str]
-    kept: Literal["feature-extraction", "full", "lora", "qlora"] | None
+    kept: ChosenTechnique | None
     why_kept: str = ""
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from afina.config.run import RunConfig
+from afina.config.techniques import Traits
 from afina.errors import ConfigError
 from afina.models.load import LoadedModel, load_classifier, load_language_model
 
@@ -53,12 +54,8 @@ class Technique(Protocol):
     """What `api` sees of a technique."""
 
     name: str
-    learns_by: Literal["gradient", "solver"]
-    """`gradient`: by the training loop. `solver`: the head is solved on frozen features."""
-    moves: Literal["all", "head", "adapter"]
-    """Which weights are trained: all of them, the new head, or adapters beside frozen ones and the new head."""
-    stored_in_4_bits: bool
-    """Whether the frozen base is."""
+    traits: Traits
+    """What `config/techniques.py` says of it."""
     tasks: frozenset[str]
     """Names of the tasks it can learn."""
     needs: str

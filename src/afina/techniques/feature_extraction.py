@@ -8,8 +8,9 @@ layout.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from afina.config.techniques import TRAITS
 from afina.errors import ConfigError
 from afina.models.heads import LinearHead, PooledClassifier, find_head, make_linear, set_head
 from afina.models.load import LoadedModel
@@ -26,9 +27,7 @@ class FeatureExtraction:
     """See `Technique`."""
 
     name = "feature-extraction"
-    learns_by: Literal["gradient", "solver"] = "solver"
-    moves: Literal["all", "head", "adapter"] = "head"
-    stored_in_4_bits = False
+    traits = TRAITS[name]
     needs = ""
     tasks = frozenset({"text-classification", "text-regression", "token-classification"})
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from afina.config.techniques import TRAITS
 from afina.errors import ConfigError
 from afina.models.heads import PooledClassifier, pool_otherwise
 from afina.models.load import LoadedModel
@@ -23,9 +24,7 @@ class Full:
     """
 
     name = "full"
-    learns_by: Literal["gradient", "solver"] = "gradient"
-    moves: Literal["all", "head", "adapter"] = "all"
-    stored_in_4_bits = False
+    traits = TRAITS[name]
     needs = ""
     tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
+from afina.config.techniques import TRAITS
 from afina.errors import ConfigError, ModelError, describe_cause, find_close
 from afina.kernels.lora import use_lora_products
 from afina.models.four_bits import import_bitsandbytes
@@ -36,9 +37,7 @@ class Lora:
     """See `Technique`. The result is a peft folder: adapter, head and tokenizer, beside the untouched base."""
 
     name = "lora"
-    learns_by: Literal["gradient", "solver"] = "gradient"
-    moves: Literal["all", "head", "adapter"] = "adapter"
-    stored_in_4_bits = False
+    traits = TRAITS[name]
     needs = ""
     tasks = frozenset({"text-classification", "text-regression", "text-generation", "token-classification"})
 

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afina.config.techniques import TRAITS
 from afina.errors import MissingExtraError
 from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel
@@ -36,7 +37,7 @@ class QLora(Lora):
     """See `Technique`. The result is that of LoRA; the base is quantised again, to the same numbers, for use."""
 
     name = "qlora"
-    stored_in_4_bits = True
+    traits = TRAITS[name]
     needs = "bitsandbytes"
 
     def load(self, setup: Setup) -> LoadedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from afina.config.techniques import MOVING
 from afina.techniques.base import Technique
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.techniques.full import Full
@@ -21,9 +22,8 @@ def make_technique(name: str) -> Technique:
 def list_moving(task: str) -> list[str]:
     """Names of the techniques that move a backbone for the task, as far as what they need is installed; those that need
     more memory come first."""
-    return [
-        name for name, kind in TECHNIQUES.items() if kind.moves != "head" and task in kind.tasks and is_installed(kind)
-    ]
+    kinds = {name: TECHNIQUES[name] for name in MOVING}
+    return [name for name, kind in kinds.items() if task in kind.tasks and is_installed(kind)]
 
 
 def is_installed(kind: type[Technique]) -> bool:

@@ -75,7 +75,7 @@ def nest(levels: int) -> Any:
          "baselines.a: Input should be a valid dictionary or instance of _Baseline"),
         ("data.json", {"hash": 5}, "hash: Input should be a valid string"),
         ("choice.json", CHOICE | {"technique": "auto"},
-         "technique: Input should be 'feature-extraction', 'full', 'lora' or 'qlora'"),
+         "technique: Input should be 'full', 'feature-extraction', 'lora' or 'qlora'"),
         ("origin.json", ORIGIN | {"versions": ["torch"]}, "versions: Input should be a valid dictionary"),
         ("base.json", BASE | {"counts": BASE["counts"] | {"tokens_N": [3]}},
          "counts are of different numbers of rows"),

@@ -73,7 +73,7 @@ def test_techniques_are_made_by_name() -> None:
     for name in TECHNIQUES:
         technique = make_technique(name)
         assert technique.name == name
-        assert technique.learns_by == ("solver" if name == "feature-extraction" else "gradient")
+        assert technique.traits.learns_by == ("solver" if name == "feature-extraction" else "gradient")
 
 
 @pytest.mark.parametrize("name", ["feature-extraction", "full", "lora", "qlora"])

@@ -9,6 +9,7 @@ from typing import Any
 from afina.advice.search.openings import is_other
 from afina.advice.search.space import POOLING, Space
 from afina.advice.search.study import STARTUP_TRIALS
+from afina.config.techniques import TRAITS
 
 Entry = Mapping[str, Any]
 
@@ -52,5 +53,5 @@ def find_centre(space: Space, name: str, ranked: Sequence[Entry], pooling: str |
         found = space.locate(entry["technique"], entry["settings"])
         if found is not None and space.find_arm(entry["technique"], entry["settings"]) is arm:
             return found
-    told = {POOLING: pooling} if arm.technique == "full" and is_other(space, pooling) else {}
+    told = {POOLING: pooling} if TRAITS[arm.technique].moves == "all" and is_other(space, pooling) else {}
     return space.locate(arm.technique, {**arm.settings, **told}) or {}

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.advice.search.space import POOLING, Space
+from afina.config.techniques import FIRST_LOOK, MOVING, TRAITS
 
 AUTO = "auto"
-HEAD = "feature-extraction"
-# From the most to the least likely to be worth its time where all of them fit into memory.
-MOVING = ("full", "lora", "qlora")
 
 
 def list_openings(space: Space, techniques: Sequence[str], first: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -38,8 +36,9 @@ def guess_next(space: Space, first: Mapping[str, Any]) -> list[tuple[str, dict[s
     moved = first["moved"]
     available = [name for name in MOVING if any(arm.technique == name for arm in space.arms.values())]
     mover = moved["technique"] if moved else next(iter(available), "")
-    pooling = {POOLING: first["pooling"]} if mover == "full" and is_other(space, first["pooling"]) else {}
-    guesses: list[tuple[str, dict[str, Any]]] = [(HEAD, {})]
+    is_told = mover and TRAITS[mover].moves == "all" and is_other(space, first["pooling"])
+    pooling = {POOLING: first["pooling"]} if is_told else {}
+    guesses: list[tuple[str, dict[str, Any]]] = [(FIRST_LOOK, {})]
     guesses += [(mover, {**arm.settings, **pooling}) for arm in space.arms.values() if arm.technique == mover]
     if first["technique"] != mover:
         guesses += [(name, {}) for name in available if name != mover]
@@ -49,5 +48,5 @@ def guess_next(space: Space, first: Mapping[str, Any]) -> list[tuple[str, dict[s
 
 def is_other(space: Space, pooling: str | None) -> bool:
     """Whether full fine-tuning would be told this pooling: one that is searched, and not what it takes by itself."""
-    full = next((arm for arm in space.arms.values() if arm.technique == "full"), None)
+    full = next((arm for arm in space.arms.values() if TRAITS[arm.technique].moves == "all"), None)
     return full is not None and any(each.setting == POOLING and pooling in each.choices for each in full.dimensions)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.config.resolve import MOST_CONTRASTIVE_EPOCHS, MOST_EPOCHS, Facts, measure_plenty, resolve_config
 from afina.config.run import RunConfig
+from afina.config.techniques import ADAPTERS, SOLVED
 
 if TYPE_CHECKING:
     import optuna
@@ -29,7 +30,6 @@ FEWEST_STEPS_AN_EPOCH = 4
 RANKS = (4, 8, 16, 32, 64)
 # The usual ratio of lora_alpha to r; with it the size of the update doesn't depend on the rank.
 ALPHA_BY_RANK = 2
-ADAPTERS = ("lora", "qlora")
 # Between so many times the rows up to which pairs are the default, either objective may be the better one. Well below,
 # the head's loss was up to 15 points worse; well above, pairs were, and they take twice the time (docs/LOG.md).
 FEWEST_OF_BOTH, MOST_OF_BOTH = 0.75, 2.0
@@ -153,7 +153,7 @@ def list_arms(
     config = config.model_copy(update={"technique": technique})
     usual, _ = resolve_config(config, facts)
     variants: list[dict[str, Any]] = [{}]
-    is_open = OBJECTIVE not in given and technique != "feature-extraction"
+    is_open = OBJECTIVE not in given and technique not in SOLVED
     if is_open and FEWEST_OF_BOTH <= measure_plenty(facts) <= MOST_OF_BOTH:
         variants.append({OBJECTIVE: CONTRASTIVE if usual.training.objective != CONTRASTIVE else "cross-entropy"})
     arms = []
@@ -162,7 +162,7 @@ def list_arms(
         varied = config.model_copy(update={"training": config.training.model_copy(update=wanted)})
         resolved, _ = resolve_config(varied, facts)
         found = list_dimensions(resolved, facts.train_units, poolings)
-        by_pairs = technique != "feature-extraction" and resolved.training.objective == CONTRASTIVE
+        by_pairs = technique not in SOLVED and resolved.training.objective == CONTRASTIVE
         arms.append(
             Arm(technique, settings, by_pairs, [each for each in found if each.is_open and each.setting not in given])
         )
@@ -172,7 +172,7 @@ def list_arms(
 def list_dimensions(config: RunConfig, train_rows: int, poolings: Sequence[str]) -> list[Dimension]:
     """The dimensions of a resolved description's technique by its objective."""
     training, lora = config.training, config.lora
-    if config.technique == "feature-extraction":
+    if config.technique in SOLVED:
         return [Dimension(POOLING, config.features.pooling, ("auto", *poolings))]
     rate, usual = float(training.learning_rate), training.per_device_train_batch_size
     batches = {size for size in BATCH_SIZES if size * FEWEST_STEPS_AN_EPOCH <= train_rows}

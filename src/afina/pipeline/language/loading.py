@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from afina.config.techniques import IN_4_BITS
 from afina.models.heads import describe_layout
 from afina.pipeline.loading import GUARD, STORAGE, WHY
 from afina.techniques.base import Setup
@@ -43,7 +44,7 @@ def write_model_lines(layout: str, setup: Setup) -> tuple[str, str]:
     base = json.dumps(setup.reference) + (f", revision={json.dumps(revision)}" if revision else "")
     classes, imports = "AutoModelForCausalLM, AutoTokenizer, GenerationConfig", "from peft import PeftModel\n"
     lines = [f"base = AutoModelForCausalLM.from_pretrained({base})"]
-    if setup.config.technique == "qlora":
+    if setup.config.technique in IN_4_BITS:
         classes = classes.replace("AutoTokenizer", "AutoTokenizer, BitsAndBytesConfig")
         imports = f"import bitsandbytes\nimport torch\n{imports}"
         storage = make_quantization(setup)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from afina.config.run import RunConfig
+from afina.config.techniques import FIRST_LOOK
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
 from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_moving
@@ -18,7 +19,6 @@ from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     AUTO,
-    FIRST_LOOK,
     Prepared,
     change_technique,
     describe_data,
@@ -75,7 +75,7 @@ class LabelledWorkbench:
         varied = self.vary(config, folder, narrator)
         rewrite_description(folder, varied.config)
         stored = folder.read_json("report.json")
-        if varied.technique.learns_by == "solver":
+        if varied.technique.traits.learns_by == "solver":
             # Validation rows have nothing left to choose now: the head is solved once more, with them (seconds).
             return finish_run(varied, replace(learn(varied, narrator), choice=stored["choice"]), narrator)
         learned = restore_learned(varied, stored, narrator)

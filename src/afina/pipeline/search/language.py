@@ -66,7 +66,7 @@ class LanguageWorkbench:
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
         keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
-        in_4_bits = varied.technique.name == "qlora"
+        in_4_bits = varied.technique.traits.stored_in_4_bits
         if in_4_bits in self._untouched:
             folder.write_json(BASE, self._untouched[in_4_bits])
         report = finish_language(varied, learn_language(varied, narrator), narrator)

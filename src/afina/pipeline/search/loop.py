@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import Budget, TrialDurations, describe_seconds
 from afina.advice.search.neighbourhood import choose_neighbourhood
-from afina.advice.search.openings import AUTO, HEAD, list_openings
+from afina.advice.search.openings import AUTO, list_openings
 from afina.advice.search.space import CONTRASTIVE, Proposal, Space
 from afina.advice.search.study import Ledger
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
+from afina.config.techniques import FIRST_LOOK
 from afina.errors import ConfigError, Interrupted, ProofError, ResourceError, TrainingError
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.plan import SearchPlan
@@ -179,7 +180,7 @@ class SearchLoop:
 
     def count_rows(self, technique: str, settings: Mapping[str, Any]) -> int:
         """Rows that pass through training if nothing ends it early; by pairs each one brings another."""
-        if technique == HEAD:
+        if technique == FIRST_LOOK:
             return 0
         training = self.resolve(technique, settings).training
         a_row = 2 if training.objective == CONTRASTIVE else 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from afina.advice.search.openings import AUTO
 from afina.config.load import build_config
 from afina.config.run import RunConfig, TechniqueName
+from afina.config.techniques import IN_4_BITS, MOVING, SOLVED
 from afina.config.unread import leave_unread_out
 from afina.errors import ConfigError, Problem
 
@@ -118,8 +119,8 @@ def settle_techniques(plan: SearchPlan, bench: Workbench) -> tuple[str, ...]:
         return tuple(dict.fromkeys(named))
     fits = bench.list_fitting()
     usual = [name for name in TECHNIQUES["generation" if bench.kind == "generation" else "labelled"] if fits[name]]
-    if not {"full", "lora"} & {*usual} and fits.get("qlora"):
-        usual.append("qlora")
+    if not {*MOVING} & {*usual}:
+        usual += [name for name in IN_4_BITS if fits.get(name)]
     return tuple(dict.fromkeys((*named, *usual)))
 
 
@@ -136,13 +137,13 @@ def check_language_model(plan: SearchPlan) -> None:
 
 def list_unfit(techniques: Sequence[str], kind: str) -> list[Problem]:
     """A problem for each technique that can't learn the task."""
-    if kind != "generation" or "feature-extraction" not in techniques:
-        return []
+    unfit = [name for name in techniques if name in SOLVED] if kind == "generation" else []
     return [
         Problem(
-            "feature-extraction has no meaning for a language model, which has no head but its own",
+            f"{name} has no meaning for a language model, which has no head but its own",
             expected="lora, full, qlora", remedy="--techniques lora,full",
         )
+        for name in unfit
     ]  # fmt: skip
 
 

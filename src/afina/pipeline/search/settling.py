@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from afina.advice.search.openings import HEAD
 from afina.advice.search.space import POOLING
+from afina.config.techniques import FIRST_LOOK, TRAITS
 
 Configuration = tuple[str, dict[str, Any]]
 """A technique and its settings, by path; only those that aren't its default."""
@@ -23,12 +23,12 @@ def describe_choice(report: Mapping[str, Any], given: Collection[str]) -> dict[s
     pooling = choice.get("pooling")
 
     def settle(technique: str) -> dict[str, Any]:
-        reads_other = technique == "full" and pooling not in (None, "own") and POOLING not in given
+        reads_other = TRAITS[technique].moves == "all" and pooling not in (None, "own") and POOLING not in given
         return {"technique": technique, "settings": {POOLING: pooling} if reads_other else {}}
 
     return {
         **settle(report["technique"]),
-        "moved": settle(choice["technique"]) if choice["technique"] != HEAD else None,
+        "moved": settle(choice["technique"]) if choice["technique"] != FIRST_LOOK else None,
         "pooling": pooling,
         "choose_seconds": report["stage_seconds"].get("choose", 0.0),
     }
@@ -39,6 +39,6 @@ def list_known(entry: Mapping[str, Any]) -> list[Configuration]:
     it, and last the one that its training was spent on."""
     known = [(entry["technique"], dict(entry["settings"]))]
     if entry.get("pooling"):
-        known.append((HEAD, {POOLING: entry["pooling"]}))
+        known.append((FIRST_LOOK, {POOLING: entry["pooling"]}))
     moved = entry.get("moved")
     return [*known, (moved["technique"], dict(moved["settings"]))] if moved else known

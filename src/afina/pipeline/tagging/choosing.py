@@ -5,10 +5,11 @@ from __future__ import annotations
 from afina.advice.choose import choose_tagging_technique
 from afina.config.reason import Reason
 from afina.config.resolve import resolve_config
+from afina.config.techniques import FIRST_LOOK
 from afina.pipeline.choosing import tell_unread
 from afina.pipeline.costs import find_fitting
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import FIRST_LOOK, Prepared, change_technique, describe_workload, list_facts
+from afina.pipeline.prepare import Prepared, change_technique, describe_workload, list_facts
 from afina.techniques.registry import list_moving
 
 
