@@ -25,22 +25,17 @@ from afina.advice.machine import Machine
 from afina.advice.memory import MemoryCosts, Pass, predict_memory
 from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
 from afina.config.run import RunConfig
-from afina.data.batches import Indices, order_training_batches, pad_length
+from afina.data.batches import PROMPTS_AT_ONCE, TOKENS_AT_ONCE, Indices, order_training_batches, pad_length
 from afina.data.encode import TokenArrays
 from afina.kernels.lanes import LANES, cut_evenly
 from afina.kernels.native import load_library
 from afina.models.empty import Blueprint
+from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS
 from afina.techniques.base import Technique
 from afina.techniques.probe import WORDS_SOLVED
 from afina.training.halves import LEAST_PRODUCTS
 from afina.training.weight_copies import suits_copies
 
-# Weight and two moments of each trainable number.
-CHECKPOINT_NUMBERS = 3
-# The two that are written beside the ones that are kept: the best one, and the next before an old one goes.
-EXTRA_CHECKPOINTS = 2
-# Answers before and after training (`pipeline/language/answers.py`) come from a few prompts at once.
-PROMPTS_AT_ONCE = 8
 MOST_LENGTHS = 4096
 # Of the features of words: as they are, standardised, and joined with those of the validation part.
 SOLVER_COPIES = 3
@@ -265,7 +260,7 @@ class _Prediction:
     @property
     def tokens_at_once(self) -> int:
         wanted = self.config.evaluation.eval_tokens_per_batch
-        return 2048 if wanted == "auto" else wanted
+        return TOKENS_AT_ONCE[self.subject.machine.device] if wanted == "auto" else wanted
 
     @property
     def cache_bytes(self) -> int:
@@ -305,7 +300,7 @@ class _Prediction:
         checkpoints = config.training.save_total_limit + EXTRA_CHECKPOINTS if moves != "head" else 0
         return DiskCosts(
             model=FP32_BYTES * (found.parameters if whole else found.trainable),
-            checkpoints=checkpoints * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped,
+            checkpoints=checkpoints * CHECKPOINT_BYTES * found.stepped,
             cache=self.cache_bytes if config.features.cache and not self.subject.blueprint.of_words else 0,
         )
 
@@ -362,7 +357,7 @@ class _Prediction:
             epoch = estimate_seconds(self.count_reading(workload.train_rows), rates)
             return Durations(epoch, start + epoch + held_out)
         validation = estimate_seconds(self.count_reading(workload.validation_rows), rates)
-        checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_NUMBERS * FP32_BYTES * found.stepped
+        checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_BYTES * found.stepped
         steps = estimate_seconds(self.epoch_work, rates) * self.repeats
         epoch = steps + validation + checkpoint
         if self.by_pairs:  # the head is solved anew on all of them

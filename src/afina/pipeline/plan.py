@@ -13,12 +13,13 @@ from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
 from afina.config.techniques import TRAITS
 from afina.config.unread import list_unread
+from afina.data.batches import TOKENS_AT_ONCE
 from afina.data.conversations import Conversations
 from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
 from afina.models.resolve import name_model
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import TOKENS_AT_ONCE, list_facts, resolve_hardware
+from afina.pipeline.prepare import list_facts, resolve_hardware
 from afina.pipeline.sampling import read_rows, sample_lengths
 from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder

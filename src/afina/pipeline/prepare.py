@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.config.techniques import FIRST_LOOK
+from afina.data.batches import TOKENS_AT_ONCE
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
@@ -22,7 +23,7 @@ from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
 from afina.pipeline.tagging.rows import encode_tagged, read_examples
-from afina.runs.creation import check_free_space, measure_folder
+from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS, check_free_space, measure_folder
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
 
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from afina.tasks.base import Task
 
 AUTO = "auto"
-# Activations of more tokens than this fall out of a CPU's caches (a fifth slower); a GPU wants many at once.
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
-# Bytes of a checkpoint for each trainable parameter: the weight and AdamW's two moments, each in fp32.
-CHECKPOINT_BYTES = 12
 WEIGHT_BYTES = 4
 
 
@@ -184,9 +181,9 @@ def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folde
     """Refuse a run whose model and checkpoints won't fit on the disk."""
     weights = facts.parameters // 10 if technique.traits.moves == "adapter" else facts.parameters
     checkpoint = weights * CHECKPOINT_BYTES if technique.traits.learns_by == "gradient" else 0
-    # Two checkpoints beside those that are kept; a resumed run has some of them already.
+    # A resumed run has some of them already.
     needed, least = (
-        weights * WEIGHT_BYTES + checkpoint * (kept + 2) - measure_folder(folder.checkpoints)
+        weights * WEIGHT_BYTES + checkpoint * (kept + EXTRA_CHECKPOINTS) - measure_folder(folder.checkpoints)
         for kept in (config.training.save_total_limit, 1)
     )
     check_free_space(folder.path, needed, least)

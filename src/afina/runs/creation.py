@@ -14,6 +14,10 @@ from afina.runs.folder import FOR_OWNER, RUNS, RunFolder, check_new
 
 LONGEST_NAME = 60
 """Characters; a number may still come behind them."""
+CHECKPOINT_BYTES = 12
+"""Of each trained number: the weight and AdamW's two moments, each in fp32."""
+EXTRA_CHECKPOINTS = 2
+"""Those that are written beside the ones that are kept: the best one, and the next before an old one goes."""
 
 
 def create_run_folder(config: RunConfig, data_name: str) -> RunFolder:

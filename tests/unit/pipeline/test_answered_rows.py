@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 import afina
+from afina.data.batches import PROMPTS_AT_ONCE
 from afina.data.conversation_rows import ConversationFaultError
 from afina.errors import ConfigError, DataError, Interrupted
 from afina.pipeline import progress
-from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, PromptReader
+from afina.pipeline.language.prompts import PromptReader
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.progress import show_bar, show_lines
 from afina.testing.data import make_conversations

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from afina.data.batches import PROMPTS_AT_ONCE
 from afina.errors import ConfigError, DataError
 from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline.language.answers import answer_prompts
 from afina.pipeline.language.decoding import Decoding, GumbelNoise
-from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, PromptReader
+from afina.pipeline.language.prompts import PromptReader
 from afina.pipeline.language.speaker import Speaker
 
 PROMPTS = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from afina.pipeline.language.prompts import PROMPTS_AT_ONCE, plan_batches, read_question
+from afina.data.batches import PROMPTS_AT_ONCE
+from afina.pipeline.language.prompts import plan_batches, read_question
 
 
 @pytest.mark.parametrize("text", ["[1] is the source?", " [a] or [b]", "[1, 2]", '["a"]', '[{"role": "user"'])

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from afina.data.batches import PROMPTS_AT_ONCE
 from afina.data.cells import holds_surrogate
 from afina.data.chat import check_messages, tokenize_open
 from afina.data.chat_messages import check_tools
@@ -31,8 +32,6 @@ Prompt = str | Sequence[Mapping[str, Any]]
 ASKING = ("messages", "prompt", "instruction", "text")
 BESIDE = ("input", "system")
 USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregunta", "consulta", "texto")
-
-PROMPTS_AT_ONCE = 8
 
 NO_TEMPLATE = "messages, for a model without a chat template"
 EMPTY_PROMPT = "an empty prompt"
