@@ -33,6 +33,7 @@ def describe() -> Callable[..., Any]:
         tree: dict[str, Any] = {
             "technique": technique, "model": {"max_seq_length": 64},
             "training": {"num_train_epochs": 2, "learning_rate": 1e-4, **training},
+            "evaluation": {"eval_tokens_per_batch": 2048},
         }  # fmt: skip
         if "lora" in technique:
             tree["lora"] = {"lora_dropout": 0.0 if is_language_model else 0.1}
