@@ -17,6 +17,7 @@ from afina.evaluation.linear import fit_linear
 from afina.evaluation.prediction import Kind, UntrainableError
 from afina.metrics.classification import score_classification
 from afina.metrics.multilabel import DEFAULT_THRESHOLD, score_multilabel
+from afina.metrics.probabilities import sigmoid, softmax
 from afina.metrics.regression import score_regression
 from afina.techniques import probe
 
@@ -171,9 +172,8 @@ def score(logits_NC: Floats, labels: npt.NDArray[Any], kind: str) -> float:
         return score_regression(logits_NC[:, 0], labels)["r2"]
     if kind == "multilabel":
         halves_C = np.full(logits_NC.shape[1], DEFAULT_THRESHOLD)
-        return score_multilabel(1 / (1 + np.exp(-logits_NC.astype(np.float64))), labels, halves_C)["f1_micro"]
-    shifted_NC = np.exp(logits_NC.astype(np.float64) - logits_NC.max(axis=1, keepdims=True))
-    return score_classification(shifted_NC / shifted_NC.sum(axis=1, keepdims=True), labels)["accuracy"]
+        return score_multilabel(sigmoid(logits_NC.astype(np.float64)), labels, halves_C)["f1_micro"]
+    return score_classification(softmax(logits_NC.astype(np.float64)), labels)["accuracy"]
 
 
 def measure_floor(problem: probe.HeadProblem) -> float:

@@ -15,6 +15,7 @@ from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, shorten,
 from afina.data.doctor.subject import Subject
 from afina.data.encoded import EncodedPart
 from afina.data.findings import count
+from afina.metrics.probabilities import sigmoid, softmax
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import resolve_hardware
@@ -74,19 +75,12 @@ def cross_predict(
     features = compute_features(seen, loaded, [part], list_poolings(facts.architecture), narrator)[part.name]["mean"]
     problem = probe.HeadProblem(subject.kind, labels, classes, seed=config.seed)
     probabilities_NC = np.zeros((len(labels), classes), np.float32)
+    squash = sigmoid if subject.kind == "multilabel" else softmax
     with narrator.stage("solve"):
         for train, held in probe.split_folds(problem):
             solved = probe.fit_head(features[train], problem.at(train), probe.USUAL_STRENGTH, True)
-            probabilities_NC[held] = squash(solved.logits(features[held]), subject.kind)
+            probabilities_NC[held] = squash(solved.logits(features[held]))
     return probabilities_NC
-
-
-def squash(logits_NC: Floats, kind: str) -> Floats:
-    """Probabilities (N, C): of one class among all, or of each label for itself."""
-    if kind == "multilabel":
-        return (1 / (1 + np.exp(-np.clip(logits_NC, -80, 80)))).astype(np.float32)
-    exponents_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    return (exponents_NC / exponents_NC.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def describe_suspects(subject: Subject, places: Ints, probabilities_NC: Floats, sample: str) -> list[Finding]:

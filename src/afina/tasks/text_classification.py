@@ -14,6 +14,7 @@ import numpy as np
 from afina.data.labels import LabelSpace
 from afina.metrics import classification, intervals, multilabel
 from afina.metrics.paired import ScoredRows
+from afina.metrics.probabilities import sigmoid, softmax
 from afina.tasks.base import Fit, Floats, HeadShape, Labels
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ class TextClassification:
     def probabilities(self, logits_NC: Floats) -> Floats:
         """Softmax over classes, or a sigmoid for each label, shape (N, C)."""
         if self.many:
-            return (1.0 / (1.0 + np.exp(-np.clip(logits_NC, -60, 60)))).astype(np.float32)
-        shifted_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-        return (shifted_NC / shifted_NC.sum(axis=1, keepdims=True)).astype(np.float32)
+            return sigmoid(logits_NC).astype(np.float32)
+        return softmax(logits_NC).astype(np.float32)
 
     def thresholds(self, fit: Fit) -> Floats:
         """From which probability each label is given, shape (C,)."""

@@ -15,6 +15,8 @@ import numpy as np
 
 from afina.data.labels import LabelSpace
 from afina.metrics.paired import ScoredRows
+from afina.metrics.probabilities import softmax
+from afina.metrics.row_losses import class_losses
 from afina.metrics.tags import RowCounts, Tagging, count_rows, find_entities
 from afina.tasks.base import Fit, Floats, HeadShape, Labels
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from afina.data.tags import TagArrays
 
-SMALLEST_PROBABILITY = 1e-12
 ENTITIES_SHOWN = 12
 
 
@@ -68,8 +69,7 @@ class TokenClassification:
 
     def probabilities(self, logits_KC: Floats) -> Floats:
         """Softmax over tags."""
-        shifted_KC = np.exp(logits_KC - logits_KC.max(axis=1, keepdims=True))
-        return (shifted_KC / shifted_KC.sum(axis=1, keepdims=True)).astype(np.float32)
+        return softmax(logits_KC).astype(np.float32)
 
     def count(self, logits_KC: Floats, labels: TagArrays) -> RowCounts:
         """What is right in each row."""
@@ -82,8 +82,7 @@ class TokenClassification:
 
     def word_losses(self, logits_KC: Floats, labels: TagArrays) -> Any:
         """Negative log likelihood of each word's tag in nats (K,)."""
-        likelihood_K = self.probabilities(logits_KC)[np.arange(len(labels.tags)), labels.tags]
-        return -np.log(np.maximum(likelihood_K.astype(np.float64), SMALLEST_PROBABILITY))
+        return class_losses(self.probabilities(logits_KC).astype(np.float64), labels.tags)
 
     def row_losses(self, logits_KC: Floats, labels: TagArrays) -> Any:
         """The sum over each row's words (N,)."""
