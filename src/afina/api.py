@@ -16,6 +16,7 @@ from afina.pipeline.description import find_rows
 from afina.pipeline.launch import resume_run, start_run, tidy_finished
 from afina.runs.creation import create_run_folder
 from afina.runs.folder import AnyRun, open_run
+from afina.runs.names import REPORT
 
 if TYPE_CHECKING:
     from afina.advice.plan import Plan
@@ -38,7 +39,7 @@ class Run:
     def __init__(self, path: AnyRun) -> None:
         folder = open_run(path)
         self.path = folder.path
-        self.report: dict[str, Any] = folder.read_json("report.json")
+        self.report: dict[str, Any] = folder.read_json(REPORT)
         self._predictor: Predictor | None = None
         self._speaker: Speaker | None = None
 

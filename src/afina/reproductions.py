@@ -13,10 +13,11 @@ from afina.config.load import dump_config
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError
 from afina.pipeline.changes import LAST_BITS
-from afina.pipeline.description import CHANGED, ORIGIN, find_rows
+from afina.pipeline.description import CHANGED, find_rows
 from afina.pipeline.launch import resume_run
 from afina.runs.creation import make_folder
 from afina.runs.folder import AnyRun, RunFolder, open_run
+from afina.runs.names import CONFIG, DATA, ORIGIN, REPORT
 from afina.runs.weights import TensorDifference, compare_weights
 
 SHOWN = 5
@@ -85,7 +86,7 @@ def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None
         RunFolderError: if the run isn't finished, or its data or its model has changed.
     """
     folder, narrator = open_run(run), make_narrator(verbose)
-    report = folder.read_json("report.json")
+    report = folder.read_json(REPORT)
     folder.check_model()
     config = folder.read_description()
     source = find_rows(folder, config, data, "reproduce")
@@ -95,7 +96,7 @@ def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None
     except RunFolderError as error:
         again.discard()
         raise speak_of(folder, again, error) from None
-    repeated = again.read_json("report.json")
+    repeated = again.read_json(REPORT)
     scores = compare_scores(report["metrics"], repeated["metrics"])
     return Reproduction(folder.path, again.path, *compare_weights(folder, again), scores, list_changes(repeated))
 
@@ -104,11 +105,11 @@ def begin_again(folder: RunFolder, config: RunConfig, path: Path) -> RunFolder:
     """A new folder that holds what the run began with, so that everything is checked as when a run goes on."""
     again = make_folder(path)
     again.allowed_changes = frozenset({"versions"})  # they are said, and are part of the answer
-    for name in ("data.json", ORIGIN):
+    for name in (DATA, ORIGIN):
         if (folder.path / name).exists():
             shutil.copy(folder.path / name, again.path / name)
     features = config.features.model_copy(update={"cache": False})
-    again.write_text("config.yaml", dump_config(config.model_copy(update={"output": str(path), "features": features})))
+    again.write_text(CONFIG, dump_config(config.model_copy(update={"output": str(path), "features": features})))
     return again
 
 

@@ -9,10 +9,12 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
 from afina.config.techniques import TRAITS
+from afina.runs import names
 
 SOURCE = Path(__file__).parents[2] / "src" / "afina"
 
@@ -233,3 +235,20 @@ def test_techniques_are_told_apart_by_their_traits(module: Module) -> None:
         for each in ast.walk(node) if isinstance(each, ast.Constant) and each.value in TRAITS
     ]  # fmt: skip
     assert not compared
+
+
+FILES = (".json", ".jsonl", ".yaml", ".html")
+FILE_NAMES = {value for value in vars(names).values() if isinstance(value, str) and value.endswith(FILES)}
+
+
+@named
+def test_files_of_a_run_are_named_in_one_place(module: Module) -> None:
+    """A file that is renamed where it is written, and not where it is looked for, is missed by nobody."""
+    if module.room not in ("runs", "pipeline", "api", "searches", "reproductions") or module.name == names.__name__:
+        return
+    found = [(node.lineno, node.value) for node in ast.walk(module.tree) if is_text(node) and node.value in FILE_NAMES]
+    assert not found
+
+
+def is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

@@ -15,10 +15,11 @@ from afina.config.load import dump_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.models.fingerprint import hash_model
-from afina.pipeline.description import CHANGED, ORIGIN, list_settings
+from afina.pipeline.description import CHANGED, list_settings
 from afina.pipeline.environment import PACKAGES, describe_environment
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
+from afina.runs.names import CONFIG, DATA, ORIGIN
 
 ALLOWED = ("config", "device", "model", "versions")
 """What `--allow-changes` takes."""
@@ -40,7 +41,7 @@ def keep_files(
     """
     origin = describe_origin(base, config.training.device)
     if folder.config.exists():
-        known = folder.read_json("data.json")["hash"]
+        known = folder.read_json(DATA)["hash"]
         if known != data_hash:
             raise RunFolderError(
                 f"the data of {folder.path} has changed since the run began",
@@ -50,9 +51,9 @@ def keep_files(
             )
         check_origin(folder, origin, narrator)
         return
-    folder.write_json("data.json", data)
+    folder.write_json(DATA, data)
     folder.write_json(ORIGIN, origin | {"settings": [list_settings(config)]})
-    folder.write_text("config.yaml", dump_config(config))
+    folder.write_text(CONFIG, dump_config(config))
 
 
 def describe_origin(base: Path, device: str) -> dict[str, Any]:

@@ -36,11 +36,11 @@ from afina.pipeline.prepare import (
 )
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
+from afina.runs.names import CHOICE
 from afina.techniques.feature_extraction import FeatureExtraction
 from afina.techniques.registry import list_moving
 from afina.training.seed import seed_torch
 
-CHOICE = "choice.json"
 # Standard error of a share near 0.8, times the root of the rows.
 SHARE_ERROR = 0.4
 

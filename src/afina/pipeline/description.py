@@ -19,8 +19,8 @@ from afina.errors import RunFolderError
 from afina.pipeline.narrator import Narrator
 from afina.runs.damage import advise_training
 from afina.runs.folder import RunFolder
+from afina.runs.names import CONFIG, ORIGIN
 
-ORIGIN = "origin.json"
 CHANGED = "changed since the run began: "
 # They decide which rows are held out: another split would put learned rows among those.
 SPLITTING = ("seed", "task", "data.validation_fraction", "data.test_fraction", "data.label_separator")
@@ -32,7 +32,7 @@ def rewrite_description(folder: RunFolder, config: RunConfig) -> None:
     """Another config.yaml by the run itself: of an `auto` run that kept the head, or of a trial that is widened."""
     if (folder.path / ORIGIN).exists():
         keep_settings(folder, config)
-    folder.write_text("config.yaml", dump_config(config))
+    folder.write_text(CONFIG, dump_config(config))
 
 
 def keep_settings(folder: RunFolder, config: RunConfig) -> None:

@@ -23,6 +23,7 @@ from afina.pipeline.listeners import count_skipped
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepared_run import PreparedRun
 from afina.runs.folder import FOR_OWNER, RunFolder
+from afina.runs.names import CARD, ENVIRONMENT, PAGE, REASONS, REPORT
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
@@ -111,7 +112,7 @@ def join_scores(scores: Mapping[str, Any], learned: Tuned) -> dict[str, Any]:
 
 def finish_folder(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """Write what is told of the run and remove what only a running one needs."""
-    folder.write_json("environment.json", report["environment"])
+    folder.write_json(ENVIRONMENT, report["environment"])
     folder.clear_work()
     write_reports(folder, report)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
@@ -132,8 +133,8 @@ def rescore(
 
 def write_reports(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """The report for people, the model card, and last the report for programs, which makes a run finished."""
-    folder.write_json("reasons.json", report["reasons"])
-    folder.write_text("report.html", render_report(report))
-    folder.write_text("README.md", render_card(report))
+    folder.write_json(REASONS, report["reasons"])
+    folder.write_text(PAGE, render_report(report))
+    folder.write_text(CARD, render_card(report))
     folder.make_private()
-    folder.write_json("report.json", report)
+    folder.write_json(REPORT, report)

@@ -13,8 +13,8 @@ from afina.config.load import flatten_settings
 from afina.config.techniques import POOLING_READERS
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
+from afina.runs.names import DATA, REPORT, ROW_SCORES
 from afina.runs.paired_comparison import compare_pair
-from afina.runs.row_scores import NAME as ROW_SCORES
 from afina.runs.row_scores import read_row_scores
 
 Report = Mapping[str, Any]
@@ -31,7 +31,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
     """
     if len(folders) < 2:
         raise ConfigError("comparing takes two runs or more", remedy="afina compare RUN RUN")
-    reports = [folder.read_json("report.json") for folder in folders]
+    reports = [folder.read_json(REPORT) for folder in folders]
     part, notes = choose_part(reports)
     notes += [f"{path} is compared with itself" for path in list_repeated(folders)]
     paired = [compare_pair(folders[0], reports[0], *other, part) for other in zip(folders, reports, strict=True)][1:]
@@ -80,7 +80,7 @@ def check_comparable(
     folders: Sequence[RunFolder], reports: Sequence[Report], part: str, have_common_rows: Sequence[bool]
 ) -> None:
     """Refuse runs of other tasks, and runs over other data whose scored rows have nothing in common."""
-    hashes = [folder.read_json("data.json")["hash"] for folder in folders]
+    hashes = [folder.read_json(DATA)["hash"] for folder in folders]
     parts = [
         (report["task"], report["rows"]["parts"][part], known) for report, known in zip(reports, hashes, strict=True)
     ]

@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 
 from afina.errors import RunFolderError
+from afina.runs.names import ENDINGS
 
-# A run writes these once it ends; the other files are there from its beginning.
-ENDINGS = ("report.json", "task.json", "reasons.json", "environment.json")
 COPY = "copy the folder of the run again"
 
 

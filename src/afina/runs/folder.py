@@ -18,20 +18,14 @@ from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
 from afina.runs.damage import COPY, refuse_description, refuse_missing, refuse_no_model
 from afina.runs.forms import parse_file
-from afina.runs.lock import LOCK, find_holder
+from afina.runs.lock import find_holder
 from afina.runs.lock import refuse as refuse_held
+from afina.runs.names import BEGINNINGS, CONFIG, HISTORY, LOCK, REPORT, SEARCH, TASK, WORK
 from afina.runs.task_file import check_task
 
 RUNS = Path("runs")
 FOR_OWNER, FILE_FOR_OWNER = 0o700, 0o600
 """Modes of a run's folder and of what it holds, which tells of the data. A folder that was there keeps its mode."""
-CONFIG = "config.yaml"
-REPORT = "report.json"
-SEARCH = "search.json"
-STATUS = "status.json"
-# All that a run or a search may have written before it can be resumed.
-BEGINNINGS = {".work", LOCK, "choice.json", "data.json", "origin.json", STATUS, "study.db", "study.db-journal"}
-TASK = "task.json"
 
 
 class RunFolder:
@@ -67,12 +61,12 @@ class RunFolder:
     @property
     def history(self) -> Path:
         """One line for every few steps and each evaluation."""
-        return self.path / "metrics.jsonl"
+        return self.path / HISTORY
 
     @property
     def work(self) -> Path:
         """Rows and tokens on disk; removed when the run ends."""
-        return self.path / ".work"
+        return self.path / WORK
 
     @property
     def is_finished(self) -> bool:

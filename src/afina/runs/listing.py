@@ -7,7 +7,8 @@ from typing import Any
 
 from afina.errors import AfinaError, RunFolderError, describe_cause
 from afina.models.resolve import name_model
-from afina.runs.folder import CONFIG, RUNS, RunFolder
+from afina.runs.folder import RUNS, RunFolder
+from afina.runs.names import CONFIG, REPORT
 from afina.runs.status import read_state
 
 
@@ -54,7 +55,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         config = folder.read_description()
         known = {"technique": config.technique, "model": name_model(str(config.model.reference))}
         return {"run": str(folder.path), **read_state(folder), **known}
-    report = folder.read_json("report.json")
+    report = folder.read_json(REPORT)
     metric = f"{report.get('scored', 'test')}/{report['primary_metric']}"
     return {
         "run": str(folder.path),

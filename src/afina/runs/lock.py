@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from afina.errors import RunFolderError, describe_cause
+from afina.runs.names import LOCK
 
-LOCK = ".afina.lock"
 LOOKS, LOOK_SECONDS = 3, 0.05
 """How often a lock is tried again, and after how long: who only looks for its holder takes it for a moment."""
 # What `flock` says where the file system has no locks.

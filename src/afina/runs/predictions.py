@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from afina.runs.folder import RunFolder
-
-PREDICTIONS = "predictions.jsonl"
+from afina.runs.names import PREDICTIONS
 
 
 def write_predictions(folder: RunFolder, row_numbers: Iterable[int], predictions: Iterable[Mapping[str, Any]]) -> None:

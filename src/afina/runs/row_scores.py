@@ -16,8 +16,8 @@ from typing import Any
 from afina.errors import RunFolderError
 from afina.metrics.tags import are_prefixed
 from afina.runs.folder import RunFolder
+from afina.runs.names import ROW_SCORES
 
-NAME = "row_scores.jsonl"
 NUMBER = (int, float)
 # What a line holds beside its part and its key, by the kind of what was learned.
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -39,7 +39,7 @@ def hash_content(content: Any) -> str:
 
 def write_row_scores(folder: RunFolder, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write all lines."""
-    folder.write_lines(NAME, lines)
+    folder.write_lines(ROW_SCORES, lines)
 
 
 def read_row_scores(folder: RunFolder, part: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -48,7 +48,7 @@ def read_row_scores(folder: RunFolder, part: str) -> dict[tuple[str, int], dict[
     Raises:
         RunFolderError: if the file is damaged.
     """
-    path = folder.path / NAME
+    path = folder.path / ROW_SCORES
     if not path.is_file():
         return {}
     seen: Counter[str] = Counter()
@@ -92,5 +92,5 @@ def is_written(value: Any, types: tuple[type, ...]) -> bool:
 def refuse(folder: RunFolder, expected: str) -> RunFolderError:
     """The error for a file that isn't as it was written."""
     return RunFolderError(
-        f"{folder.path / NAME} is damaged", expected=expected, remedy=f"train again from {folder.config}"
+        f"{folder.path / ROW_SCORES} is damaged", expected=expected, remedy=f"train again from {folder.config}"
     )

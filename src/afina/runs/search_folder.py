@@ -7,9 +7,8 @@ from typing import Any
 
 from afina.errors import RunFolderError
 from afina.runs.creation import make_folder, make_named_folder
-from afina.runs.folder import FOR_OWNER, SEARCH, RunFolder
-
-STUDY = "study.db"
+from afina.runs.folder import FOR_OWNER, RunFolder
+from afina.runs.names import SEARCH, STUDY
 
 
 class SearchFolder(RunFolder):

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from afina.errors import RunFolderError
-from afina.runs.folder import STATUS, RunFolder
+from afina.runs.folder import RunFolder
+from afina.runs.names import STATUS
 from afina.training.memory import measure_peak_memory_bytes, measure_resident_bytes
 
 SECONDS_BETWEEN = 2.0

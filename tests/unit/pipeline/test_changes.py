@@ -13,9 +13,10 @@ from afina.config.load import build_config
 from afina.errors import ConfigError, RunFolderError
 from afina.models.fingerprint import hash_model
 from afina.pipeline import changes
-from afina.pipeline.changes import ORIGIN, keep_files, parse_allowed, settle_device
+from afina.pipeline.changes import keep_files, parse_allowed, settle_device
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
+from afina.runs.names import ORIGIN
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from afina.config.run import RunConfig
 from afina.errors import RunFolderError
 from afina.pipeline.changes import keep_files
 from afina.pipeline.description import (
-    ORIGIN,
     check_as_written,
     check_description,
     check_model_place,
@@ -22,6 +21,7 @@ from afina.pipeline.description import (
 )
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
+from afina.runs.names import ORIGIN
 
 SETTINGS: dict[str, Any] = {
     "technique": "full", "data": {"path": "rows.csv"}, "model": {"reference": "bert"},

@@ -15,7 +15,8 @@ from afina.data.conversations import ConversationPart
 from afina.data.examples import Part
 from afina.runs.folder import RunFolder
 from afina.runs.listing import list_runs
-from afina.runs.row_scores import NAME, hash_content, read_row_scores
+from afina.runs.names import ROW_SCORES
+from afina.runs.row_scores import hash_content, read_row_scores
 from afina.testing.data import make_conversations, make_rows
 
 SETTINGS: dict[str, Any] = {"num_train_epochs": 1, "precision": "fp32", "baselines": False, "verbose": False}
@@ -111,15 +112,15 @@ def test_equal_rows_are_told_apart_and_damage_is_said(tmp_path: Path) -> None:
     assert len(key) == 16
     assert key != hash_content(["a text", "kitchen"])
     lines = [{"part": "test", "row": row, "key": key} for row in (3, 8)]
-    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / ROW_SCORES).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert [(found, line["row"]) for found, line in read_row_scores(folder, "test").items()] == [
         ((key, 0), 3),
         ((key, 1), 8),
     ]
-    (tmp_path / NAME).write_text('{"part": "te', encoding="utf-8")
+    (tmp_path / ROW_SCORES).write_text('{"part": "te', encoding="utf-8")
     with pytest.raises(afina.RunFolderError) as caught:
         read_row_scores(folder, "test")
     assert str(caught.value) == (
-        f"{tmp_path / NAME} is damaged\n  expected: one JSON object a line\n"
+        f"{tmp_path / ROW_SCORES} is damaged\n  expected: one JSON object a line\n"
         f"  do: train again from {tmp_path / 'config.yaml'}"
     )

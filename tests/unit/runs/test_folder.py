@@ -17,7 +17,7 @@ from afina.errors import RunFolderError
 from afina.runs import creation as module
 from afina.runs.creation import check_free_space, choose_path, create_run_folder, make_folder
 from afina.runs.folder import RunFolder, open_run
-from afina.runs.lock import LOCK
+from afina.runs.names import LOCK
 
 
 def make_config(output: Path | None = None) -> Any:

@@ -18,7 +18,8 @@ import pytest
 
 from afina.errors import RunFolderError
 from afina.runs.folder import open_run
-from afina.runs.lock import LOCK, find_holder, hold_folder
+from afina.runs.lock import find_holder, hold_folder
+from afina.runs.names import LOCK
 
 PROCESSES, TURNS = 4, 15
 

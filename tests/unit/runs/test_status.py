@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from afina.runs import status
-from afina.runs.folder import STATUS, RunFolder
+from afina.runs.folder import RunFolder
+from afina.runs.names import STATUS
 from afina.runs.status import Spent, StatusFile, is_alive, read_spent, read_state
 
 

@@ -24,12 +24,11 @@ from afina.pipeline.listeners import describe_incidents
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.resuming import find_saved
 from afina.pipeline.stepping import take_steps
+from afina.runs.names import BASE
 from afina.techniques.base import describe_parameters
 from afina.training.next_tokens import NextTokens, TokenCounts
 from afina.training.seed import seed_torch
 from afina.training.session import start_accelerator
-
-BASE = "base.json"
 
 
 @dataclass(frozen=True)

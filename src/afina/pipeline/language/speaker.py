@@ -33,7 +33,8 @@ from afina.pipeline.language.prompts import (
 )
 from afina.pipeline.predictor import open_setup
 from afina.pipeline.source import GENERATION, check_writes
-from afina.runs.folder import CONFIG, open_run
+from afina.runs.folder import open_run
+from afina.runs.names import CONFIG
 from afina.techniques.registry import make_technique
 from afina.training.precision import choose_device, choose_precision
 

@@ -21,15 +21,14 @@ from afina.advice.search.study import (
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
 from afina.pipeline.changes import check_origin, describe_origin
-from afina.pipeline.description import ORIGIN
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.display import Display, make_display
 from afina.pipeline.search.loop import SearchLoop
 from afina.pipeline.search.outcome import finish_search
 from afina.pipeline.search.plan import SearchPlan, settle_plan
 from afina.pipeline.search.workbench import open_workbench
-from afina.runs.folder import SEARCH
 from afina.runs.lock import hold_folder
+from afina.runs.names import ORIGIN, SEARCH
 from afina.runs.search_folder import SearchFolder, create_search_folder, open_search
 
 

@@ -32,6 +32,7 @@ from afina.pipeline.scoring import score_run, write_rows
 from afina.pipeline.search.varied import vary
 from afina.pipeline.settled_head import settle_head
 from afina.runs.folder import RunFolder
+from afina.runs.names import REPORT
 from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.base import Fit
 from afina.training.contrastive import ContrastiveRows
@@ -74,7 +75,7 @@ class LabelledWorkbench:
         self.encode_test(narrator)
         varied = self.vary(config, folder, narrator)
         rewrite_description(folder, varied.config)
-        stored = folder.read_json("report.json")
+        stored = folder.read_json(REPORT)
         if varied.technique.traits.learns_by == "solver":
             # Validation rows have nothing left to choose now: the head is solved once more, with them (seconds).
             return finish_run(varied, replace(learn(varied, narrator), choice=stored["choice"]), narrator)

@@ -12,13 +12,7 @@ from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.choosing import resolve_moving
 from afina.pipeline.language.finish import finish_language
-from afina.pipeline.language.learn import (
-    BASE,
-    LearnedLanguage,
-    learn_language,
-    measure_model,
-    tell_scores,
-)
+from afina.pipeline.language.learn import LearnedLanguage, learn_language, measure_model, tell_scores
 from afina.pipeline.language.objective import choose_objective
 from afina.pipeline.language.prepare import (
     PreparedLanguage,
@@ -33,6 +27,7 @@ from afina.pipeline.result import rescore
 from afina.pipeline.search.varied import vary
 from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
+from afina.runs.names import BASE, REPORT
 from afina.training.session import start_accelerator
 
 
@@ -76,7 +71,7 @@ class LanguageWorkbench:
     def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         self.encode_test(narrator)
         varied = self.vary(config, folder, narrator)
-        stored = folder.read_json("report.json")
+        stored = folder.read_json(REPORT)
         learned = measure_states(varied, stored["kept_step"], narrator)
         folder.write_json(BASE, learned.before.as_dict())
         scores = score_language(varied, learned, narrator)

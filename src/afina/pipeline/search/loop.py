@@ -27,6 +27,7 @@ from afina.pipeline.search.trial import TrialListener
 from afina.pipeline.search.workbench import TrialNarrator, Workbench
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
+from afina.runs.names import REPORT
 from afina.runs.search_folder import SearchFolder
 from afina.training.memory import reset_peak_memory
 
@@ -243,7 +244,7 @@ class SearchLoop:
             with hold_folder(folder.path, "afina search"):
                 if folder.is_finished:  # a kill came before the entry knew
                     folder.clear_remains()
-                    report = folder.read_json("report.json")
+                    report = folder.read_json(REPORT)
                     listener.why, listener.epochs = entry["why"], entry.get("epochs", 0)
                 else:
                     report = self.bench.run(config, folder, narrator)

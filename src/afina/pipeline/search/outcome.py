@@ -11,6 +11,7 @@ from afina.pipeline.search.loop import SearchLoop
 from afina.pipeline.search.summary import rank_trials
 from afina.pipeline.search.workbench import TrialNarrator
 from afina.runs.folder import FOR_OWNER, RunFolder
+from afina.runs.names import REPORT
 from afina.runs.paired_comparison import can_judge, compare_pair, write_verdict
 from afina.runs.pairing import match_rows
 
@@ -102,7 +103,7 @@ def provide_run(loop: SearchLoop, winner: Entry) -> tuple[RunFolder, str]:
 
 def score_on_test(loop: SearchLoop, entry: Entry, folder: RunFolder) -> dict[str, Any]:
     """The run's report with test scores; one that has them already is not scored again."""
-    report = folder.read_json("report.json")
+    report = folder.read_json(REPORT)
     if report["scored"] == "test":
         return report
     narrator = TrialNarrator(loop.display.narrator)
