@@ -14,7 +14,7 @@ from afina.pipeline.prepared_run import PreparedRun
 from afina.pipeline.resuming import Saved
 from afina.training.events import notify
 from afina.training.halves import plan_halves
-from afina.training.loop import UNMOVED, fit
+from afina.training.loop import fit
 from afina.training.memory_guard import MemoryGuard
 from afina.training.objective import Objective
 from afina.training.optim import make_optimizer
@@ -70,5 +70,8 @@ def take_steps(
         finally:
             notify(session.callbacks, "close")
     if session.progress.best_step == 0:
-        narrator.note(UNMOVED.format(steps=session.progress.step, result=start))
+        narrator.note(
+            f"none of the {session.progress.step} steps was better on the validation rows than the start, so the result"
+            f" is the start: {start}"
+        )
     return session.progress

@@ -120,9 +120,10 @@ def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int
     """The same, of a model whose table of token vectors and linear layers are as a run trains them."""
     training, objective = setup.config.training, make_objective(job, rows, tokens)
     session = Session(
-        model, make_optimizer(model, RATE, 0.0), start_accelerator(job["device"], setup.precision),
-        objective, training, RATE, 1, 0, CheckpointStore(Path(job["folder"]), 1), StopSignals(),
-        MemoryGuard(job["device"], wanted=False), plan_halves(model, objective, job["device"]),
+        model=model, optimizer=make_optimizer(model, RATE, 0.0),
+        accelerator=start_accelerator(job["device"], setup.precision), objective=objective, config=training,
+        learning_rate=RATE, epochs=1, seed=0, store=CheckpointStore(Path(job["folder"]), 1), signals=StopSignals(),
+        memory=MemoryGuard(job["device"], wanted=False), halves=plan_halves(model, objective, job["device"]),
     )  # fmt: skip
     window = [np.arange(rows)] * min(2, training.gradient_accumulation_steps)
     seconds = []

@@ -35,25 +35,25 @@ def make_named_folder(kind: str, data_name: str) -> RunFolder:
     """A new folder under runs/; of two runs that begin at the same moment each gets its own."""
     while True:
         with contextlib.suppress(FileExistsError):
-            return make_folder(choose_path(kind, data_name), is_mine=True)
+            return make_folder(choose_path(kind, data_name), must_be_new=True)
 
 
-def make_folder(path: Path, is_mine: bool = False) -> RunFolder:
+def make_folder(path: Path, must_be_new: bool = False) -> RunFolder:
     """A new folder at `path`.
 
     Args:
-        is_mine: whether a folder that is there already, be it empty, is somebody else's.
+        must_be_new: whether a folder that is there already, be it empty, is somebody else's and so an error.
 
     Raises:
         RunFolderError: if it holds something already, or can't be made.
-        FileExistsError: if it is there and `is_mine` was asked for.
+        FileExistsError: if it is there and `must_be_new`.
     """
     check_new(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        path.mkdir(FOR_OWNER, parents=True, exist_ok=not is_mine)
+        path.mkdir(FOR_OWNER, parents=True, exist_ok=not must_be_new)
     except OSError as error:
-        if is_mine and isinstance(error, FileExistsError):
+        if must_be_new and isinstance(error, FileExistsError):
             raise
         raise RunFolderError(
             f"the folder {path} can't be made", found=describe_cause(error), remedy="another --output"

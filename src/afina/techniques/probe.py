@@ -127,7 +127,7 @@ def try_strengths(features_NH: Floats, problem: HeadProblem, has_bias: bool) -> 
         place = usual
         while 0 <= place + direction < len(STRENGTHS) and measure(place + direction) < measure(place):
             place += direction
-        if place != usual:  # the loss has one valley, so the other direction can only rise
+        if place != usual:  # taken for a loss with one valley, in which the other direction rises
             break
     return dict(sorted(losses.items()))
 
@@ -217,7 +217,11 @@ def fit_labels(standard_NH: Floats, problem: HeadProblem, strength: float, has_b
 
 
 def fit_ridge(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
-    """Weights (1, H) and bias (1,) of a ridge regression with alpha = 1 / strength, a row in a hundred."""
+    """Weights (1, H) and bias (1,) of a ridge regression.
+
+    Its alpha grows with the rows, so that a strength stands for the same trade-off whatever their number; it is
+    1 / strength for a hundred rows.
+    """
     from sklearn.linear_model import Ridge
 
     targets_N = problem.labels.astype(np.float64)

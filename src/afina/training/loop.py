@@ -22,11 +22,6 @@ from afina.training.session import Progress, Session, save_checkpoint, stop_if_a
 from afina.training.signals import CutShort
 from afina.training.spikes import watch_for_spikes
 
-# What a run says whose first evaluation, before any step, was the best one.
-UNMOVED = (
-    "none of the {steps} steps was better on the validation rows than the start, so the result is the start: {result}"
-)
-
 
 def fit(session: Session) -> None:
     """Train until the last epoch, until patience runs out or a listener ends it; the model then has the weights of the

@@ -80,7 +80,7 @@ def find_wrong_progress(state: Mapping[str, Any]) -> str:
     return "" if are_numbers else "a skipped step without its rows"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Session:
     """Everything that a training needs, in one place."""
 
