@@ -17,6 +17,7 @@ from afina.data.rows import RowTable
 from afina.errors import DataError
 from afina.models.load import load_tokenizer
 from afina.pipeline.language.finish import PRIMARY_METRIC
+from afina.pipeline.language.objective import take_apart
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
 from afina.pipeline.source_rows import leave_out, open_rows
@@ -47,7 +48,8 @@ def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[
         pad_id, batch = int(tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
         speaker = Speaker.of_run(folder.path)
         accelerator = start_accelerator(speaker.device, speaker.precision)
-        counts = NextTokens(data, data, pad_id, batch).measure(speaker.model, data, accelerator)
+        objective = take_apart(NextTokens(data, data, pad_id, batch), speaker.model, accelerator, left_out.append)
+        counts = objective.measure(speaker.model, data, accelerator)
     intervals = counts.bootstrap(config.evaluation.bootstrap_resamples, config.seed)
     metrics = {f"test/{name}": value for name, value in counts.summarise().items()}
     return {

@@ -4,6 +4,7 @@ plain one, on the user's own model and rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,37 +14,48 @@ from accelerate import Accelerator
 from torch import nn
 
 from afina.config.reason import Reason
-from afina.data.packing import collate_packed, collate_padded, pack_rows
-from afina.models.language_head import compare_with_forward, find_language_head
+from afina.data.packing import TokenBatch, collate_packed, collate_padded, pack_rows
+from afina.models.language_head import LanguageHead, compare_with_forward, find_language_head
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
 from afina.training.next_tokens import NextTokens
+from afina.training.precision import precision_of
 
 ROWS_TO_COMPARE = 4
 # Relative to the loss. The halves round where the whole doesn't, in bf16 by a part in a hundred.
 HALVES_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 PACKED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
+# Of a hidden state's norm. Attention with a mask of blocks gives 0; experts round other numbers of tokens otherwise.
+LEAK_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 def choose_objective(
     prepared: PreparedLanguage, model: nn.Module, accelerator: Accelerator, narrator: Narrator
 ) -> NextTokens:
     """The loss over the model's halves, and over packed rows, each where it is proven to be the plain one."""
-    config, precision = prepared.config, prepared.setup.precision
-    train, validation = prepared.parts["train"], prepared.parts["validation"]
-    objective = NextTokens(train, validation, prepared.pad_id, int(config.evaluation.eval_tokens_per_batch))
-    model.eval()
-    head = find_language_head(model)
-    batch = collate_padded(train, np.arange(min(ROWS_TO_COMPARE, len(train))), prepared.pad_id).to(accelerator.device)
-    if head.linear is not None:
-        with accelerator.autocast():
-            halves, whole = compare_with_forward(model, head, batch)
-        if not abs(halves - whole) <= HALVES_TOLERANCE[precision] * max(1.0, abs(whole)):
-            narrator.note(f"the head is not taken apart: the loss would be {halves:.5f} instead of {whole:.5f}")
-            objective = replace(objective, is_whole=True)
-    else:
-        objective = replace(objective, is_whole=True)
+    batch_tokens = int(prepared.config.evaluation.eval_tokens_per_batch)
+    objective = NextTokens(prepared.parts["train"], prepared.parts["validation"], prepared.pad_id, batch_tokens)
+    objective = take_apart(objective, model, accelerator, narrator.note)
     return choose_packing(prepared, model, objective, accelerator, narrator)
+
+
+def take_apart(
+    objective: NextTokens, model: nn.Module, accelerator: Accelerator, note: Callable[[str], None]
+) -> NextTokens:
+    """The objective over the model's halves, where these are the model on a few of its training rows; else over the
+    whole."""
+    model.eval()
+    head, data = find_language_head(model), objective.train
+    if head.linear is None:
+        return replace(objective, is_whole=True)
+    rows = np.arange(min(ROWS_TO_COMPARE, len(data)))
+    batch = collate_padded(data, rows, objective.pad_id).to(accelerator.device)
+    with accelerator.autocast():
+        halves, whole = compare_with_forward(model, head, batch)
+    if abs(halves - whole) <= HALVES_TOLERANCE[precision_of(accelerator)] * max(1.0, abs(whole)):
+        return objective
+    note(f"the head is not taken apart: the loss would be {halves:.5f} instead of {whole:.5f}")
+    return replace(objective, is_whole=True)
 
 
 def choose_packing(
@@ -81,10 +93,35 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
     head = objective.find_head(model)
     with torch.no_grad(), accelerator.autocast():
         try:
-            packed = float(head.sum_losses(collate_packed(data, [rows], pad_id).to(accelerator.device)))
+            packed_batch = collate_packed(data, [rows], pad_id).to(accelerator.device)
+            packed = float(head.sum_losses(packed_batch))
+            leak = measure_leak(head, packed_batch, int(data.tokens.lengths[0]))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             return f"the model refuses packed rows ({type(error).__name__})"
         alone = float(head.sum_losses(collate_padded(data, rows, pad_id).to(accelerator.device)))
     if not abs(packed - alone) <= PACKED_TOLERANCE[prepared.setup.precision] * max(1.0, abs(alone)):
         return f"packed rows would have a loss of {packed:.4f} instead of {alone:.4f}"
+    if not leak <= LEAK_TOLERANCE[prepared.setup.precision]:
+        return f"packed rows would see each other: other tokens in the first one move what follows by {leak:.0%}"
     return ""
+
+
+def measure_leak(head: LanguageHead, batch: TokenBatch, first: int) -> float:
+    """How far hidden states of packed rows move when the first row is another one, as a share of their norm: a sum of
+    losses can hide it, in which differences of both signs cancel.
+
+    Args:
+        batch: one sequence of several rows.
+        first: tokens of its first row.
+    """
+    ids_BT = batch.inputs["input_ids"]
+    behind_K = torch.arange(first, ids_BT.shape[1], device=ids_BT.device)
+    if not len(behind_K):
+        return 0.0
+    other_BT = ids_BT.clone()
+    other_BT[0, :first] = ids_BT[0, first:].repeat(1 + first // len(behind_K))[:first]
+    plain_KH, moved_KH = (
+        head.select_hidden(TokenBatch({**batch.inputs, "input_ids": each_BT}, behind_K, behind_K)).float()
+        for each_BT in (ids_BT, other_BT)
+    )
+    return float(((plain_KH - moved_KH).norm(dim=-1) / plain_KH.norm(dim=-1).clamp(min=1e-6)).max())
