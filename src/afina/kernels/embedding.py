@@ -65,6 +65,12 @@ class SeenRows(nn.Module):
         seen_BTD = functional.embedding(places_BT.clamp(min=0), self.rows_UD)
         return torch.where(is_seen_BT1, seen_BTD, functional.embedding(ids_BT, self.table.weight) * self.factor)
 
+    @property
+    def weight(self) -> Tensor:
+        """The table as it now is, shape (V, D), for models that ask for more than rows of it, if only its dtype."""
+        seen_VD = functional.embedding(self.places_V.clamp(min=0), self.rows_UD)
+        return torch.where((self.places_V >= 0)[:, None], seen_VD, self.table.weight * self.factor.detach())
+
     def settle(self) -> nn.Embedding:
         """The table with what was learned in it."""
         with torch.no_grad():

@@ -31,6 +31,8 @@ QUERY_VALUE_NAMES = (
     ("q_proj", "v_proj"), ("query", "value"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
     ("Wqkv",), ("qkv_proj",), ("c_attn",), ("query_key_value",), ("qkv",), ("in_proj",),
 )  # fmt: skip
+# Types of models whose fused kernels take the weight of `out_proj`, so that peft refuses an adapter there.
+WITH_FUSED_OUTPUT = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 
 
 class Lora:
@@ -140,21 +142,21 @@ def choose_target_modules(loaded: LoadedModel, wanted: tuple[str, ...] | str) ->
     """Names of the layers that get an adapter, with the reason.
 
     Raises:
-        ConfigError: if a name is given that no layer has, or no query and value projections are found.
+        ConfigError: if a name is given that no layer has, or there are no linear layers.
     """
-    layers = list_adaptable_layers(loaded)
+    layers, model = list_adaptable_layers(loaded), type(loaded.model).__name__
     names = sorted({path.rsplit(".", 1)[-1] for path in layers})
+    if not layers:
+        raise ConfigError(f"{model} has no linear layers that an adapter could stand beside", remedy="--technique full")
     if wanted == "all-linear":
-        return Reason("lora.target_modules", names, "every linear layer of the backbone, as asked for")
+        everything = name_exactly(loaded, layers)
+        return Reason("lora.target_modules", everything, "every linear layer of the backbone, as asked for")
     if wanted == "auto":
         for pair in QUERY_VALUE_NAMES:
             if set(pair) <= set(names):
-                return Reason("lora.target_modules", list(pair), f"query and value of {type(loaded.model).__name__}")
-        raise ConfigError(
-            f"no query and value projections were found in {type(loaded.model).__name__}",
-            found=", ".join(names),
-            remedy="--set lora.target_modules=[NAME,...] or --set lora.target_modules=all-linear",
-        )
+                return Reason("lora.target_modules", list(pair), f"query and value of {model}")
+        why = f"every linear layer: no query and value projections were found in {model}"
+        return Reason("lora.target_modules", name_exactly(loaded, layers), why)
     check_target_names(wanted, layers, names)
     return Reason("lora.target_modules", list(wanted), "as given")
 
@@ -172,14 +174,34 @@ def check_target_names(wanted: Iterable[str], layers: list[str], names: list[str
     )
 
 
+def name_exactly(loaded: LoadedModel, layers: Iterable[str]) -> list[str]:
+    """The last names of some layers, by which peft finds them; whole paths where such a name is another module's too,
+    as that of a layer in a list is: `mixer.0` and `layers.0`."""
+    wanted, new = set(layers), tuple(f"{name}." for name in loaded.new_modules)
+    paths = (path for path, _ in loaded.model.named_modules() if path not in wanted)
+    others = {path.rsplit(".", 1)[-1] for path in paths if not f"{path}.".startswith(new)}
+    names = ((path, path.rsplit(".", 1)[-1]) for path in wanted)
+    return sorted({path if name in others else name for path, name in names})
+
+
 def list_adaptable_layers(loaded: LoadedModel) -> list[str]:
-    """Paths of the linear layers inside the backbone that aren't trained whole anyway."""
+    """Paths of the linear layers inside the backbone that aren't trained whole anyway.
+
+    Left out are those that compute something else, such as a router, and what peft refuses in state-space models: their
+    kernels read the weight and not the layer's output.
+    """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    def is_plain(module: Any) -> bool:
+        computes_otherwise = type(module).forward is not nn.Linear.forward
+        return not (computes_otherwise and type(module).__module__.startswith("transformers.models."))
+
+    is_mamba = getattr(getattr(loaded.model, "config", None), "model_type", "") in WITH_FUSED_OUTPUT
     head = getattr(loaded.model, "get_output_embeddings", lambda: None)()
     new = tuple(f"{name}." for name in loaded.new_modules)
     return [
         path for path, module in loaded.model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and not f"{path}.".startswith(new)
+        if isinstance(module, nn.Linear | Conv1D) and is_plain(module) and module is not head
+        and not f"{path}.".startswith(new) and not (is_mamba and f".{path}".endswith(".out_proj"))
     ]  # fmt: skip

@@ -59,3 +59,13 @@ def test_a_row_that_was_not_announced_is_an_error_in_training() -> None:
     seen = SeenRows(make_table(PAD), SEEN)
     with pytest.raises((IndexError, RuntimeError)):
         seen(torch.tensor([[7]])).sum().backward()
+
+
+def test_the_whole_table_can_be_asked_for() -> None:
+    seen = SeenRows(make_table(PAD), SEEN)
+    train(seen, 3)
+    found = seen.weight
+    (found**2).sum().backward()
+    assert seen.factor.grad is None or float(seen.factor.grad.abs().sum()) == 0.0
+    with torch.no_grad():
+        assert torch.equal(found, seen.settle().weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,20 +114,45 @@ def test_names_that_are_given_are_taken_or_refused_with_the_nearest(make_setup: 
     )
 
 
-def test_an_unknown_architecture_asks_for_names() -> None:
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.mixer, self.gate, self.score = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+def make_odd(**layers: nn.Module) -> LoadedModel:
+    """A model of these modules and a new head."""
+    model: Any = nn.Module()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    model.score = nn.Linear(2, 2)
+    return LoadedModel(model, ("score",))
 
-    odd: Any = Odd()
-    with pytest.raises(ConfigError) as caught:
-        choose_target_modules(LoadedModel(odd, ("score",)), "auto")
-    assert str(caught.value) == (
-        "no query and value projections were found in Odd\n"
-        "  found: gate, mixer\n"
-        "  do: --set lora.target_modules=[NAME,...] or --set lora.target_modules=all-linear"
-    )
+
+class Router(nn.Linear):
+    """As some of transformers' do it: a linear layer that gives more than a product."""
+
+    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        return hidden, hidden
+
+
+def test_an_unknown_architecture_has_adapters_beside_every_linear_layer() -> None:
+    reason = choose_target_modules(make_odd(mixer=nn.Linear(2, 2), gate=nn.Linear(2, 2)), "auto")
+    assert reason.value == ["gate", "mixer"]
+    assert reason.reason == "every linear layer: no query and value projections were found in Module"
+
+
+def test_a_name_that_other_modules_have_too_is_a_whole_path() -> None:
+    layers = nn.ModuleList([nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))])
+    found = choose_target_modules(make_odd(layers=layers, up=nn.Linear(2, 2)), "all-linear")
+    assert found.value == ["layers.0.0", "layers.1.0", "up"]
+
+
+def test_what_computes_something_else_gets_no_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = make_odd(up=nn.Linear(2, 2), router=Router(2, 2), out_proj=nn.Linear(2, 2))
+    assert list_adaptable_layers(loaded) == ["up", "router", "out_proj"]
+    monkeypatch.setattr(Router, "__module__", "transformers.models.some.modeling_some")
+    loaded.model.config = SimpleNamespace(model_type="mamba2")
+    assert list_adaptable_layers(loaded) == ["up"]
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Module has no linear layers that an adapter could stand beside"):
+        choose_target_modules(make_odd(norm=nn.LayerNorm(2)), "all-linear")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
