@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from afina.errors import DataError, MissingExtraError, describe_cause
@@ -48,6 +49,22 @@ def load_hub_dataset(name: str) -> tuple[Any, str]:
             expected=ACCEPTED,
             remedy="check the path, and for a data set of the Hub its id and the network",
         ) from None
+
+
+def load_saved_dataset(folder: Path) -> Any:
+    """What `save_to_disk` of the package `datasets` has written. DataError if it can't be read; MissingExtraError
+    without the package."""
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "hub", f"Reading {folder}, which save_to_disk wrote,") from None
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # as above
+        raise DataError(
+            f"{folder} can't be read as what save_to_disk writes", found=describe_cause(error, "datasets"),
+            remedy="save it again, or as parquet: dataset.to_parquet('train.parquet')",
+        ) from None  # fmt: skip
 
 
 def _has_script(builder: type) -> bool:

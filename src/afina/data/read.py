@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset
+from afina.data.findings import count
+from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dataset
 from afina.data.json_formats import JsonLinesFile, open_json
 from afina.data.rows import RowTable
 from afina.data.spool import Source, spool_rows
@@ -39,6 +41,10 @@ OTHER_SUFFIXES = (
     ".pkl",
     ".ods",
 )
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+"""What the Hub puts behind the name of a part."""
+SAVED = ("dataset_dict.json", "state.json")
+"""A file that `save_to_disk` of the package `datasets` writes into its folder."""
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -82,12 +88,19 @@ def _find_named(name: str) -> dict[str, Any]:
             "rows aren't read from a pipe: they are looked at more than once", remedy="write them to a file"
         )
     if path.is_dir():
-        return {part: (lambda file=file: open_file(file)) for part, file in find_part_files(path).items()}
+        return _find_in_folder(path)
     if path.exists():
         return {"all": lambda: open_file(path)}
     if _is_path(name) or not is_hub_id(name):
         raise missing_file(path)
     return _find_on_hub(name)
+
+
+def _find_in_folder(folder: Path) -> dict[str, Any]:
+    """Openers of the parts in a folder: files of one's own, or what the package `datasets` writes."""
+    if any((folder / name).is_file() for name in SAVED):
+        return _find_sources(load_saved_dataset(folder))
+    return {part: (lambda files=files: open_files(files)) for part, files in find_part_files(folder).items()}
 
 
 def _find_on_hub(name: str) -> dict[str, Any]:
@@ -140,21 +153,34 @@ def missing_file(path: Path) -> DataError:
     return DataError(f"there is no file or folder {path}", found=found, expected=ACCEPTED, remedy=remedy)
 
 
-def find_part_files(folder: Path) -> dict[str, Path]:
-    """Files of a folder by part. DataError without a training file, or with two files for one part."""
+def name_part(path: Path) -> str | None:
+    """The part that a file holds, or a shard of it, by its name; None for any other."""
+    stem = SHARD.sub("", path.stem).lower()
+    return PART_NAMES.get(stem) if path.suffix.lower() in SUFFIXES else None
+
+
+def find_part_files(folder: Path) -> dict[str, list[Path]]:
+    """Files of a folder by part, several where they are its shards; those of its folder `data` where it has none, as
+    data sets of the Hub have. DataError without a training file, or with two files for one part."""
+    data = folder / "data"
+    if data.is_dir() and not any(map(name_part, folder.iterdir())):
+        folder = data
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     by_part: dict[str, list[str]] = {}
     for name in names:
-        part = PART_NAMES.get(Path(name).stem.lower())
-        if part and Path(name).suffix.lower() in SUFFIXES:
+        part = name_part(Path(name))
+        if part:
             by_part.setdefault(part, []).append(name)
     listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "no files"
     for part, found in by_part.items():
-        if len(found) > 1:
+        is_one = len(found) == 1 and not SHARD.search(Path(found[0]).stem)
+        if not is_one and not are_shards(found):
             raise DataError(
-                f"{folder} holds {len(found)} files for the part {part!r}",
+                f"{folder} holds {count(len(found), 'file')} for the part {part!r}, and not all of its shards"
+                if SHARD.search(Path(found[0]).stem)
+                else f"{folder} holds {len(found)} files for the part {part!r}",
                 found=", ".join(found),
-                expected="one file a part",
+                expected="one file a part, or all its shards in parquet (train-00000-of-00002.parquet, ...)",
                 remedy="leave one of them there, or name the file itself",
             )
     if "train" not in by_part:
@@ -164,7 +190,25 @@ def find_part_files(folder: Path) -> dict[str, Path]:
             expected=f"a file train.* ({', '.join(SUFFIXES)}), and maybe validation.* and test.*",
             remedy="name the file itself, or rename it to train.*",
         )
-    return {part: folder / found[0] for part, found in by_part.items()}
+    return {part: [folder / name for name in found] for part, found in by_part.items()}
+
+
+def are_shards(names: Sequence[str]) -> bool:
+    """Whether files are all the shards of one file, sorted; several in parquet alone."""
+    matches = [SHARD.search(Path(name).stem) for name in names]
+    numbers = [(int(match[1]), int(match[2])) for match in matches if match]
+    return (
+        numbers == [(place, len(names)) for place in range(len(names))]
+        and len({SHARD.sub("", Path(name).stem) for name in names}) == 1
+        and (len(names) == 1 or {Path(name).suffix.lower() for name in names} == {".parquet"})
+    )
+
+
+def open_files(paths: Sequence[Path]) -> Source:
+    """The reader of a part's file, or of its shards."""
+    if len(paths) == 1:
+        return open_file(paths[0])
+    return ParquetFile(*paths)
 
 
 def open_file(path: Path) -> Source:
@@ -220,7 +264,7 @@ def find_delimiter(source: Any, suffix: str) -> str | None:
     path = Path(source).expanduser()
     if path.is_dir():
         files = find_part_files(path)
-        path = files[choose_part(files)]
+        path = files[choose_part(files)][0]
     if suffix not in DELIMITED or path.suffix.lower() != suffix or not path.is_file():
         return None
     return DelimitedFile(path, DELIMITED[suffix]).find_delimiter()

@@ -6,8 +6,10 @@ become text in ISO form; columns of bytes (pictures, sound) are left out, with a
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
+import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,10 +158,32 @@ class ArrowRows(ABC):
 
 
 def _name_classes(values: list[Any], names: Sequence[str] | None) -> list[Any]:
-    """Class names for numbers; -1 stands for a label that is missing."""
+    """Class names for numbers, or for lists of them; -1 stands for a label that is missing."""
     if names is None:
         return values
-    return [names[value] if isinstance(value, int) and 0 <= value < len(names) else None for value in values]
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(each) for each in value]
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+
+    return [name(value) for value in values]
+
+
+def list_classes(features: Any) -> dict[str, list[str]]:
+    """Names of the classes of each column that holds numbers of classes, or lists of them, as the package `datasets`
+    describes columns: in a parquet file's own words, or as objects."""
+    found = {}
+    for column, feature in features.items():
+        inner = _look_up(feature, "feature") or feature
+        names = _look_up(inner, "names")
+        if _look_up(inner, "_type") == "ClassLabel" and isinstance(names, list) and names:
+            found[column] = [str(name) for name in names]
+    return found
+
+
+def _look_up(feature: Any, key: str) -> Any:
+    return feature.get(key) if isinstance(feature, Mapping) else getattr(feature, key, None)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -169,16 +193,33 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 class ParquetFile(ArrowRows):
-    def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
+    """A parquet file, or the shards of one in their order."""
+
+    def __init__(self, path: Path, *others: Path) -> None:
+        self.paths = (path, *others)
+        self.name = f"{path.name} and {len(others)} more" if others else path.name
 
     def batches(self) -> Iterator[Any]:
-        try:
-            with pq.ParquetFile(self.path, memory_map=True, pre_buffer=False) as file:
+        for path in self.paths:
+            with self._open(path) as file:
                 yield from file.iter_batches(batch_size=BATCH_ROWS)
+
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        with self._open(self.paths[0]) as file:
+            described = (file.schema_arrow.metadata or {}).get(b"huggingface", b"")
+        try:
+            return list_classes(json.loads(described)["info"]["features"])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return {}  # not of the package `datasets`, or of a later form
+
+    @contextlib.contextmanager
+    def _open(self, path: Path) -> Iterator[Any]:
+        try:
+            with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+                yield file
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that aren't UTF-8
             raise DataError(
-                f"{self.name} can't be read as a parquet file",
+                f"{path.name} can't be read as a parquet file",
                 found=describe_cause(error, "the parquet reader"),
                 expected="a whole parquet file",
                 remedy="write or download the file again",
@@ -206,5 +247,4 @@ class DatasetRows(ArrowRows):
             yield from self.dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
 
     def class_names(self) -> Mapping[str, Sequence[str]]:
-        features = self.dataset.features.items()
-        return {name: f.names for name, f in features if type(f).__name__ == "ClassLabel" and f.names}
+        return list_classes(self.dataset.features)

@@ -54,7 +54,8 @@ class DelimitedFile:
     def read_names(self) -> list[str]:
         """The names of the columns."""
         with self._open() as file:
-            return self._read_header(csv.reader(file, delimiter=self.find_delimiter(), strict=True))
+            header = self._read_header(csv.reader(file, delimiter=self.find_delimiter(), strict=True))
+            return header[self._count_unnamed(header) :]
 
     def explain(self, findings: Findings) -> None:
         if "bytes" in findings.rows:
@@ -78,7 +79,10 @@ class DelimitedFile:
 
     def _read(self, reader: Any, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = self._read_header(reader)
-        width = len(header)
+        width, skipped = len(header), self._count_unnamed(header)
+        if skipped:
+            header = header[skipped:]
+            findings.notes.append(f"{self.name}: the first column has numbers and no name, as an index: left out")
         row, blank_count, line = 0, 0, reader.line_num
         while True:
             try:
@@ -90,6 +94,8 @@ class DelimitedFile:
                         continue
                     row += 1
                     if len(cells) == width:
+                        if skipped:
+                            cells = cells[skipped:]
                         yield row, dict(zip(header, [cell or None for cell in cells], strict=True))
                     else:
                         self._lengths[len(cells)] += 1
@@ -125,8 +131,18 @@ class DelimitedFile:
                 expected="text in UTF-8",
                 remedy=remedy,
             )
-        check_header(self.name, header)
+        check_header(self.name, header[self._count_unnamed(header) :])
         return header
+
+    def _count_unnamed(self, header: list[str]) -> int:
+        """1 where the first column is an index, as pandas writes it: no name, and a whole number in the first row."""
+        if len(header) < 2 or header[0].strip() or not all(name.strip() for name in header[1:]):
+            return 0
+        with self._open() as file:
+            rows = (cells for cells in csv.reader(file, delimiter=self.find_delimiter()) if cells)
+            next(rows, None)
+            first = next(rows, [""])[0].strip()
+        return int(first.isascii() and first.isdigit())
 
     def _record_quote(self, error: csv.Error, row: int, lines: tuple[int, int], findings: Findings) -> None:
         """A stray quote within one line spoils that row; one that swallowed lines spoils what comes after."""

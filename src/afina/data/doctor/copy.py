@@ -14,7 +14,7 @@ from typing import Any
 from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
 from afina.data.parts import describe_source
-from afina.data.read import find_part_files, open_file
+from afina.data.read import find_part_files, open_files
 from afina.data.rows import RowTable
 from afina.errors import DataError, refuse_unwritable
 
@@ -39,7 +39,7 @@ class FixedCopy:
         return {"path": str(self.path), "log": str(self.log), "rows": dict(self.rows), "rules": dict(self.rules)}
 
 
-def check_output(source: Any, output: Path) -> dict[str, Path]:
+def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
     """The files to copy, by part.
 
     Raises:
@@ -65,7 +65,7 @@ def check_output(source: Any, output: Path) -> dict[str, Path]:
             expected=f"a name that ends in {path.suffix}",
             remedy=f"--fix {output.with_suffix(path.suffix)}",
         )
-    return {"all": path}
+    return {"all": [path]}
 
 
 def find_log(source: Path, output: Path) -> Path:
@@ -95,9 +95,10 @@ def write_copy(
     rows = {}
     try:
         with (unfinished / LOG_OF_FOLDER).open("w", encoding="utf-8") as log_file:
-            for part, path in files.items():
+            for part, paths in files.items():
+                name = paths[0].name if len(paths) == 1 else f"{part}{paths[0].suffix}"
                 changes = Changes(part, set(tables[part].row_numbers.tolist()), cleaner, drops[part], log_file, rules)
-                rows[part] = rewrite_file(open_file(path), unfinished / path.name, changes)
+                rows[part] = rewrite_file(open_files(paths), unfinished / name, changes)
                 changes.log_unread(tables[part].read_count)
         with refuse_unwritable(output, DataError, OTHER):
             if source.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,8 @@ def rewrite_parquet(source: ParquetFile, output: Path, change: Change) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, count = iter(source.rows(Findings(source.name))), 0
-    with pq.ParquetWriter(output, pq.read_schema(source.path)) as writer:
+    rows, count, classes = iter(source.rows(Findings(source.name))), 0, source.class_names()
+    with pq.ParquetWriter(output, pq.read_schema(source.paths[0])) as writer:
         for batch in source.batches():
             kept, changed = [], []
             for place in range(batch.num_rows):
@@ -81,8 +81,22 @@ def rewrite_parquet(source: ParquetFile, output: Path, change: Change) -> int:
             for name in {name for cells in changed for name in cells}:
                 column = batch.schema.names.index(name)
                 values = table.column(column).to_pylist()
-                values = [cells.get(name, value) for cells, value in zip(changed, values, strict=True)]
+                known = classes.get(name)
+                values = [
+                    number_class(cells[name], value, known) if name in cells else value
+                    for cells, value in zip(changed, values, strict=True)
+                ]
                 table = table.set_column(column, name, pa.array(values, batch.schema.field(column).type))
             writer.write_batch(table)
             count += len(kept)
     return count
+
+
+def number_class(given: Any, stored: Any, known: Sequence[str] | None) -> Any:
+    """A changed cell as the file holds it: the number of a class where names were read for numbers, the old one for a
+    name that isn't among them."""
+    if known is None:
+        return given
+    if isinstance(given, list) and isinstance(stored, list) and len(given) == len(stored):
+        return [number_class(*pair, known) for pair in zip(given, stored, strict=True)]
+    return known.index(given) if given in known else stored
