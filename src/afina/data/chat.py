@@ -2,8 +2,9 @@
 
 Decisions:
 
-- The assistant's turns are trained, each with the token that ends it and without the white space behind that.
-  Nothing is read off padding: where pad and end are one token, the end is trained all the same.
+- The assistant's turns are trained, each with the token that ends it and without the white space behind that; those
+  with a weight of 0 are only read. Nothing is read off padding: where pad and end are one token, the end is trained
+  all the same.
 - A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
 - A conversation whose earlier turns the template rewrites becomes one row for each answer, with what comes before it:
   that is what generation sees. Each of them is proven like any other.
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from afina.data.chat_messages import check_messages, check_tools
+from afina.data.chat_messages import check_messages, check_tools, is_learned
 from afina.data.chat_template import (
     LOST_ANSWER,
     REWRITTEN,
@@ -45,6 +46,7 @@ OPENING_CHARACTERS = 40
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 NO_ANSWER = "no assistant turn"
+NO_WEIGHT = "no assistant turn with a weight other than 0"
 NO_COMPLETION = "no assistant turn in the completion"
 LOST_CALLS = "tool calls that the chat template leaves out"
 UNMARKED = "no answer inside the chat template's {% generation %} marks"
@@ -88,13 +90,13 @@ def encode_conversation(
     except ChatFaultError as fault:
         if str(fault) != REWRITTEN:
             raise
-    ends = [i + 1 for i, message in enumerate(check_messages(messages)) if message["role"] == "assistant"]
+    checked = check_messages(messages)
+    ends = [i + 1 for i, message in enumerate(checked) if is_learned(message) and i >= prompt_messages]
     rows = [
         encode_messages(tokenizer, messages[:end], tools, prompt_messages=prompt_messages, last_turn_only=True)
         for end in ends
-        if end > prompt_messages
     ]
-    if ends[-1] < len(messages):
+    if checked[-1]["role"] != "assistant":
         rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, LAST_IS_OTHER))
     return rows
 
@@ -117,7 +119,9 @@ def encode_messages(
     if not answers:
         roles = ", ".join(message["role"] for message in checked[prompt_messages:])
         raise ChatFaultError(NO_COMPLETION if prompt_messages else NO_ANSWER, f"roles: {roles}")
-    wanted = answers[-1:] if last_turn_only else answers
+    wanted = [i for i in (answers[-1:] if last_turn_only else answers) if is_learned(checked[i])]
+    if not wanted:
+        raise ChatFaultError(NO_WEIGHT)
     whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
     mask = _build_mask(ids, turns.values(), _read_marks(tokenizer, checked, tools))
     trained = [turn for turn in turns.values() if any(mask[turn.start : turn.stop])]

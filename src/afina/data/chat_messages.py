@@ -23,6 +23,7 @@ NOT_TEXT = "a message whose content isn't text"
 EMPTY_ANSWER = "an empty assistant turn"
 BAD_CALLS = 'tool calls that aren\'t a list of {"function": {"name": ..., "arguments": {...}}}'
 BAD_ARGUMENTS = "tool calls whose arguments aren't a JSON object"
+BAD_WEIGHT = "an assistant turn whose weight is neither 0 nor 1"
 BAD_TOOLS = "tools that aren't a list of objects"
 
 
@@ -53,7 +54,14 @@ def _check_message(message: Any, where: str) -> Message:
     checked["content"] = _read_text(checked.get("content", "" if calls else None), where)
     if role == "assistant" and not calls and not checked["content"].strip():
         raise ChatFaultError(EMPTY_ANSWER, where)
+    if role == "assistant" and checked.get("weight", 1) not in (0, 1):
+        raise ChatFaultError(BAD_WEIGHT, f"{where}: {str(checked['weight'])[:60]}")
     return checked
+
+
+def is_learned(message: Message) -> bool:
+    """Whether a checked message is an answer to learn; one with a weight of 0, as OpenAI's format has it, isn't."""
+    return bool(message["role"] == "assistant" and message.get("weight", 1))
 
 
 def _translate_sharegpt(message: Message) -> Message:

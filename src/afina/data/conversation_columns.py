@@ -64,7 +64,7 @@ class ConversationColumns:
     names: dict[str, str]
     """Role of the column -> its name in the file.
 
-    messages: messages, or prompt and completion where these hold lists of messages; maybe tools.
+    messages: messages, or prompt and completion where these hold lists of messages; maybe tools and system.
     completion: prompt, completion. instruction: instruction, output, maybe input and system. text: text.
     """
     reasons: tuple[Reason, ...] = ()
@@ -182,7 +182,11 @@ class _Guess:
         return _explain("text", {"text": found}, reason) if found else None
 
     def with_tools(self, names: dict[str, str], reason: str = "") -> ConversationColumns:
-        """The form `messages`, with the column of the tools if there is one."""
+        """The form `messages`, with the columns of the tools and of the system message if there are any."""
+        system = next((name for name in self.present(BESIDE["system"]) if self.content(name) == "text"), None)
+        if system and system not in names.values():
+            names = {**names, "system": system}
+            reason = f"{reason}{reason and '; '}{system!r} holds the system message"
         tools = next((name for name in self.present(TOOLS) if self.holds_tools(name)), None)
         if tools:
             names, reason = {**names, "tools": tools}, f"{reason}{reason and '; '}{tools!r} holds the tools"

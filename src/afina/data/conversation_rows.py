@@ -6,7 +6,7 @@ Names of speakers in data from other tools become those that chat templates know
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.data.conversation_columns import MESSAGES_EXPECTED, OPTIONAL, ConversationColumns, parse_objects
@@ -37,15 +37,26 @@ class ConversationFaultError(ValueError):
 def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dict[str, Any]:
     """The row from its cells by role. ConversationFaultError where it can't be used.
 
-    messages: `messages`, each with role and content, and `tools` (None where there are none). A prompt and a completion
+    messages: `messages`, each with role and content, and `tools` (None where there are none); a system message of a
+    column of its own stands first. A prompt and a completion
     of messages are joined, and `prompt_messages` tells how many are the prompt's. Other forms: see `TEXT_KEYS`.
     """
     if columns.form != "messages":
         return {role: read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
     roles = [role for role in columns.names if role not in OPTIONAL]
     lists = [read_messages(role, cells[role]) for role in roles]
+    lists[0] = put_system_first(lists[0], cells.get("system"))
     row = {"messages": [message for each in lists for message in each], "tools": read_tools(cells.get("tools"))}
     return row if len(lists) == 1 else {**row, "prompt_messages": len(lists[0])}
+
+
+def put_system_first(messages: Sequence[Mapping[str, Any]], system: Any) -> list[Any]:
+    """The messages behind the system message of a column of its own, where they have none. ConversationFaultError where
+    the cell is no text."""
+    text = read_text("system", system)
+    if not text or messages[0]["role"] in ("system", "developer"):
+        return list(messages)
+    return [{"role": "system", "content": text}, *messages]
 
 
 def read_text(role: str, value: Any) -> str:

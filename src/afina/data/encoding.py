@@ -12,6 +12,7 @@ from afina.errors import DataError
 
 CHUNK_BYTES = 2**20
 SNIFFED_BYTES = 4096
+LATIN = "WINDOWS-1252"
 TEXT_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32LE",
     codecs.BOM_UTF32_BE: "UTF-32BE",
@@ -69,10 +70,9 @@ def _guess_wide(head: bytes) -> str | None:
 def explain_bytes(path: Path) -> tuple[str, str]:
     """What is found and what to do, for a file that holds bytes which are not UTF-8."""
     offset, byte = find_bad_byte(path)
-    # Latin-1 has control characters at 0x80 to 0x9f, where Windows puts its quotes and dashes.
-    encoding = "WINDOWS-1252" if 0x80 <= byte <= 0x9F else "ISO-8859-1"
-    found = f"byte 0x{byte:02x} at offset {offset:,}; it may be Latin-1 ({encoding})"
-    return found, f"if so: {convert_command(path, encoding)}"
+    # What Windows writes is Latin-1 with quotes and dashes where that has control characters, so it reads both.
+    found = f"byte 0x{byte:02x} at offset {offset:,}; it may be Latin-1 ({LATIN})"
+    return found, f"if so: {convert_command(path, LATIN)}"
 
 
 def find_bad_byte(path: Path) -> tuple[int, int]:

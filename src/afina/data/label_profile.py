@@ -15,6 +15,7 @@ from afina.data.label_values import is_not_finite, name_label, parse_list, parse
 from afina.data.rows import RowTable
 
 NAMES_MOST = 100_000
+MARKS = {"0", "1", "true", "false"}
 ValueKind = Literal["missing", "number", "not finite", "word", "boolean", "list", "list as text", "object"]
 
 
@@ -32,6 +33,13 @@ class LabelProfile:
     """Whether there are more names than are counted."""
     is_whole: bool = True
     """Whether all numbers are whole."""
+    repeats: bool = False
+    """Whether some list has the same entry twice, as a list of names has not."""
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether lists hold a mark for each label, such as [0, 1, 1], and no names."""
+        return self.repeats and set(self.list_names) <= MARKS
 
     @property
     def filled_count(self) -> int:
@@ -54,7 +62,9 @@ def _add_values(profile: LabelProfile, values: list[Any], separator: str | None)
         kind = find_kind(value)
         profile.kinds[kind] += count
         if kind in ("list", "list as text") or (separator and kind != "missing"):
-            _count_names(profile, profile.list_names, parse_list(value, separator) or [], count)
+            names = parse_list(value, separator) or []
+            _count_names(profile, profile.list_names, names, count)
+            profile.repeats = profile.repeats or (isinstance(value, list) and len(names) < len(value))
         name = name_label(value)
         if name is not None:
             _count_names(profile, profile.names, [name], count)

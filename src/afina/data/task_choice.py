@@ -39,7 +39,7 @@ def choose_task(
     if not profile.filled_count:
         raise DataError(f"{table.source}: the label column {column!r} is empty", expected="a label in each row")
     if _is_multi_label(profile, separator):
-        choice = _choose_multi_label(table, column, task, separator)
+        choice = _choose_multi_label(table, column, profile, task, separator)
     elif task == "text-classification" or task == "text-regression":
         choice = TaskChoice(task, False, "given")
     else:
@@ -55,12 +55,21 @@ def _is_multi_label(profile: LabelProfile, separator: str | None) -> bool:
     return 2 * kinds["list"] > filled or kinds["list as text"] == filled
 
 
-def _choose_multi_label(table: RowTable, column: str, task: TaskName, separator: str | None) -> TaskChoice:
+def _choose_multi_label(
+    table: RowTable, column: str, profile: LabelProfile, task: TaskName, separator: str | None
+) -> TaskChoice:
     if task == "text-regression":
         raise DataError(
             f"{table.source}: the label column {column!r} holds lists, which are no numbers to predict",
             expected="one number a row",
             remedy="--task text-classification, or --label-column NAME for a column of numbers",
+        )
+    if profile.is_marked:
+        raise DataError(
+            f"{table.source}: the label column {column!r} holds a mark for each label, and no names",
+            found="lists of 0 and 1 in which these stand more than once",
+            expected='the names of the labels that are marked, such as ["drama", "comedy"]',
+            remedy="in Python: [name for name, mark in zip(names, marks) if mark]",
         )
     what = f"{separator!r} stands between the labels of a row" if separator else "labels are lists"
     return TaskChoice("text-classification", True, f"{what}: a row may have several")

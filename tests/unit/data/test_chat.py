@@ -22,7 +22,7 @@ from afina.data.chat import (
     encode_messages,
     encode_plain,
 )
-from afina.data.chat_messages import BAD_CALLS
+from afina.data.chat_messages import BAD_CALLS, BAD_WEIGHT
 from afina.data.chat_template import choose_template, describe_turn_ends, find_special_strings
 from afina.errors import ModelError
 from afina.testing import tokenizers as byte_level
@@ -734,3 +734,22 @@ def test_turn_ends_follow_the_template() -> None:
     assert len(describe_turn_ends(tokenizer)) == 2
     tokenizer.chat_template = CHAT_FAMILIES["zephyr"].template
     assert describe_turn_ends(tokenizer) == (tokenizer.eos_token_id,)
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3"])
+def test_answers_with_a_weight_of_0_are_only_read(family: str) -> None:
+    tokenizer = find_tokenizer(family)
+    messages = [*THREE[:1], {**THREE[1], "weight": 0}, *THREE[2:4], *THREE[4:5], {**THREE[5], "weight": 1}]
+    rows = encode_conversation(tokenizer, messages)
+    plain = encode_conversation(tokenizer, THREE)
+    learned = [text for row in plain for text in read_learned(tokenizer, row)]
+    assert [text for row in rows for text in read_learned(tokenizer, row)] == learned[1:]
+    assert [row.ids for row in rows] == [row.ids for row in plain][-len(rows) :]
+
+
+@pytest.mark.parametrize(("weight", "said"), [(0, "no assistant turn with a weight other than 0"), (0.5, BAD_WEIGHT)])
+def test_weights_that_leave_nothing_or_are_something_else_are_refused(weight: float, said: str) -> None:
+    messages = [{**m, "weight": weight} if m["role"] == "assistant" else m for m in THREE]
+    for family in ("qwen2.5", "qwen3"):
+        with pytest.raises(ChatFaultError, match=said):
+            encode_conversation(find_tokenizer(family), messages)

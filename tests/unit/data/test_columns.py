@@ -268,3 +268,13 @@ def test_rows_inside_of_a_single_object_are_told(tmp_path: Path) -> None:
     assert told in message(tmp_path / "a", {"data": [inside]})
     assert told in message(tmp_path / "c", {"version": ["1.1"], "data": [inside]}, text_column=None)
     assert told not in message(tmp_path / "b", {"data": [inside, inside]})
+
+
+@pytest.mark.parametrize("labels", [[[0, 1, 0], [1, 1, 0]], [["0", "0"], ["1", "0"]], [[True, True], [False, True]]])
+def test_marks_instead_of_names_are_refused(labels: list[Any], tmp_path: Path) -> None:
+    found = message(tmp_path, {"text": PROSE, "label": labels * 30})
+    assert found.startswith("the data: the label column 'label' holds a mark for each label, and no names\n")
+
+
+def test_names_that_are_numbers_stay_names(tmp_path: Path) -> None:
+    assert choose(tmp_path, {"text": PROSE, "label": [["0"], ["0", "1"]] * 30}).multi_label

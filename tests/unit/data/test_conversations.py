@@ -17,7 +17,7 @@ from afina.data.conversation_columns import (
     choose_conversation_columns,
     looks_like_conversations,
 )
-from afina.data.conversation_rows import find_prompt
+from afina.data.conversation_rows import find_prompt, normalize_row
 from afina.data.conversations import Conversations, load_conversations
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
@@ -637,3 +637,25 @@ def test_rows_come_in_batches_from_disk(tmp_path: Path, monkeypatch: pytest.Monk
     assert taken == [32]
     assert [len(batch) for batch in batches] == [32, 6]
     assert taken == [32, 32, 6]
+
+
+@pytest.mark.parametrize("rows", [
+    [{"conversations": SHARED, "system": "Be kind."}, {"conversations": SHARED, "system": None}],
+    [{"prompt": ASK, "completion": REPLY, "system": "Be kind."}, {"prompt": ASK, "completion": REPLY, "system": ""}],
+], ids=["messages", "prompt and completion"])  # fmt: skip
+def test_a_column_of_system_messages_stands_first(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    columns = choose(tmp_path / "a", *rows)
+    assert columns.names["system"] == "system"
+    assert "'system' holds the system message" in columns.reasons[0].reason
+    cells = [{role: row[name] for role, name in columns.names.items()} for row in rows]
+    system = {"role": "system", "content": "Be kind."}
+    first, second = (normalize_row(each, columns) for each in cells)
+    assert (first["messages"], second["messages"]) == ([system, *TALK], TALK)
+    assert (first.get("prompt_messages"), second.get("prompt_messages")) in ((None, None), (2, 1))
+
+
+def test_a_system_message_of_its_own_wins(tmp_path: Path) -> None:
+    own = [{"role": "system", "content": "Be brief."}, *TALK]
+    row = {"messages": own, "system": "Be kind."}
+    columns = choose(tmp_path, row)
+    assert normalize_row({role: row[name] for role, name in columns.names.items()}, columns)["messages"] == own

@@ -164,9 +164,9 @@ def test_all_bad_rows_of_a_csv_are_listed_by_kind(tmp_path: Path) -> None:
         "  expected: quotes around the whole field, and each quote inside it written twice\n"
         f"  do: {MEND}",
         "a.csv: rows with bytes that are not UTF-8 (row 2)\n"
-        "  found: byte 0xf1 at offset 20; it may be Latin-1 (ISO-8859-1)\n"
+        "  found: byte 0xf1 at offset 20; it may be Latin-1 (WINDOWS-1252)\n"
         "  expected: text in UTF-8\n"
-        f"  do: if so: iconv -f ISO-8859-1 -t UTF-8 {path} > {tmp_path / 'a.utf8.csv'}",
+        f"  do: if so: iconv -f WINDOWS-1252 -t UTF-8 {path} > {tmp_path / 'a.utf8.csv'}",
         "a.csv: rows with NUL characters (row 6)\n"
         "  found: in column 'text'\n"
         "  expected: text without NUL characters\n"

@@ -19,7 +19,7 @@ from afina.data.chat_template import ChatFaultError, render, tokenize
 from afina.data.column_names import normalize_name
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import Form, parse_objects
-from afina.data.conversation_rows import read_messages, read_text, read_tools
+from afina.data.conversation_rows import put_system_first, read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.findings import count
 from afina.data.rows import RowTable
@@ -107,6 +107,9 @@ class PromptReader:
             return None
         if self.form == "messages":
             prompt = read_question(value)
+            if prompt and cells.get("system"):
+                turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+                prompt = put_system_first(turns, cells["system"])
             return (prompt, read_tools(cells.get("tools"))) if prompt else None
         texts = {role: read_text(role, cells.get(role)) for role in (asked, *BESIDE) if role in cells}
         return self.join(texts), None
