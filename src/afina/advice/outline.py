@@ -189,7 +189,7 @@ def estimate_kept(blueprint: Blueprint, precision: str, rows: int, tokens: int) 
     Paper: Korthikanti et al. 2022, arXiv 2205.05198, equation 1.
     """
     text = blueprint.config.get_text_config()
-    width, heads = int(text.hidden_size), int(text.num_attention_heads)
+    width, heads = int(text.hidden_size), find_heads(text)
     block = 34 * tokens * rows * width + 5 * heads * tokens**2 * rows
     return Kept(0, block if precision == "bf16" else 2 * block, blueprint.layers, is_estimated=True)
 
@@ -293,7 +293,7 @@ def measure_layers(loaded: LoadedModel) -> dict[str, int]:
     model: Any = loaded.model
     text = model.config.get_text_config()
     output = model.get_output_embeddings() if not loaded.new_modules else None
-    heads = int(text.num_attention_heads)
+    heads = find_heads(text)
     width = getattr(text, "head_dim", None) or int(text.hidden_size) // heads
     matrices = [
         (name, module.weight) for name, module in model.base_model.named_modules()
@@ -309,6 +309,11 @@ def measure_layers(loaded: LoadedModel) -> dict[str, int]:
         "layers": int(text.num_hidden_layers),
         "attention_width": heads * width,
     }
+
+
+def find_heads(text: Any) -> int:
+    """Attention heads; one for a model without attention, whose states are as wide as its tokens."""
+    return int(getattr(text, "num_attention_heads", None) or 1)
 
 
 def count_numbers(module: nn.Module) -> int:

@@ -30,7 +30,6 @@ __all__ = ["ModelFacts", "hash_model", "inspect_model"]
 SIZES = {
     "hidden_size": ("hidden_size", "dim", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
-    "heads": ("num_attention_heads", "n_heads", "n_head", "num_heads"),
     "vocab_size": ("vocab_size",),
 }
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
@@ -58,7 +57,6 @@ class ModelFacts:
     """Their formats as torch names them, sorted."""
     hidden_size: int
     layers: int
-    heads: int
     vocab_size: int
     """Rows of the table of token vectors."""
     max_positions: int | None
@@ -115,7 +113,7 @@ def _gather_facts(folder: Path, config: dict[str, Any], files: tuple[Path, ...],
 
 
 def _read_sizes(folder: Path, config: dict[str, Any]) -> tuple[dict[str, int], int | None]:
-    """The four sizes, and the positions of the model's table or training, None without a limit."""
+    """The three sizes, and the positions of the model's table or training, None without a limit."""
     text = config.get("text_config", config)
     sizes = {name: _read_number(text.get, aliases) for name, aliases in SIZES.items()}
     positions = _read_number(text.get, POSITIONS)

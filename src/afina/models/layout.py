@@ -97,6 +97,15 @@ def read_json(path: Path) -> dict[str, Any]:
     )
 
 
+# What these do in transformers, whatever the attention mask says.
+READ_PADDING = {
+    "convbert": "blends neighbours, padding among them",
+    "fnet": "mixes all places of a row, padding among them",
+    "xlnet": "reads its answer off the last place of a row, padding or not",
+    "yoso": "draws random numbers in each pass",
+}
+
+
 def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
     """The type is one that transformers knows and that has the class which the task needs."""
     model_type = config.get("model_type")
@@ -119,6 +128,15 @@ def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
                 "an encoder-decoder model can't be fine-tuned here",
                 found=f"model_type: {model_type}",
                 expected="an encoder or a decoder",
+                remedy=f"--model with a model of another type, such as {', '.join(EXAMPLES)}",
+            )
+        ]
+    if model_type in READ_PADDING:
+        return [
+            Problem(
+                "models of this architecture give a text other answers in other company, so no score would hold",
+                found=f"model_type: {model_type}, which {READ_PADDING[model_type]}",
+                expected="one that reads each row by itself",
                 remedy=f"--model with a model of another type, such as {', '.join(EXAMPLES)}",
             )
         ]

@@ -100,6 +100,7 @@ def load_classifier(
             dropouts = dropout_settings(config, dropout)
             found = {name: getattr(config, name) for name in dropouts}
             config.update({**head, "pad_token_id": pad_token_id, **dropouts})
+            settle_attention(config)
             model, info = kind.from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
                 ignore_mismatched_sizes=True, quantization_config=quantization, **choose_attention(attention), **SAFE,
@@ -141,6 +142,7 @@ def load_language_model(
             dropouts = dropout_settings(config, dropout)
             found = {name: getattr(config, name) for name in dropouts}
             config.update(dropouts)
+            settle_attention(config)
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True,
                 quantization_config=quantization, **choose_attention(attention), **SAFE,
@@ -160,6 +162,13 @@ def load_language_model(
     use_compiled_layers(model)
     model.config.update(found)
     return LoadedModel(model, ())
+
+
+def settle_attention(config: Any) -> None:
+    """One attention for all rows. BigBird's is sparse until a short batch comes, and whole for ever after, so that what
+    it says of a text would depend on the batches before."""
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"
 
 
 def keep_head_fp32(model: PreTrainedModel) -> None:

@@ -18,6 +18,7 @@ from transformers import __version__ as transformers_version
 from afina.errors import ModelError
 from afina.models import architectures
 from afina.models.inspect import ModelFacts, hash_model, inspect_model
+from afina.models.layout import READ_PADDING
 
 Copy = Callable[[str], Path]
 LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
@@ -43,7 +44,7 @@ def test_facts_of_a_tiny_model(tiny_models: Copy) -> None:
     folder = tiny_models("bert")
     assert inspect_model(folder) == ModelFacts(
         folder=folder, model_type="bert", architecture="encoder", parameters=30_720, bytes=122_880,
-        dtypes=("float32",), hidden_size=32, layers=2, heads=4, vocab_size=261, max_positions=128,
+        dtypes=("float32",), hidden_size=32, layers=2, vocab_size=261, max_positions=128,
         files=(folder / "model.safetensors",),
     )  # fmt: skip
 
@@ -120,10 +121,24 @@ def test_damaged_index(copy_model: Copy, index: str) -> None:
 
 def test_sizes_left_out_come_from_the_class(copy_model: Copy) -> None:
     folder = copy_model("llama")
-    change_json(folder / "config.json", num_attention_heads=None, max_position_embeddings=None)
+    change_json(folder / "config.json", num_hidden_layers=None, max_position_embeddings=None)
     change_json(folder / "tokenizer_config.json", model_max_length=10**30)
     facts = inspect_model(folder)
-    assert (facts.heads, facts.layers, facts.max_positions) == (32, 2, 2048)
+    assert (facts.layers, facts.max_positions) == (32, 2048)
+
+
+@pytest.mark.parametrize("model_type", READ_PADDING)
+def test_models_that_read_padding_are_refused(model_type: str, copy_model: Copy) -> None:
+    folder = copy_model("bert")
+    change_json(folder / "config.json", model_type=model_type)
+    with pytest.raises(ModelError, match="give a text other answers in other company"):
+        inspect_model(folder)
+
+
+def test_a_model_without_attention_has_no_heads_to_name(copy_model: Copy) -> None:
+    folder = copy_model("llama")
+    change_json(folder / "config.json", model_type="mamba", num_attention_heads=None)
+    assert inspect_model(folder, "causal-lm").layers == 2
 
 
 def test_least_limit_of_model_and_tokenizer(copy_model: Copy) -> None:

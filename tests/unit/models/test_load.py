@@ -249,3 +249,19 @@ def test_nothing_is_written_into_the_folder(copy_model: Callable[[str], Path], t
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "before").iterdir())
     assert all((folder / name).read_bytes() == (tmp_path / "before" / name).read_bytes() for name in names)
+
+
+def test_bigbird_attends_alike_whatever_came_before(tmp_path: Path) -> None:
+    from transformers import BigBirdConfig, BigBirdForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BigBirdConfig(
+        vocab_size=50, max_position_embeddings=300, block_size=4, num_random_blocks=1, initializer_range=1.0, **sizes
+    )
+    BigBirdForSequenceClassification(config).save_pretrained(tmp_path)
+    model = load_classifier(tmp_path, {"num_labels": 2}, 0).model.eval()
+    long_BT, short_BT = torch.randint(1, 50, (1, 200)), torch.randint(1, 50, (1, 8))
+    with torch.no_grad():
+        before = model(long_BT).logits
+        model(short_BT)
+        assert torch.equal(model(long_BT).logits, before)

@@ -69,6 +69,10 @@ def test_auto_map_inside(copy_model: Copy, place: str) -> None:
 @pytest.mark.parametrize("inside", [False, True])
 def test_odd_model_type(copy_model: Copy, value: Any, inside: bool) -> None:
     folder = copy_model("bert")
+    if inside and value == "":  # as in MPT's part for attention
+        set_key(folder / "config.json", attn_config={"model_type": ""})
+        inspect_model(folder)
+        return
     set_key(folder / "config.json", **({"sub_config": {"model_type": value}} if inside else {"model_type": value}))
     expected = (
         "config.json has a model_type that is no name\n"
