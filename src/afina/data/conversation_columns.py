@@ -92,6 +92,11 @@ def choose_conversation_columns(
     return columns
 
 
+def looks_like_preferences(table: RowTable) -> bool:
+    """Whether each row has a better and a worse answer."""
+    return {"chosen", "rejected"} <= _Guess(table).by_normal.keys()
+
+
 def looks_like_conversations(table: RowTable) -> bool:
     """Whether columns of messages, or of prompts and answers, are there: enough to guess the task.
 

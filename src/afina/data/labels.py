@@ -66,6 +66,8 @@ class LabelSpace:
 
     def _find(self, name: str) -> int:
         index = self._index.get(name)
+        if index is None and self.is_numeric:  # 1 and 1.0 are one class: tables write gaps by making numbers decimal
+            index = self._by_number.get(parse_number(name))
         if index is None:
             raise ValueError(NOT_FINITE if is_not_finite(name) and self.is_numeric else UNKNOWN)
         return index
@@ -74,6 +76,12 @@ class LabelSpace:
     def is_numeric(self) -> bool:
         """Whether all names are numbers, so that NaN among them is a gap and no class."""
         return all(parse_number(name) is not None for name in self.names)
+
+    @cached_property
+    def _by_number(self) -> dict[float | None, int]:
+        """Numbers of classes whose names are numbers; none where two names are the same number."""
+        found = {parse_number(name): i for i, name in enumerate(self.names)}
+        return found if len(found) == len(self.names) else {}
 
     @cached_property
     def _index(self) -> dict[str, int]:

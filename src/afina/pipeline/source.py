@@ -13,7 +13,7 @@ from afina.config.run import RunConfig
 from afina.config.unread import list_unread
 from afina.data.cache import locate_cache
 from afina.data.column_profile import profile_columns
-from afina.data.conversation_columns import looks_like_conversations
+from afina.data.conversation_columns import looks_like_conversations, looks_like_preferences
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.data.tagged_columns import find_tagged_columns
@@ -121,6 +121,8 @@ def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | N
         return TAGGING, "each word has a tag"
     if data.label_column:
         return "auto", ""
+    if looks_like_preferences(table):  # which is refused there, with what to do instead
+        return GENERATION, "each row has a better and a worse answer"
     if looks_like_conversations(table):
         return GENERATION, "the columns hold messages, or prompts and their answers"
     if base and is_gguf(base):

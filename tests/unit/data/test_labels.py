@@ -145,3 +145,15 @@ def test_unreadable_labels(space: LabelSpace, value: Any, reason: str) -> None:
 def test_space_survives_json(names: list[str]) -> None:
     space = LabelSpace("multilabel", tuple(names), ";")
     assert LabelSpace.from_dict(json.loads(json.dumps(space.as_dict()))) == space
+
+
+def test_a_number_is_found_however_it_is_spelled() -> None:
+    space = LabelSpace("multiclass", ("1.0", "2.0", "2.5"))
+    assert [space.encode(value) for value in ("1", 1, 1.0, "2.50", "1.0")] == [0, 0, 0, 2, 0]
+    for odd in ("3", "x", "nan"):
+        with pytest.raises(ValueError):  # noqa: PT011  (one of the reasons of the module)
+            space.encode(odd)
+    with pytest.raises(ValueError, match=UNKNOWN):
+        LabelSpace("multiclass", ("1", "1.0")).encode("1.00")
+    with pytest.raises(ValueError, match=UNKNOWN):
+        LabelSpace("multiclass", ("1.0", "two")).encode("1")
