@@ -157,7 +157,7 @@ class FeatureConfig(Section):
     folds: Annotated[int, Field(ge=2, le=20)] = 4
     """Parts of the cross-validation that chooses the pooling and the strength of the head."""
     cache: bool = True
-    """Whether features are kept on disk (AFINA_CACHE, by default ~/.cache/afina) and used again."""
+    """Whether features are kept on disk (AFINA_CACHE, by default ~/.cache/afina; 10 GiB at most) and used again."""
 
 
 class EvaluationConfig(Section):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+MOST_BYTES = 10 * 2**30
+"""Of features, and of predictions, that are kept together; beyond it those go that were not used for longest."""
 PRIVATE = 0o700  # features and predictions tell of the texts that they are made of
 
 
@@ -21,8 +23,12 @@ def locate_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "afina"
 
 
-def keep_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write a safetensors file under another name, then rename it. A full disk loses the file, not the run."""
+def keep_arrays(path: Path, arrays: Mapping[str, Any], within: Path) -> None:
+    """Write a safetensors file under another name, then rename it. A full disk loses the file, not the run.
+
+    Args:
+        within: the folder, of this file and others, that is kept below `MOST_BYTES`.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -32,6 +38,7 @@ def keep_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         path.parent.mkdir(PRIVATE, exist_ok=True)
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, unfinished)
         os.replace(unfinished, path)
+        trim(within)
     except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
         with contextlib.suppress(OSError):
             unfinished.unlink()
@@ -43,6 +50,25 @@ def recall_arrays(path: Path) -> dict[str, Any] | None:
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path)
+        found: dict[str, Any] = load_file(path)
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used just now
+        return found
     except (SafetensorError, OSError, ValueError):
         return None
+
+
+def trim(folder: Path) -> None:
+    """Remove files below the folder, those not used for longest first, until the rest has `MOST_BYTES` at most. Another
+    process that looks for one of them computes it again."""
+    sizes: dict[Path, os.stat_result] = {}
+    for path in folder.rglob("*.safetensors"):
+        with contextlib.suppress(OSError):  # gone by now
+            sizes[path] = path.stat()
+    total = sum(found.st_size for found in sizes.values())
+    for path, found in sorted(sizes.items(), key=lambda each: each[1].st_mtime_ns):
+        if total <= MOST_BYTES:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= found.st_size

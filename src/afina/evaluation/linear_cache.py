@@ -71,7 +71,7 @@ def write_prediction(path: Path, prediction: Prediction, seconds: float) -> None
     arrays = {"values": prediction.values, "seconds": np.asarray([seconds])}
     if prediction.thresholds is not None:
         arrays["thresholds"] = prediction.thresholds
-    keep_arrays(path, {**arrays, "note": np.frombuffer(prediction.note.encode(), np.uint8)})
+    keep_arrays(path, {**arrays, "note": np.frombuffer(prediction.note.encode(), np.uint8)}, path.parent)
 
 
 def read_prediction(path: Path) -> Prediction | None:

@@ -58,4 +58,4 @@ class FeatureCache:
     def add(self, keys_D: Keys, features: Mapping[str, Floats]) -> None:
         """Keep new rows."""
         keys = np.frombuffer(keys_D.tobytes(), np.uint8).reshape(-1, 16)
-        keep_arrays(self.folder / f"{uuid.uuid4().hex}.safetensors", {"keys": keys, **features})
+        keep_arrays(self.folder / f"{uuid.uuid4().hex}.safetensors", {"keys": keys, **features}, self.folder.parent)
