@@ -12,7 +12,7 @@ import afina
 from afina.config.given import anchor_paths
 from afina.config.load import build_config
 from afina.errors import ConfigError, DataError
-from afina.pipeline.prepare import describe_reference
+from afina.models.resolve import describe_reference
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_what_names_no_file_stays(here: Path) -> None:
     [("model", "BASE"), ("model.gguf", "BASE"), ("package:a/b", "BASE"), ("user/model", "user/model")],
 )
 def test_a_base_of_this_machine_is_named_by_its_folder(here: Path, name: str, reference: str) -> None:
-    assert describe_reference(build_config({"model": {"reference": name}}), "BASE") == reference
+    assert describe_reference(name, "BASE") == reference
 
 
 def test_what_is_missing_is_said_for_the_command_line_and_for_python() -> None:

@@ -234,3 +234,9 @@ def _describe_unreachable(error: Exception, reference: str) -> ModelError:
         expected=KINDS,
         remedy="check the network, or name a local folder with --model",
     )
+
+
+def describe_reference(reference: str, base: str) -> str:
+    """How another machine or library would call the model: its id on the Hub, else where its folder is."""
+    is_id = not reference.startswith(PACKAGE_PREFIX) and not Path(reference).expanduser().exists()
+    return reference if is_id else base

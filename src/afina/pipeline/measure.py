@@ -89,7 +89,7 @@ def predict_shape(subject: CostSubject, technique: Technique, config: RunConfig,
 def run_steps(
     technique: Technique, config: RunConfig, shapes: Sequence[Shape], common: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """What the process of `afina.pipeline.steps` prints."""
+    """What the process of `afina.pipeline.measured_steps` prints."""
     with tempfile.TemporaryDirectory(prefix="afina-") as folder:
         job = {
             **common, "technique": technique.name, "task": config.task, "config": config.model_dump(mode="json"),
@@ -97,7 +97,7 @@ def run_steps(
         }  # fmt: skip
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "afina.pipeline.steps", str(path)]
+        command = [sys.executable, "-m", "afina.pipeline.measured_steps", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return list(json.loads(done.stdout.splitlines()[-1]))
 

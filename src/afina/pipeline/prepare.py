@@ -17,6 +17,7 @@ from afina.data.labels import LabelSpace
 from afina.data.tagged_rows import TaggedPart
 from afina.errors import MissingExtraError, ModelError
 from afina.models.inspect import ModelFacts
+from afina.models.resolve import describe_reference
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
@@ -104,7 +105,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     config, reasons = resolve_config(config, list_facts(len(parts["train"]), opened.facts, examples.labels))
     for reason in reasons:
         narrator.explain(reason)
-    head, reference = task.head_shape().as_config(), describe_reference(config, str(opened.base))
+    head, reference = task.head_shape().as_config(), describe_reference(str(config.model.reference), str(opened.base))
     setup = Setup(opened.base, reference, head, tokenizer.pad_token_id, config, precision)
     costs = expect_costs(technique, setup, opened.facts, describe_workload(parts), device, narrator)
     prepared = Prepared(
@@ -274,20 +275,6 @@ def name_scored_part(config: RunConfig) -> str:
 def list_parts(config: RunConfig) -> tuple[str, ...]:
     """The parts that the run looks at."""
     return ("train", "validation", "test") if config.evaluation.score_test else ("train", "validation")
-
-
-def describe_reference(config: RunConfig, base: str) -> str:
-    """How another machine or library would call the base: its id on the Hub, else where its folder is."""
-    reference = str(config.model.reference)
-    is_id = not reference.startswith("package:") and not is_local(reference)
-    return reference if is_id else base
-
-
-def is_local(reference: str) -> bool:
-    """Whether a reference names a folder or a file of this machine."""
-    from pathlib import Path
-
-    return Path(reference).expanduser().exists()
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:

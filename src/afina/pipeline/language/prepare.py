@@ -17,6 +17,7 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.data.findings import RowNumbers, count
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
+from afina.models.resolve import describe_reference
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
@@ -25,7 +26,6 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     AUTO,
     check_vocabulary,
-    describe_reference,
     find_technique,
     list_parts,
     name_scored_part,
@@ -123,7 +123,7 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
     technique = find_technique(config, GENERATION, facts, folder)
     encoded = encode_language(rows, opened, folder, narrator)
     parts, tokenizer = encoded.parts, encoded.tokenizer
-    reference = describe_reference(config, str(opened.base))
+    reference = describe_reference(str(config.model.reference), str(opened.base))
     setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, rows.precision)
     workload = describe_workload(parts, config, rows.device)
     if rows.is_open:

@@ -1,4 +1,4 @@
-"""A few real steps of one technique at given shapes: `python -m afina.pipeline.steps JOB`, which prints JSON.
+"""A few real steps of one technique at given shapes: `python -m afina.pipeline.measured_steps JOB`, which prints JSON.
 
 It runs in a process of its own, so that the peak of its memory is that of these steps, and the next technique finds the
 memory free again. The rows are made up; the model, the technique and the step are the run's own.
@@ -54,10 +54,10 @@ RATE = 1e-9
 def main() -> None:
     """Do the job, print what was measured."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    sys.stdout.write(json.dumps(take_steps(job)))
+    sys.stdout.write(json.dumps(measure_steps(job)))
 
 
-def take_steps(job: dict[str, Any]) -> list[dict[str, float]]:
+def measure_steps(job: dict[str, Any]) -> list[dict[str, float]]:
     """`peak_bytes` and `step_seconds` for each of the job's shapes, in their order."""
     import sklearn.linear_model  # noqa: F401  # a run holds it, so its memory counts
 
