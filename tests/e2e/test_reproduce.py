@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from afina.runs.folder import compute_checksum
 from afina.testing.data import make_rows
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def test_what_differs_is_said_with_its_size(place: Path, command_line: CommandLi
     name = sorted(tensors)[0]
     tensors[name].view(-1)[3] += 0.5
     save_file(tensors, path, {"format": "pt"})  # as it was: the size is looked at
+    task = json.loads((run / "task.json").read_text(encoding="utf-8"))
+    task["checksums"]["adapter_model.safetensors"] = compute_checksum(path)
+    (run / "task.json").write_text(json.dumps(task), encoding="utf-8")
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     loss = report["metrics"]["test/loss"]
     report["metrics"]["test/loss"] = 7.5

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from afina.runs.folder import compute_checksum
 from afina.testing.data import make_rows
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ def damage_adapter(place: Path) -> None:
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+def forge_adapter(place: Path) -> None:
+    """A damaged one, under a checksum that says that it was written so."""
+    damage_adapter(place)
+    checksum = compute_checksum(place / "run" / "model" / "adapter_model.safetensors")
+    change("run/task.json", checksums={"adapter_model.safetensors": checksum})(place)
+
+
 def drop_tokenizer(place: Path) -> None:
     (place / "run" / "model" / "tokenizer.json").unlink()
 
@@ -116,7 +124,8 @@ CASES = [
     Case("a module of the adapter", change(
         "run/model/adapter_config.json", megatron_config={"a": 1}, megatron_core="os"), ["megatron_config"]),
     Case("a pickled adapter", pickle_adapter, ["adapter_model.safetensors", "pickled weights are not read"]),
-    Case("a damaged adapter", damage_adapter, ["the adapter in run/model can't be loaded"]),
+    Case("a damaged adapter", damage_adapter, ["the model in run/model is not what the run wrote", "other content"]),
+    Case("a forged adapter", forge_adapter, ["the adapter in run/model can't be loaded"]),
     Case("a cut adapter", cut_adapter, ["the model in run/model is not what the run wrote", "bytes instead of"]),
     Case("a run without its tokenizer", drop_tokenizer, ["is not what the run wrote", "found: no tokenizer.json"]),
     Case("an unknown task", change("run/task.json", task="os.system"), ["run/task.json is not what a run writes"]),

@@ -60,8 +60,8 @@ def test_facts_agree_with_the_loaded_model(family: str, tiny_models: Callable[[s
     assert facts.dtypes == ("float32",)
     assert facts.architecture == FAMILIES[family].architecture
     assert facts.model_type == config.model_type
-    sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.vocab_size)
-    assert (facts.hidden_size, facts.layers, facts.heads, facts.vocab_size) == sizes
+    sizes = (config.hidden_size, config.num_hidden_layers, config.vocab_size)
+    assert (facts.hidden_size, facts.layers, facts.vocab_size) == sizes
     assert facts.files == (folder / "model.safetensors",)
 
 
