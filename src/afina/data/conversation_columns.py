@@ -41,6 +41,7 @@ BESIDE = {
     "system": ("system", "system_prompt", "system_message", "sistema"),
 }
 TOOLS = ("tools", "functions", "herramientas")
+EARLIER = ("history", "historial")
 TEXTS = ("text", "texto", "content", "contenido")
 OPTIONAL = frozenset({"tools", "input", "system"})
 
@@ -172,6 +173,7 @@ class _Guess:
             return _explain("completion", {"prompt": asked, "completion": answer}, reason)
         names = {role: name for role, name in {"instruction": asked, **beside, "output": answer}.items() if name}
         roles = ", ".join(f"{name!r} is the {role}" for role, name in names.items())
+        roles += "".join(f"; {name!r} isn't read: earlier turns are read as messages" for name in self.present(EARLIER))
         return _explain("instruction", names, f"by name, {roles}")
 
     def answer_of(self, asked: str) -> str | None:

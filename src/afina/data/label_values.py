@@ -53,8 +53,8 @@ def name_label(value: Any) -> str | None:
 def parse_list(value: Any, separator: str | None) -> list[str] | None:
     """Names of the labels of one row, each once, in their order; None when the cell is no list of labels.
 
-    The cell is a JSON list, or text with `separator` between labels; white space around the separator is not
-    part of a label.
+    The cell is a list, text that spells one, or text with `separator` between labels; white space around the separator
+    is not part of a label.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -70,7 +70,10 @@ def parse_list(value: Any, separator: str | None) -> list[str] | None:
 
 
 def _load_list(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    """The list that a cell spells as JSON, or as Python does, which pandas writes into a csv: `['a', 'b']`."""
+    for spelled in (text, text.replace("'", '"')):
+        try:
+            return json.loads(spelled)
+        except (ValueError, RecursionError):
+            continue
+    return None

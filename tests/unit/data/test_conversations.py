@@ -659,3 +659,9 @@ def test_a_system_message_of_its_own_wins(tmp_path: Path) -> None:
     row = {"messages": own, "system": "Be kind."}
     columns = choose(tmp_path, row)
     assert normalize_row({role: row[name] for role, name in columns.names.items()}, columns)["messages"] == own
+
+
+def test_earlier_turns_in_a_column_of_their_own_are_said_to_be_unread(tmp_path: Path) -> None:
+    columns = choose(tmp_path, {"instruction": "add", "output": "3", "history": [["hi", "hello"]]})
+    assert columns.form == "instruction"
+    assert columns.reasons[0].reason.endswith("; 'history' isn't read: earlier turns are read as messages")

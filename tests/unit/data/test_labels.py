@@ -90,7 +90,8 @@ def test_numbers(value: Any, number: float | None) -> None:
         ([None], None, None),
         ([["a"]], None, None),
         ("[a]", None, None),
-        ("['a']", None, None),
+        ("['a', 'b']", None, ["a", "b"]),
+        ("['it's']", None, None),
         ({"a": 1}, None, None),
     ],
 )
