@@ -140,8 +140,11 @@ class DelimitedFile:
             return 0
         with self._open() as file:
             rows = (cells for cells in csv.reader(file, delimiter=self.find_delimiter()) if cells)
-            next(rows, None)
-            first = next(rows, [""])[0].strip()
+            try:
+                next(rows, None)
+                first = next(rows, [""])[0].strip()
+            except csv.Error:  # said when the rows are read
+                return 0
         return int(first.isascii() and first.isdigit())
 
     def _record_quote(self, error: csv.Error, row: int, lines: tuple[int, int], findings: Findings) -> None:

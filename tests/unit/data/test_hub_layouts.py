@@ -11,6 +11,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 
+from afina.data import text_formats
 from afina.data.doctor.rewrite import number_class, rewrite_file
 from afina.data.findings import Findings
 from afina.data.read import open_file, read_parts
@@ -60,6 +61,14 @@ def test_other_columns_without_a_name_are_refused(header: str, tmp_path: Path) -
     path = tmp_path / "rows.csv"
     path.write_text(f"{header}\na word,a kettle,neg\n")
     with pytest.raises(DataError, match="the header has columns without a name"):
+        read(path, tmp_path)
+
+
+def test_a_first_row_that_no_csv_has_is_said_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_formats, "FIELD_CHARACTERS", 100)
+    path = tmp_path / "rows.csv"
+    path.write_text(f',text,label\n7,"{"a" * 200}",neg\n')
+    with pytest.raises(DataError):
         read(path, tmp_path)
 
 

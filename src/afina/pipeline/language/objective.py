@@ -119,7 +119,8 @@ def measure_leak(head: LanguageHead, batch: TokenBatch, first: int) -> float:
     if not len(behind_K):
         return 0.0
     other_BT = ids_BT.clone()
-    other_BT[0, :first] = ids_BT[0, first:].repeat(1 + first // len(behind_K))[:first]
+    # The wrong way round: rows may begin alike, and end alike.
+    other_BT[0, :first] = ids_BT[0, first:].repeat(1 + first // len(behind_K))[:first].flip(0)
     plain_KH, moved_KH = (
         head.select_hidden(TokenBatch({**batch.inputs, "input_ids": each_BT}, behind_K, behind_K)).float()
         for each_BT in (ids_BT, other_BT)
