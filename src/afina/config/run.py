@@ -64,8 +64,8 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit, tag or branch of a model on the Hub. None: the main branch."""
     max_seq_length: PositiveInt | Auto = "auto"
-    """Tokens a row may have, longer ones are cut; of tagged words they are read in windows instead. auto: the model's
-    limit or 512, the smaller one."""
+    """Tokens a row may have, longer ones are cut; tagged words and plain texts are read in windows instead. auto: the
+    model's limit or 512, the smaller one."""
     chat_template: str = "auto"
     """`auto` (the tokenizer's own), `chatml`, `none` (prompt and completion as they are), or path of a Jinja file."""
     chat_template_kwargs: dict[str, JsonValue] = {}

@@ -25,6 +25,7 @@ from afina.data.chat_template import find_special_strings
 from afina.data.conversations import ConversationPart
 from afina.data.encode import TokenArrays, map_file
 from afina.data.findings import MEND, RowNumbers
+from afina.data.text_windows import cut_windows
 from afina.errors import Problem
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class TrainedRows:
     trained: npt.NDArray[np.uint8]
     """1 for each token of `tokens.ids` that the model learns to say, never for the first of a row."""
     row_numbers: Indices
-    """Rising; the rows of a conversation that was split have the same number."""
+    """Rising; the rows of a conversation that was split, or of a long text, have the same number."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -81,8 +82,13 @@ class Tally:
     """Conversations that became a row for each answer."""
     split_into: int = 0
     """How many rows these are."""
+    windowed: RowNumbers = field(default_factory=RowNumbers)
+    """Plain texts that are learned in several windows."""
+    windows: int = 0
+    """How many windows these are."""
     lengths: list[int] = field(default_factory=list)
     """Tokens of each usable row before it was cut."""
+    cut_rows: int = 0
     cut_tokens: int = 0
     cut_trained: int = 0
     whole_trained: int = 0
@@ -125,9 +131,8 @@ def encode_conversations(
                 lengths.append(len(ids))
                 numbers.append(number)
     tokens = TokenArrays(
-        map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64), None,
-        sum(length > encoding.max_seq_length for length in tally.lengths), tally.cut_tokens,
-    )  # fmt: skip
+        map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64), None, tally.cut_rows, tally.cut_tokens
+    )
     marks_T = map_file(folder / "trained.u8", np.uint8)
     return TrainedRows(part.name, tokens, marks_T, np.asarray(numbers, np.int64)), tally
 
@@ -154,6 +159,8 @@ def encode_row(
     strange = [STRANGE] if spells_special_token(row, tokenizer) else []
     for note in dict.fromkeys([*(note for each in found for note in each.notes), *strange]):
         tally.notes.setdefault(note, RowNumbers()).add(number)
+    if "text" in row:
+        return cut_text(found[0], encoding, number, tally)
     rows = [cut_row(each, encoding, tally) for each in found]
     rows = [(ids, marks) for ids, marks in rows if any(marks)]
     if not rows:
@@ -161,11 +168,25 @@ def encode_row(
     return rows
 
 
+def cut_text(
+    found: TrainedTokens, encoding: Encoding, number: int, tally: Tally
+) -> list[tuple[list[int], list[int]]]:
+    """Tokens and marks of a plain text, of which nothing is lost: a longer one becomes several windows."""
+    windows = list(cut_windows(found.ids, encoding.max_seq_length, has_start=not found.mask[0]))
+    tally.lengths.append(len(found.ids))
+    tally.whole_trained += sum(sum(marks) for _, marks in windows)
+    if len(windows) > 1:
+        tally.windowed.add(number)
+        tally.windows += len(windows)
+    return windows
+
+
 def cut_row(found: TrainedTokens, encoding: Encoding, tally: Tally) -> tuple[list[int], list[int]]:
     """Tokens and marks up to the longest length; what is lost goes into the tally."""
     most, ids, marks = encoding.max_seq_length, found.ids, mark_tokens(found, encoding.train_on)
     tally.lengths.append(len(ids))
     tally.whole_trained += sum(marks)
+    tally.cut_rows += len(ids) > most
     tally.cut_tokens += max(0, len(ids) - most)
     tally.cut_trained += sum(marks[most:])
     return ids[:most], marks[:most]

@@ -68,3 +68,13 @@ def test_answers_inside_a_prompt_of_messages_are_not_learned(tmp_path: Path) -> 
     rows = [{"prompt": whole[:3], "completion": whole[3:]}] * 2
     data, _, tokenizer = encode("qwen2.5", rows, tmp_path, max_seq_length=300)
     assert read_learned(data, tokenizer) == [(1, "two<|im_end|>"), (2, "two<|im_end|>")]
+
+
+def test_nothing_of_a_long_text_is_lost(tmp_path: Path) -> None:
+    rows = [{"text": "abcdefgh" * 40}, {"text": "short"}]
+    data, tally, tokenizer = encode("gemma", rows, tmp_path, has_template=False, max_seq_length=100)
+    assert (data.row_count, list(tally.windowed), tally.windows, len(data)) == (2, [1], 4, 5)
+    learned = "".join(text for number, text in read_learned(data, tokenizer) if number == 1)
+    assert learned == rows[0]["text"] + tokenizer.eos_token
+    assert (tally.cut_rows, tally.whole_trained, list(tally.untrained)) == (0, int(data.trained.sum()), [])
+    assert {int(data.tokens.row(i)[0]) for i in range(len(data))} == {tokenizer.bos_token_id}

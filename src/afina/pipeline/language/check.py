@@ -35,11 +35,13 @@ def look_at_conversations(
     data = config.data.model_copy(update={"on_bad_rows": "drop", "on_findings": "warn"})
     config = config.model_copy(update={"task": GENERATION, "technique": "lora", "data": data})
     opened, quiet = open_model(config, tables, source, narrator), Narrator()
-    encoded = encode_language(read_language(config, opened, quiet), opened, RunFolder(work), quiet)
+    rows = read_language(config, opened, quiet)
+    encoded = encode_language(rows, opened, RunFolder(work), quiet)
     # Parts that were cut off for validation and test are parts of the same file.
     where = {name: name if name in tables else next(iter(tables)) for name in encoded.parts}
     findings = [*describe_faults(encoded, where), *describe_losses(encoded, where)]
-    return ModelView(findings, count_tokens(encoded), quiet.reasons, show_masks(encoded, mask))
+    may_cut = rows.conversations.columns.form != "text"
+    return ModelView(findings, count_tokens(encoded, may_cut=may_cut), quiet.reasons, show_masks(encoded, mask))
 
 
 def gather(tallies: Mapping[str, Tally], where: Mapping[str, str], choose: Any) -> dict[str, RowNumbers]:
@@ -91,7 +93,7 @@ def describe_losses(encoded: EncodedLanguage, where: Mapping[str, str]) -> Itera
     lost, whole = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("cut_trained", "whole_trained"))
     share = lost / max(1, whole)
     if lost:
-        cut = sum(length > limit for tally in tallies.values() for length in tally.lengths)
+        cut = sum(tally.cut_rows for tally in tallies.values())
         enough = max(tally.find_length() for tally in tallies.values())
         yield Finding(
             "long-texts",
@@ -110,8 +112,8 @@ def make_finding(
     return Finding(code, severity, title, meaning, remedy, sum(map(len, rows.values())), rows)
 
 
-def count_tokens(encoded: EncodedLanguage) -> dict[str, Any]:
-    """Lengths of rows before they are cut, and tokens by part."""
+def count_tokens(encoded: EncodedLanguage, *, may_cut: bool) -> dict[str, Any]:
+    """Lengths of rows before they are cut, what limits would cut if they do, and tokens by part."""
     lengths = np.array([length for tally in encoded.tallies.values() for length in tally.lengths], np.int64)
     parts = {
         name: {
@@ -121,7 +123,7 @@ def count_tokens(encoded: EncodedLanguage) -> dict[str, Any]:
         }
         for name, part in encoded.parts.items()
     }
-    cuts = [{**cut, **measure_loss(encoded, cut["limit"])} for cut in tabulate_cuts(lengths)]
+    cuts = [{**cut, **measure_loss(encoded, cut["limit"])} for cut in tabulate_cuts(lengths) if may_cut]
     return {"tokens": {"quantiles": summarise(lengths), "cuts": cuts, "sample": ""}, "parts": parts}
 
 

@@ -295,6 +295,11 @@ def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> l
             f"{name}: {list_rows(tally.split)} became {tally.split_into:,}, one for each answer with what comes before"
             " it: the chat template rewrites earlier turns once others follow"
         )
+    if tally.windowed:
+        notes.append(
+            f"{name}: {list_rows(tally.windowed)} longer than {length} tokens became {tally.windows:,} windows: every token"
+            " is learned once"
+        )
     if rows.tokens.cut_rows:
         share = tally.cut_trained / max(1, tally.whole_trained)
         notes.append(
