@@ -130,9 +130,8 @@ def encode_conversations(
                 marks_file.write(np.asarray(marks, np.uint8).tobytes())
                 lengths.append(len(ids))
                 numbers.append(number)
-    tokens = TokenArrays(
-        map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64), None, tally.cut_rows, tally.cut_tokens
-    )
+    ids_T, offsets_N = map_file(folder / "ids.i32", np.int32), np.cumsum(lengths, dtype=np.int64)
+    tokens = TokenArrays(ids_T, offsets_N, None, tally.cut_rows, tally.cut_tokens)
     marks_T = map_file(folder / "trained.u8", np.uint8)
     return TrainedRows(part.name, tokens, marks_T, np.asarray(numbers, np.int64)), tally
 
@@ -168,9 +167,7 @@ def encode_row(
     return rows
 
 
-def cut_text(
-    found: TrainedTokens, encoding: Encoding, number: int, tally: Tally
-) -> list[tuple[list[int], list[int]]]:
+def cut_text(found: TrainedTokens, encoding: Encoding, number: int, tally: Tally) -> list[tuple[list[int], list[int]]]:
     """Tokens and marks of a plain text, of which nothing is lost: a longer one becomes several windows."""
     windows = list(cut_windows(found.ids, encoding.max_seq_length, has_start=not found.mask[0]))
     tally.lengths.append(len(found.ids))

@@ -20,7 +20,8 @@ def test_every_token_is_learned_once(length: int, most: int, has_start: bool) ->
 
 
 def test_a_window_begins_with_the_start_token_and_the_token_before() -> None:
-    assert list(cut_windows([9, 1, 2, 3, 4], 4, has_start=True)) == [([9, 1, 2], [0, 1, 1]), ([9, 2, 3, 4], [0, 0, 1, 1])]
+    windows = list(cut_windows([9, 1, 2, 3, 4], 4, has_start=True))
+    assert windows == [([9, 1, 2], [0, 1, 1]), ([9, 2, 3, 4], [0, 0, 1, 1])]
 
 
 def test_windows_are_of_about_one_length() -> None:

@@ -297,8 +297,8 @@ def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> l
         )
     if tally.windowed:
         notes.append(
-            f"{name}: {list_rows(tally.windowed)} longer than {length} tokens became {tally.windows:,} windows: every token"
-            " is learned once"
+            f"{name}: {list_rows(tally.windowed)} longer than {length} tokens became {tally.windows:,} windows: every"
+            " token is learned once"
         )
     if rows.tokens.cut_rows:
         share = tally.cut_trained / max(1, tally.whole_trained)
