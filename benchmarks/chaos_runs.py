@@ -71,7 +71,7 @@ CASES = (
          settings={"early_stopping_patience": 1, "num_train_epochs": 12, "learning_rate": 0.02, "save_total_limit": 1}),
     Case("full, by pairs", "bert", technique="full",
          settings={"objective": "contrastive", "pooling": "mean", "gradient_accumulation_steps": 2}),
-    Case("lora", "bert", technique="lora", settings={"lora_dropout": 0.2}),
+    Case("lora", "bert", technique="lora", settings={"lora_dropout": 0.2, "max_steps": 25, "eval_steps": 4}),
     Case("qlora", "bert", technique="qlora", settings={"gradient_accumulation_steps": 3}),
     Case("feature-extraction", "bert", technique="feature-extraction"),
     Case("auto", "bert", technique="auto"),

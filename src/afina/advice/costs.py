@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -24,9 +24,9 @@ from afina.advice.duration import (
 from afina.advice.machine import Machine
 from afina.advice.memory import MemoryCosts, Pass, predict_memory
 from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
+from afina.advice.workload import Workload
 from afina.config.run import RunConfig
-from afina.data.batches import PROMPTS_AT_ONCE, TOKENS_AT_ONCE, Indices, order_training_batches, pad_length
-from afina.data.encode import TokenArrays
+from afina.data.batches import PROMPTS_AT_ONCE, TOKENS_AT_ONCE, order_training_batches, pad_length
 from afina.kernels.lanes import LANES, cut_evenly
 from afina.kernels.native import load_library
 from afina.models.empty import Blueprint
@@ -39,38 +39,6 @@ from afina.training.weight_copies import suits_copies
 MOST_LENGTHS = 4096
 # Of the features of words: as they are, standardised, and joined with those of the validation part.
 SOLVER_COPIES = 3
-# Different words grow with this power of the number of words in a text (Heaps 1978).
-HEAPS = 0.6
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The rows of a run."""
-
-    train_rows: int
-    validation_rows: int
-    test_rows: int
-    lengths: Indices
-    """Tokens of each training row, or of a sample of them."""
-    learned_fraction: float = 0.0
-    """Share of a language model's tokens that it learns to say; 0 for the other tasks."""
-    is_packed: bool = False
-    """Whether rows share sequences of `max_seq_length` tokens."""
-    distinct_tokens: int | None = None
-    """Different tokens of the training rows; None where they aren't known."""
-
-    @classmethod
-    def of_parts(
-        cls, parts: Mapping[str, Sized], tokens: TokenArrays, learned_fraction: float = 0.0, is_packed: bool = False
-    ) -> Workload:
-        """The rows of the parts; one that the run leaves alone has none.
-
-        Args:
-            tokens: of the training rows, or of a sample of them.
-        """
-        train, validation, test = (len(parts.get(name, ())) for name in ("train", "validation", "test"))
-        distinct = np.count_nonzero(np.bincount(tokens.ids)) * (train / len(tokens)) ** HEAPS
-        return cls(train, validation, test, tokens.lengths, learned_fraction, is_packed, int(distinct))
 
 
 @dataclass(frozen=True)
@@ -359,15 +327,24 @@ class _Prediction:
         validation = estimate_seconds(self.count_reading(workload.validation_rows), rates)
         checkpoint = factors.SECONDS_A_BYTE * CHECKPOINT_BYTES * found.stepped
         steps = estimate_seconds(self.epoch_work, rates) * self.repeats
-        epoch = steps + validation + checkpoint
+        evaluation = validation + checkpoint
         if self.by_pairs:  # the head is solved anew on all of them
-            epoch += estimate_seconds(self.count_reading(workload.train_rows), rates)
-        total = start + epoch * int(self.config.training.num_train_epochs) + held_out
+            evaluation += estimate_seconds(self.count_reading(workload.train_rows), rates)
+        epochs, evaluations = self.count_passes()
+        epoch = steps + evaluation * evaluations / math.ceil(epochs)
+        total = start + steps * epochs + evaluation * evaluations + held_out
         if self.is_language_model:
             return Durations(epoch, total + held_out + self.estimate_answers())
         if self.config.training.head_init == "probe":  # pairs: the first evaluation
             total += estimate_seconds(self.count_reading(workload.train_rows), rates)
         return Durations(epoch, total)
+
+    def count_passes(self) -> tuple[float, int]:
+        """Passes over the training rows, and evaluations at their ends and within them."""
+        training, an_epoch = self.config.training, self.steps * self.repeats
+        epochs = training.max_steps / an_epoch if training.max_steps else float(training.num_train_epochs)
+        within = int((an_epoch - 1) // training.eval_steps) if training.eval_steps else 0
+        return epochs, math.ceil(epochs) + int(within * epochs)
 
     def estimate_answers(self) -> float:
         """Seconds of the answers before and after: each token reads all weights."""

@@ -142,6 +142,11 @@ def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
 def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
     """Three passes, and more where that is fewer than `FEWEST_STEPS` steps."""
     name, wanted = "training.num_train_epochs", config.training.num_train_epochs
+    rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
+    steps = max(1, math.ceil(facts.train_units / rows_a_step))
+    if config.training.max_steps:
+        epochs = math.ceil(config.training.max_steps / steps)
+        return Reason(name, epochs, f"max_steps={config.training.max_steps} are that many of {steps} steps, or a part")
     if wanted != "auto":
         return Reason(name, wanted, "as given")
     if config.task == "text-generation":
@@ -149,8 +154,6 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
     fewest, most = FEWEST_STEPS, MOST_EPOCHS
     if config.training.objective == "contrastive":
         fewest, most = FEWEST_CONTRASTIVE_STEPS, MOST_CONTRASTIVE_EPOCHS
-    rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
-    steps = max(1, math.ceil(facts.train_units / rows_a_step))
     epochs = min(most, max(USUAL_EPOCHS, math.ceil(fewest / steps)))
     if epochs == USUAL_EPOCHS:
         return Reason(name, epochs, f"the usual number; {steps} steps each")

@@ -79,6 +79,8 @@ class TrainingConfig(Section):
     """Peak step size of AdamW. auto: by technique and width of the model."""
     num_train_epochs: PositiveInt | Auto = "auto"
     """Passes over the training part. auto: 3, and more where that gives only few steps."""
+    max_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps of the whole training, in place of `num_train_epochs`. 0: as many as the epochs have."""
     per_device_train_batch_size: PositiveInt = 16
     """Rows of one forward and backward pass."""
     gradient_accumulation_steps: PositiveInt = 1
@@ -105,6 +107,8 @@ class TrainingConfig(Section):
     """`balanced` weighs each class by rows / (classes * rows of the class)."""
     early_stopping_patience: Annotated[int, Field(ge=0)] = 3
     """Evaluations without a better main score on the validation part after which training stops. 0 means never."""
+    eval_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps between evaluations within an epoch, besides the one at its end. 0 means only that."""
     save_steps: Annotated[int, Field(ge=0)] = 500
     """Optimizer steps between checkpoints, besides the one at each evaluation. 0 means only those."""
     save_every_minutes: Annotated[float, Field(ge=0.0)] = 10.0

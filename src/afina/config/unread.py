@@ -25,10 +25,10 @@ OF_LABELS = (
 )  # fmt: skip
 # Of the training loop, which feature-extraction has none of: its head is solved.
 OF_STEPS = tuple(f"training.{name}" for name in (
-    "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay",
-    "lr_scheduler_type", "warmup_ratio", "max_grad_norm", "max_skipped_steps", "dropout", "objective", "head_init",
-    "early_stopping_patience", "save_steps", "save_every_minutes", "save_total_limit", "logging_steps",
-    "gradient_checkpointing", "lazy_embeddings",
+    "learning_rate", "num_train_epochs", "max_steps", "eval_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "weight_decay", "lr_scheduler_type", "warmup_ratio", "max_grad_norm",
+    "max_skipped_steps", "dropout", "objective", "head_init", "early_stopping_patience", "save_steps",
+    "save_every_minutes", "save_total_limit", "logging_steps", "gradient_checkpointing", "lazy_embeddings",
 ))  # fmt: skip
 # Sections that only some techniques read, with those; and settings.
 SECTIONS: dict[str, tuple[str, ...]] = {"lora": (*ADAPTERS, AUTO), "quantization": (*IN_4_BITS, AUTO)}

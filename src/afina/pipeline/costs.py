@@ -12,8 +12,9 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import TAGGING
 
 if TYPE_CHECKING:
-    from afina.advice.costs import Costs, CostSubject, Workload
+    from afina.advice.costs import Costs, CostSubject
     from afina.advice.machine import Machine
+    from afina.advice.workload import Workload
     from afina.models.inspect import ModelFacts
     from afina.techniques.base import Setup, Technique
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.correction import Measurement, Shape, correct
-from afina.advice.costs import Costs, CostSubject, Workload, predict_costs
+from afina.advice.costs import Costs, CostSubject, predict_costs
 from afina.advice.fitting import find_remedy, fits
 from afina.advice.plan import Plan, PlanRow
+from afina.advice.workload import Workload
 from afina.config.run import RunConfig
 from afina.techniques.base import Technique
 

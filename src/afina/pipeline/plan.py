@@ -25,9 +25,10 @@ from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from afina.advice.costs import CostSubject, Workload
+    from afina.advice.costs import CostSubject
     from afina.advice.machine import Machine
     from afina.advice.plan import Plan, PlanRow
+    from afina.advice.workload import Workload
     from afina.techniques.base import Technique
 
 ORDER = tuple(TRAITS)

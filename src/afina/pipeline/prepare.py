@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from afina.advice.costs import Costs, Workload
+    from afina.advice.costs import Costs
+    from afina.advice.workload import Workload
     from afina.data.encode import TokenArrays
     from afina.tasks.base import Task
 
@@ -165,7 +166,7 @@ def list_facts(train_units: int, model: ModelFacts, labels: LabelSpace | None) -
 
 def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
     """The rows as costs see them."""
-    from afina.advice.costs import Workload
+    from afina.advice.workload import Workload
 
     return Workload.of_parts(parts, parts["train"].tokens)
 

@@ -24,7 +24,7 @@ from afina.runs.folder import RunFolder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from afina.advice.costs import Workload
+    from afina.advice.workload import Workload
 
 SAMPLED_ROWS = 2000
 
@@ -53,7 +53,7 @@ def sample_lengths(
         DataError: if nothing is left to learn.
         ModelError: if the tokenizer isn't the model's.
     """
-    from afina.advice.costs import Workload
+    from afina.advice.workload import Workload
 
     if isinstance(rows, Examples):
         tokens = sample_texts(rows, config, tokenizer, folder)

@@ -32,12 +32,12 @@ def fit(session: Session) -> None:
         TrainingError: if too many steps had to be skipped, or memory is too small for one row.
     """
     progress = session.progress
-    plan = TrainingPlan(session.total_steps, session.epochs, progress.step)
+    plan = TrainingPlan(session.total_steps, session.last_epoch, progress.step)
     notify(session.callbacks, "on_train_begin", plan)
     with suppress(StopTraining):
         if progress.best_step is None and session.evaluates_start:
-            evaluate_and_save(session, 0)
-        while progress.epoch < session.epochs and not session.is_out_of_patience:
+            evaluate_and_save(session, epoch=0, window=0)
+        while progress.epoch < session.last_epoch and not session.is_out_of_patience:
             run_epoch(session)
     if progress.best_step != progress.step and progress.best_step is not None:
         restore_best(session)
@@ -45,13 +45,23 @@ def fit(session: Session) -> None:
 
 
 def run_epoch(session: Session) -> None:
-    """Take the steps that are left of the epoch, then evaluate and save."""
+    """Take the steps that are left of the epoch, evaluating between them as often as asked, then evaluate and save.
+
+    An evaluation stands before the next step, not behind the last one: a run that was stopped in between makes up for
+    it when it goes on.
+    """
     progress, config = session.progress, session.config
     batches = order_training_batches(
         session.objective.lengths, config.per_device_train_batch_size, session.seed, progress.epoch
     )
     windows = group_windows(batches, config.gradient_accumulation_steps)
     for window in windows[progress.window :]:
+        if progress.step >= session.total_steps:
+            break
+        if session.is_evaluation_due:
+            evaluate_and_save(session, epoch=progress.epoch, window=progress.window)
+            if session.is_out_of_patience:
+                return
         values = train_step(session, window)
         progress.step += 1
         progress.window += 1
@@ -61,19 +71,25 @@ def run_epoch(session: Session) -> None:
         stop_if_asked(session)
         if session.is_save_due and progress.window < len(windows):
             save_checkpoint(session)
-    evaluate_and_save(session, progress.epoch + 1)
+    evaluate_and_save(session, epoch=progress.epoch + 1, window=0)
     stop_if_asked(session)
 
 
-def evaluate_and_save(session: Session, epochs: int) -> None:
-    """Measure the validation part after so many epochs, note whether it is the best so far, and write a checkpoint."""
+def evaluate_and_save(session: Session, *, epoch: int, window: int) -> None:
+    """Measure the validation part, note whether it is the best so far, and write a checkpoint.
+
+    Args:
+        epoch: epochs that are done with this evaluation.
+        window: optimizer steps done within the next one.
+    """
     progress = session.progress
     scores = eval_step(session)
-    progress.epoch, progress.window = epochs, 0
+    passes = progress.epoch + progress.window / session.steps_per_epoch
+    progress.epoch, progress.window, progress.evaluated_step = epoch, window, progress.step
     objective = session.objective
     remember_best(progress, objective.rank(scores), scores["loss"], is_chosen=objective.chooses_best)
     values = {f"validation/{name}": value for name, value in scores.items()}
-    notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": float(epochs)})
+    notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": passes})
     save_checkpoint(session)
 
 

@@ -41,8 +41,10 @@ class Progress:
     """Validation loss of that evaluation."""
     best_step: Count | None = None
     """The step it was measured at."""
+    evaluated_step: Count | None = None
+    """The step of the last evaluation."""
     worse_evaluations: Count = 0
-    """Evaluations since then."""
+    """Evaluations since the best one."""
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """Steps whose loss or gradient wasn't a number: `step`, `what`, `rows`. See `training/not_finite.py`."""
     spikes: list[dict[str, Any]] = field(default_factory=list)
@@ -113,7 +115,18 @@ class Session:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training, if nothing stops it early."""
-        return self.steps_per_epoch * self.epochs
+        return self.config.max_steps or self.steps_per_epoch * self.epochs
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that the last step belongs to, from 1."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether an evaluation is wanted before the next step of the epoch."""
+        every, step = self.config.eval_steps, self.progress.step
+        return every > 0 and step > 0 and step % every == 0 and step != self.progress.evaluated_step
 
     @property
     def is_out_of_patience(self) -> bool:

@@ -47,8 +47,9 @@ def make_subject(draw: Callable[..., Any]) -> Callable[..., Any]:
     """`make_subject(family, lengths, memory_bytes, rates=True, is_language_model=False)`: what costs depend on."""
     import numpy as np
 
-    from afina.advice.costs import CostSubject, Workload
+    from afina.advice.costs import CostSubject
     from afina.advice.machine import Machine, Rates
+    from afina.advice.workload import Workload
 
     def build(
         family: str = "bert", rows: int = 64, tokens: int = 40, memory_bytes: int = 2**40, *, timed: bool = True,

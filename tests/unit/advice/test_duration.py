@@ -59,6 +59,23 @@ def test_a_run_is_its_epochs_and_what_comes_before_and_after(
     assert three.total - one.total == pytest.approx(2 * one.epoch)
 
 
+def test_steps_count_as_the_epochs_that_they_make_up(
+    make_subject: Callable[..., Any], describe: Callable[..., Any]
+) -> None:
+    from afina.advice.costs import predict_costs
+
+    def predict(**training: Any) -> Any:
+        config = describe("full", per_device_train_batch_size=16, **training)  # 4 steps an epoch
+        return predict_costs(make_subject(), make_technique("full"), config).durations
+
+    assert predict(max_steps=8) == predict(num_train_epochs=2)
+    half, one = predict(max_steps=2), predict(max_steps=4)
+    assert half.total < one.total
+    often = predict(max_steps=4, eval_steps=1)  # three evaluations more
+    assert often.total - one.total == pytest.approx(often.epoch - one.epoch)
+    assert often.epoch > one.epoch
+
+
 def test_a_machine_without_rates_has_no_durations(
     make_subject: Callable[..., Any], describe: Callable[..., Any]
 ) -> None:

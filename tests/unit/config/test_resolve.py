@@ -79,6 +79,12 @@ def test_epochs(rows: int, batch: int, accumulation: int, epochs: int, reason: s
     assert config.training.num_train_epochs == epochs
 
 
+def test_steps_stand_in_place_of_epochs() -> None:
+    config, reasons = resolve(Facts(100, 768, 512), training={"max_steps": 20, "num_train_epochs": 9})  # 7 an epoch
+    assert config.training.num_train_epochs == 3
+    assert reasons["training.num_train_epochs"].reason == "max_steps=20 are that many of 7 steps, or a part"
+
+
 def test_what_was_given_stays() -> None:
     given = {"learning_rate": 0.5, "num_train_epochs": 99, "dropout": 0.25}
     config, reasons = resolve(training=given, seed=3)

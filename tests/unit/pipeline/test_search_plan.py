@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from afina.config.load import load_config
+from afina.errors import ConfigError
 from afina.pipeline.search.plan import SearchPlan, parse_techniques, settle_plan
 
 ALL = {"feature-extraction": True, "full": True, "lora": True, "qlora": True}
@@ -75,3 +76,11 @@ def test_the_description_of_a_choice_keeps_what_any_technique_may_read() -> None
     assert plan.shared_config().technique == "auto"
     assert plan.shared_config().lora.r == plan.configure("lora", {}).lora.r == 4
     assert plan.configure("full", {}).lora.r != 4, "full fine-tuning reads no rank"
+
+
+@pytest.mark.parametrize("name", ["max_steps", "eval_steps"])
+def test_settings_that_part_epochs_are_refused(name: str) -> None:
+    plan = SearchPlan(load_config(None, {f"training.{name}": 5}), (), 60.0, ("lora",))
+    bench: Any = SimpleNamespace(kind="multiclass", primary_metric="accuracy", first_technique="lora")
+    with pytest.raises(ConfigError, match=f"training.{name} has no meaning in a search"):
+        settle_plan(plan, bench)

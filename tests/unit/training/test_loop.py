@@ -168,6 +168,26 @@ def test_the_loop_tells_what_it_does(open_session: Callable[..., Any]) -> None:
     assert rates == pytest.approx([1e-2 * r for r in [1 / 2, 1, 6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7]])
 
 
+def test_steps_end_the_training_and_part_its_evaluations(open_session: Callable[..., Any]) -> None:
+    session = open_session(epochs=9, per_device_train_batch_size=6, max_steps=6, eval_steps=2, save_steps=0)
+    recorder = Recorder()
+    session.callbacks = (recorder,)
+    fit(session)
+    assert recorder.named("begin")[0][1] == TrainingPlan(6, 2, 0)
+    assert [(told[1], told[2]["epoch"]) for told in recorder.named("evaluate")] == [(2, 0.5), (4, 1.0), (6, 1.5)]
+    assert (session.progress.step, recorder.named("step")[-1][1]) == (6, 6)
+    # The schedule ends where the training does.
+    rates = [told[2]["learning_rate"] for told in recorder.named("step")]
+    assert rates == pytest.approx([1e-2 * r for r in [1 / 2, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]])
+
+
+def test_patience_runs_out_within_an_epoch(open_session: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session(rows=18, epochs=2, per_device_train_batch_size=3, eval_steps=1, early_stopping_patience=2)
+    measure_badly([1.0, 2.0, 3.0], session, monkeypatch)
+    fit(session)
+    assert (session.progress.step, session.progress.best_step) == (3, 1)
+
+
 @pytest.mark.parametrize("technique", ["full", "lora"])
 def test_training_learns(technique: str, open_session: Callable[..., Any]) -> None:
     session = open_session(technique, epochs=8, rows=48, learning_rate=5e-3, per_device_train_batch_size=8)
@@ -233,20 +253,24 @@ RUN = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("more", [{}, {"max_steps": 7, "eval_steps": 2}], ids=["epochs", "steps"])
 @pytest.mark.parametrize("technique", ["full", "lora"])
-def test_a_resumed_run_is_the_uninterrupted_one(technique: str, open_session: Callable[..., Any]) -> None:
-    whole = open_session(technique, folder="whole", **RUN)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    technique: str, more: dict[str, int], open_session: Callable[..., Any]
+) -> None:
+    run = RUN | more
+    whole = open_session(technique, folder="whole", **run)
     recorder = Recorder()
     whole.callbacks = (recorder,)
     fit(whole)
     checkpoints = len(recorder.named("checkpoint"))
-    assert checkpoints == 6
+    assert checkpoints == (7 if more else 6)
     for number in random.Random(technique).sample(range(1, checkpoints + 1), 2):
-        stopped = open_session(technique, folder=f"stopped {number}", **RUN)
+        stopped = open_session(technique, folder=f"stopped {number}", **run)
         stopped.callbacks = (CrashAfter(number),)
         with pytest.raises(Crash):
             fit(stopped)
-        again = open_session(technique, folder=f"stopped {number}", **RUN)
+        again = open_session(technique, folder=f"stopped {number}", **run)
         checkpoint, damaged = again.store.find_newest()
         assert checkpoint is not None
         assert damaged == {}
@@ -262,14 +286,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(technique: str, open_session: Ca
         assert told.named("begin")[0][1].first_step == checkpoint.state["step"]
         # Step by step the same loss, not only the same end.
         assert told.named("step") == recorder.named("step")[checkpoint.state["step"] :]
-        assert told.named("evaluate") == recorder.named("evaluate")[checkpoint.state["epoch"] :]
+        evaluated = checkpoint.state["evaluated_step"] or 0
+        assert told.named("evaluate") == [each for each in recorder.named("evaluate") if each[1] > evaluated]
 
 
+@pytest.mark.parametrize("every", [0, 2])
 @pytest.mark.parametrize("at", [2, 3])  # in the middle of an epoch, and at its last step, before the evaluation
 def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_been(
-    at: int, open_session: Callable[..., Any]
+    at: int, every: int, open_session: Callable[..., Any]
 ) -> None:
-    whole = open_session(folder="whole", **RUN)
+    run = RUN | {"eval_steps": every}
+    whole = open_session(folder="whole", **run)
+    evaluated = Recorder()
+    whole.callbacks = (evaluated,)
     fit(whole)
 
     class Signal(Callback):
@@ -277,7 +306,7 @@ def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_bee
             if step == at:
                 stopped.signals.received = 15
 
-    stopped = open_session(folder="stopped", **RUN)
+    stopped = open_session(folder="stopped", **run)
     recorder = Recorder()
     stopped.callbacks = (Signal(), recorder)
     with pytest.raises(Interrupted) as caught:
@@ -285,12 +314,13 @@ def test_a_signal_stops_after_its_step_and_the_run_goes_on_as_if_nothing_had_bee
     assert caught.value.exit_code == 143
     assert caught.value.run == stopped.store.folder.parent
     assert recorder.named("step")[-1][1] == recorder.named("checkpoint")[-1][1] == at
-    assert recorder.named("evaluate") == []
-    again = open_session(folder="stopped", **RUN)
+    again = open_session(folder="stopped", **run)
     checkpoint, _ = again.store.find_newest()
     assert checkpoint is not None
     resume_from(again, checkpoint)
+    again.callbacks = (recorder,)
     fit(again)
+    assert recorder.named("evaluate") == evaluated.named("evaluate")
     assert equal(take_weights(again), take_weights(whole))
 
 

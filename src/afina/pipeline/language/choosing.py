@@ -15,7 +15,7 @@ from afina.pipeline.source import GENERATION
 from afina.techniques.base import Setup
 
 if TYPE_CHECKING:
-    from afina.advice.costs import Workload
+    from afina.advice.workload import Workload
 
 # Adapters are the usual first guess, and what decides the length of rows doesn't depend on the technique.
 FIRST_GUESS = "lora"

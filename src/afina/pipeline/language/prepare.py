@@ -38,7 +38,8 @@ from afina.techniques.base import Setup, Technique
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from afina.advice.costs import Costs, Workload
+    from afina.advice.costs import Costs
+    from afina.advice.workload import Workload
 
 ROWS_SHOWN = 10
 
@@ -185,7 +186,7 @@ def encode_language(rows: LanguageRows, opened: Opened, folder: RunFolder, narra
 
 def describe_workload(parts: Mapping[str, TrainedRows], config: RunConfig, device: str) -> Workload:
     """The rows as costs see them."""
-    from afina.advice.costs import Workload
+    from afina.advice.workload import Workload
 
     train = parts["train"]
     return Workload.of_parts(parts, train.tokens, float(train.trained.mean()), expects_packing(config, device))

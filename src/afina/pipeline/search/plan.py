@@ -97,7 +97,7 @@ def settle_plan(plan: SearchPlan, bench: Workbench) -> SearchPlan:
     kind, primary_metric = bench.kind, bench.primary_metric
     techniques = settle_techniques(plan, bench)
     metric = plan.metric or primary_metric
-    problems = [*list_unfit(techniques, kind)]
+    problems = [*list_unfit(techniques, kind), *list_uneven(plan.config)]
     if metric not in SCORES[kind]:
         problems.append(
             Problem(
@@ -144,6 +144,18 @@ def list_unfit(techniques: Sequence[str], kind: str) -> list[Problem]:
             expected="lora, full, qlora", remedy="--techniques lora,full",
         )
         for name in unfit
+    ]  # fmt: skip
+
+
+def list_uneven(config: RunConfig) -> list[Problem]:
+    """A problem for each setting by which trials would not be compared after whole epochs."""
+    given = {name: getattr(config.training, name) for name in ("max_steps", "eval_steps")}
+    return [
+        Problem(
+            f"training.{name} has no meaning in a search: it varies the epochs, and compares after each",
+            f"{name}={value}", remedy=f"leave {name} out",
+        )
+        for name, value in given.items() if value
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from afina.advice.costs import Workload
+from afina.advice.workload import Workload
 from afina.config.resolve import Facts, resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.costs import expect_costs

@@ -86,4 +86,4 @@ def describe_evaluation(step: int, values: dict[str, float]) -> str:
         for name, value in scores
         if name in ("loss", "accuracy", "f1", "f1_macro", "f1_micro", "rmse", "spearman")
     )
-    return f"epoch {values['epoch']:.0f}, step {step}: validation {shown}"
+    return f"epoch {round(values['epoch'], 2):g}, step {step}: validation {shown}"
