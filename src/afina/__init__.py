@@ -39,23 +39,23 @@ _HOME = {
     "ProofError": "errors",
     "Reproduction": "reproductions",
     "ResourceError": "errors",
-    "Run": "api",
+    "Run": "finished",
     "RunConfig": "config.run",
     "RunFolderError": "errors",
     "Search": "searches",
     "TrainingError": "errors",
     "UserError": "errors",
     "check": "api",
-    "compare": "api",
-    "evaluate": "api",
+    "compare": "finished",
+    "evaluate": "finished",
     "fit": "api",
-    "list_runs": "api",
-    "load": "api",
-    "merge": "api",
-    "open_chat": "api",
+    "list_runs": "finished",
+    "load": "finished",
+    "merge": "finished",
+    "open_chat": "finished",
     "plan": "api",
-    "predict": "api",
-    "predict_file": "api",
+    "predict": "finished",
+    "predict_file": "finished",
     "reproduce": "reproductions",
     "resume": "api",
     "search": "searches",
@@ -95,21 +95,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from afina.api import (
-        Run,
-        check,
-        compare,
-        evaluate,
-        fit,
-        list_runs,
-        load,
-        merge,
-        open_chat,
-        plan,
-        predict,
-        predict_file,
-        resume,
-    )
+    from afina.api import check, fit, plan, resume
     from afina.config.run import RunConfig
     from afina.errors import (
         AfinaError,
@@ -124,6 +110,7 @@ if TYPE_CHECKING:
         TrainingError,
         UserError,
     )
+    from afina.finished import Run, compare, evaluate, list_runs, load, merge, open_chat, predict, predict_file
     from afina.reproductions import Reproduction, reproduce
     from afina.searches import Search, search
 

@@ -9,7 +9,8 @@
     │   ├── RunFolderError     the folder of a run, read or written
     │   └── MissingExtraError  a package that only an extra installs
     ├── TrainingError          the training itself went wrong (a loss that is not a number); exits with 1
-    ├── ProofError             a check of our own result failed; exits with 1 and keeps everything
+    └── ProofError             a check of our own result failed; exits with 1 and keeps everything
+    KeyboardInterrupt
     └── Interrupted            a signal stopped the run; exits with 130 or 143, the run can be resumed
 
 An error holds one `Problem` or several: all that is wrong with one input is said at once.
@@ -24,6 +25,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from afina.wording import suit_reader
 
 ROWS_SHOWN = 10
 LONGEST_CAUSE = 300
@@ -152,12 +155,23 @@ class AfinaError(Exception):
         self.heading = what if problems else ""
         super().__init__(self._message())
 
+    def suit_reader(self) -> None:
+        """Spell the message for whoever reads it: see `afina.wording`."""
+        self.heading, self.problems = suit_reader(self.heading), tuple(map(spell_problem, self.problems))
+        self.args = (self._message(),)
+
     def _message(self) -> str:
         if len(self.problems) == 1:
             return "\n".join(part for part in (self.heading, str(self.problems[0])) if part)
         heading = self.heading or f"{len(self.problems)} problems"
         listed = [f"{i}. {problem}".replace("\n", "\n   ") for i, problem in enumerate(self.problems, 1)]
         return "\n".join([heading, *listed])
+
+
+def spell_problem(problem: Problem) -> Problem:
+    """The problem in words that suit the reader."""
+    what, found, expected, remedy = map(suit_reader, (problem.what, problem.found, problem.expected, problem.remedy))
+    return Problem(what, found, expected, remedy, problem.rows)
 
 
 class UserError(AfinaError):
@@ -204,8 +218,10 @@ class ProofError(AfinaError):
     """A check of our own result failed. The run's folder keeps everything for a look."""
 
 
-class Interrupted(AfinaError):
+class Interrupted(KeyboardInterrupt):
     """A signal stopped the run. `run` is its folder, where a checkpoint was saved (None: nothing to resume).
+
+    It is no `Exception`: whoever goes on to the next of several runs when one fails doesn't mean to do so after ^C.
 
     `found` tells what is kept of other work, `verb` is what goes on with a run, and `remedy` how to go on without one.
     """
@@ -213,9 +229,17 @@ class Interrupted(AfinaError):
     def __init__(
         self, exit_code: int, run: Path | None = None, verb: str = "resume", *, found: str = "", remedy: str = ""
     ) -> None:
-        super().__init__("interrupted", found=found, remedy=f"afina {verb} {run}" if run else remedy)
+        self.problems: tuple[Problem, ...] = (
+            Problem("interrupted", found, remedy=f"afina {verb} {run}" if run else remedy),
+        )
+        super().__init__(str(self.problems[0]))
         self.exit_code = exit_code
         self.run = run
+
+    def suit_reader(self) -> None:
+        """As that of `AfinaError`."""
+        self.problems = tuple(map(spell_problem, self.problems))
+        self.args = (str(self.problems[0]),)
 
 
 @contextlib.contextmanager

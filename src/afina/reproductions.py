@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from afina.api import make_narrator
 from afina.config.load import dump_config
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError
+from afina.isolation import isolated
 from afina.pipeline.changes import LAST_BITS
 from afina.pipeline.description import CHANGED, find_rows
 from afina.pipeline.launch import resume_run
+from afina.pipeline.narrator import make_narrator
 from afina.runs.creation import make_folder
 from afina.runs.folder import AnyRun, RunFolder, open_run
 from afina.runs.names import CONFIG, DATA, ORIGIN, REPORT
@@ -73,6 +74,7 @@ class Reproduction:
         ] + (["  ..."] if len(worst) > SHOWN else [])
 
 
+@isolated
 def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None, verbose: bool = True) -> Reproduction:
     """The run once more in a new folder, with the same settings, and what differs.
 

@@ -1,4 +1,4 @@
-"""Searching in Python: a thin layer beside `api`, which has no room left for it."""
+"""Searching in Python."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.api import Run, make_narrator
 from afina.config.given import anchor_paths, list_missing
-from afina.config.keywords import collect_keywords
-from afina.config.load import complete_key, flatten_yaml, join_settings, load_config
+from afina.config.keywords import collect_keywords, name_inputs
+from afina.config.load import Description, complete_key, join_settings, list_described, load_config
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem
+from afina.finished import Run
+from afina.isolation import isolated
 from afina.pipeline.changes import parse_allowed
+from afina.pipeline.narrator import make_narrator
 from afina.runs.search_folder import open_search
 
 
@@ -57,6 +59,7 @@ class Search:
         return {"search": str(self.path), **self._stored}
 
 
+@isolated
 def search(
     data: Any = None,
     model: str | Path | None = None,
@@ -68,7 +71,7 @@ def search(
     storage: str | None = None,
     resume: str | Path | None = None,
     allow_changes: str | Sequence[str] = (),
-    config: str | Path | None = None,
+    config: Description = None,
     verbose: bool = True,
     **settings: Any,
 ) -> Search:
@@ -87,7 +90,7 @@ def search(
         resume: folder of a search that was stopped; `budget` and `trials` then count from now on, by default what was
             left of them. Of all else it takes its rows, if they were in memory, and `storage`.
         allow_changes: with `resume`, what may have changed for a trial that was stopped, as for `afina.resume`.
-        config: YAML file with any of the settings; what it sets is not searched.
+        config: YAML file with any of the settings, or what would stand in it; what it sets is not searched.
         verbose: whether to say on stderr how far it is.
         settings: as for `fit`; one that is given is not searched.
 
@@ -108,12 +111,11 @@ def search(
         allowed, rows = parse_allowed(allow_changes), data if in_memory else None
         return Search(resume_search(resume, rows, storage, seconds, trials or 0, narrator, allowed))
     overrides = collect_overrides(None if in_memory else data, model, settings)
-    path = Path(config) if config else None
-    description = load_config(path, overrides)
+    description = load_config(config, overrides)
     check_given(description, in_memory, budget, trials, allow_changes)
     description = anchor_paths(description)
     plan = SearchPlan(
-        description, tuple(sorted({*map(complete_key, overrides), *flatten_yaml(path)})), seconds or 0.0,
+        description, tuple(sorted({*map(complete_key, overrides), *list_described(config)})), seconds or 0.0,
         parse_techniques(techniques), metric or "", trials or 0,
     )  # fmt: skip
     return Search(start_search(plan, data if in_memory else description.data.path, storage, narrator))
@@ -121,9 +123,7 @@ def search(
 
 def collect_overrides(data: Any, model: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are given, by their keys; data and model among them where they are."""
-    given = {"model.reference": model, "data.path": data}
-    named = [(key, str(value)) for key, value in given.items() if value is not None]
-    return join_settings([*named, *collect_keywords(settings, search).items()])
+    return join_settings([*name_inputs(model, data).items(), *collect_keywords(settings, search).items()])
 
 
 def check_given(

@@ -225,7 +225,7 @@ def test_chat_draws_by_seed(runs: dict[str, Path], place: Path, command_line: Co
     assert drawn != talk("--temperature", "2", "--seed", "2")
     bad = command_line.run("chat", "lora", "--top-p", "1.5", cwd=place)
     assert (bad.code, bad.out) == (2, "")
-    assert "top_p can't be used\n  found: 1.5\n  expected: above 0, at most 1" in bad.err
+    assert "top_p can't be used\n  found: 1.5\n  expected: a number above 0, at most 1" in bad.err
 
 
 def test_a_chat_goes_on_after_a_line_that_is_no_text(runs: dict[str, Path]) -> None:

@@ -47,11 +47,11 @@ def test_a_base_of_this_machine_is_named_by_its_folder(here: Path, name: str, re
     assert describe_reference(name, "BASE") == reference
 
 
-def test_what_is_missing_is_said_for_the_command_line_and_for_python() -> None:
+def test_what_is_missing_is_said_for_python() -> None:
     with pytest.raises(ConfigError) as caught:
         afina.fit()
     assert [problem.remedy for problem in caught.value.problems] == [
-        "afina train DATA ..., or afina.fit(model, data)", "--model REF, or afina.fit(model, data)",
+        "afina.fit(model, data)", "model=REF, or afina.fit(model, data)",
     ]  # fmt: skip
 
 
@@ -77,5 +77,5 @@ def test_a_frame_is_not_shown_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         afina.check(frame, fix=tmp_path / "copy.csv")
     assert str(caught.value) == (
-        "--fix copies a file or a folder\n  found: a DataFrame in Python\n  do: save the rows as a file"
+        "fix copies a file or a folder\n  found: a DataFrame in Python\n  do: save the rows as a file"
     )

@@ -1,4 +1,4 @@
-"""The command line: one file a verb, each of which parses, calls `afina.api` and prints.
+"""The command line: one file a verb, each of which parses, calls what `afina` exports and prints.
 
 Nothing heavier than typer is imported before a verb runs, so that help comes at once. Stop signals are minded from the
 first moment: a ^C while modules are still being imported ends as quietly as any other.

@@ -9,6 +9,7 @@ import traceback
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from afina import __version__
 from afina.cli import (
@@ -29,12 +30,33 @@ from afina.cli import (
 )
 from afina.errors import AfinaError, Interrupted
 from afina.terminal import make_printable
+from afina.wording import speak_as_command_line
 
 # Typer names only this one of the errors of its parser, all of which have the same base.
 UsageError = typer.BadParameter.__bases__[0]
 
+
+class Halted(Exception):
+    """An `Interrupted` on its way through typer, which would make something else of a KeyboardInterrupt."""
+
+    def __init__(self, stop: Interrupted) -> None:
+        super().__init__(str(stop))
+        self.exit_code = stop.exit_code
+
+
+class Verbs(TyperGroup):
+    """The verbs, of which one may be interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted as stop:
+            raise Halted(stop) from None
+
+
 app = typer.Typer(
     name="afina",
+    cls=Verbs,
     help="Fine-tune a pretrained model on your own data, and learn whether the result is any good.",
     no_args_is_help=True,
     add_completion=False,
@@ -74,9 +96,10 @@ def run() -> None:
     """Run the verb that was asked for, and exit with its code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        sys.exit(app(prog_name="afina", standalone_mode=False) or 0)
+        with speak_as_command_line():
+            sys.exit(app(prog_name="afina", standalone_mode=False) or 0)
     except Exception as error:
-        if received and not isinstance(error, Interrupted):
+        if received and not isinstance(error, Halted):
             # A library turned what interrupted its import into an error of its own.
             raise Stopped(received[0]) from None
         end_with(error)
@@ -84,7 +107,7 @@ def run() -> None:
 
 def end_with(error: Exception) -> NoReturn:
     """Print what went wrong, and exit with its code."""
-    if isinstance(error, AfinaError):
+    if isinstance(error, AfinaError | Halted):
         print_error(str(error))
         sys.exit(error.exit_code)
     if isinstance(error, UsageError):

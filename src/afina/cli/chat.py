@@ -40,8 +40,8 @@ def chat(
     seed: int | None = ANSWER_SEED,
 ) -> None:
     """Talk to a language model; its words appear as they come."""
-    from afina.api import open_chat
     from afina.config.load import parse_override
+    from afina.finished import open_chat
     from afina.pipeline.language.decoding import Decoding
 
     decoding = Decoding(**collect_decoding(max_new_tokens, temperature, top_p, seed))

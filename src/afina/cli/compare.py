@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table, show
+from afina.cli.output import JSON_OPTION, print_json, print_table, show
+from afina.summary import choose_metrics, format_score
 
 GIB = 2**30
 # What a difference that rounds to nothing is called, by its unit.
@@ -21,7 +22,7 @@ def compare(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Set runs side by side: scores with intervals, what each difference is worth and costs, settings that differ."""
-    from afina.api import compare as compare_runs
+    from afina.finished import compare as compare_runs
 
     result = compare_runs(*runs)
     if as_json:

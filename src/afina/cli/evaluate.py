@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, choose_metrics, format_score, print_json, print_table, show
+from afina.cli.output import JSON_OPTION, print_json, print_table, show
+from afina.summary import choose_metrics, format_score
 
 
 def evaluate(
@@ -16,7 +17,7 @@ def evaluate(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a run's model on labelled rows."""
-    from afina.api import evaluate as score
+    from afina.finished import evaluate as score
 
     result = score(run, data, on_bad_rows=on_bad_rows)  # type: ignore[arg-type]  # the function checks it
     if as_json:

@@ -13,7 +13,7 @@ def merge(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Fold a run's adapter into its base: one ordinary transformers model."""
-    from afina.api import merge as fold
+    from afina.finished import merge as fold
 
     path = fold(run, output)
     if as_json:

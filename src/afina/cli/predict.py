@@ -21,7 +21,7 @@ def predict(
     quiet: bool = QUIET_OPTION,
 ) -> None:
     """Predict all rows of a file: rows in = rows out, in their order."""
-    from afina.api import predict_file
+    from afina.finished import predict_file
 
     decoding = collect_decoding(max_new_tokens, temperature, top_p, seed)
     path, rows, empty = predict_file(run, data, output, verbose=not quiet, **decoding)

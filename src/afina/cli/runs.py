@@ -15,7 +15,7 @@ def runs(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the runs, newest first."""
-    from afina.api import list_runs
+    from afina.finished import list_runs
 
     found = list_runs(root)
     if as_json:

@@ -25,13 +25,20 @@ def list_missing(config: RunConfig, in_memory: bool, command: str, call: str) ->
 
 
 def anchor_paths(config: RunConfig) -> RunConfig:
-    """The description with whole paths for what lies on this disk, so that it means the same from any folder."""
-    data, model = config.data, config.model
-    if data.path and Path(data.path).exists():
-        data = data.model_copy(update={"path": str(Path(data.path).resolve())})
-    files = {"reference": model.reference}
-    if model.chat_template not in ("auto", "chatml", "none"):
-        files["chat_template"] = model.chat_template
-    whole = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
-    model = model.model_copy(update=whole)
-    return config.model_copy(update={"data": data, "model": model})
+    """The description with whole paths for what lies on this disk, so that it means the same from any folder; `~` is
+    the user's home in all of them."""
+    files = {"reference": config.model.reference}
+    if config.model.chat_template not in ("auto", "chatml", "none"):
+        files["chat_template"] = config.model.chat_template
+    update = {
+        "data": config.data.model_copy(update={"path": _anchor(config.data.path)}),
+        "model": config.model.model_copy(update={name: _anchor(path) for name, path in files.items()}),
+        "output": config.output and str(Path(config.output).expanduser()),
+    }
+    return config.model_copy(update=update)
+
+
+def _anchor(path: str | None) -> str | None:
+    """The whole path of what is there; anything else, such as a Hub id, as it is."""
+    whole = Path(path).expanduser() if path else None
+    return str(whole.resolve()) if whole and whole.exists() else path

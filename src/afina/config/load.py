@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -24,13 +25,17 @@ ALIASES = {
 }  # fmt: skip
 
 
-def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """The description in the YAML file `path`, with `overrides` (keys such as `training.learning_rate`) on top.
+Description = str | Path | Mapping[str, Any] | RunConfig | None
+"""A description as a person gives it: a YAML file, what would stand in one, or none."""
+
+
+def load_config(description: Description = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The description with `overrides` (keys such as `training.learning_rate`) on top.
 
     Raises:
         ConfigError: with one problem for each unknown key and each value that doesn't fit.
     """
-    tree = read_yaml(path) if path else {}
+    tree = read_description(description)
     problems: list[Problem] = []
     for key, value in (overrides or {}).items():
         try:
@@ -56,6 +61,26 @@ def build_config(tree: Mapping[str, Any], problems: Sequence[Problem] = ()) -> R
     return config
 
 
+def read_description(description: Description) -> dict[str, Any]:
+    """The settings that a description holds, as a tree of their own.
+
+    Raises:
+        ConfigError: if it is none, or its file can't be read.
+    """
+    if description is None:
+        return {}
+    if isinstance(description, RunConfig):
+        return description.model_dump(exclude_unset=True)
+    if isinstance(description, Mapping):
+        return copy.deepcopy(dict(description))
+    if isinstance(description, str | Path):
+        return read_yaml(Path(description).expanduser())
+    raise ConfigError(
+        "config is no description", found=f"an object of type {type(description).__name__}",
+        expected="the path of a YAML file, a mapping such as one holds, or an afina.RunConfig",
+    )  # fmt: skip
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a key given twice is an error, since one of the two would be lost."""
     try:
@@ -73,9 +98,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def flatten_yaml(path: Path | None) -> list[str]:
-    """The paths of the settings in a YAML file; none where there is no file."""
-    return list_given(read_yaml(path) if path else {})
+def list_described(description: Description) -> list[str]:
+    """The paths of the settings in a description."""
+    return list_given(read_description(description))
 
 
 def describe_damage(error: Exception) -> str:

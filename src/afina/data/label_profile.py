@@ -29,6 +29,8 @@ class LabelProfile:
     """Rows by name of the label, for single labels."""
     list_names: Counter[str] = field(default_factory=Counter)
     """Rows by name of the label, for lists of labels: a row counts for each of its labels."""
+    types: set[str] = field(default_factory=set)
+    """Names of the Python types that single labels and entries of lists have: `str`, `int`, `float`, `bool`."""
     is_capped: bool = False
     """Whether there are more names than are counted."""
     is_whole: bool = True
@@ -61,6 +63,8 @@ def _add_values(profile: LabelProfile, values: list[Any], separator: str | None)
         value = json.loads(key) if value_type in (list, dict) else key
         kind = find_kind(value)
         profile.kinds[kind] += count
+        if kind != "missing":
+            profile.types |= {type(each).__name__ for each in (value if isinstance(value, list) else [value])}
         if kind in ("list", "list as text") or (separator and kind != "missing"):
             names = parse_list(value, separator) or []
             _count_names(profile, profile.list_names, names, count)

@@ -11,6 +11,7 @@ from afina.data.label_profile import LabelProfile
 from afina.data.label_values import is_not_finite, name_label, parse_list, parse_number
 
 LabelKind = Literal["multiclass", "multilabel", "regression", "entities", "tags"]
+LabelValues = Literal["text", "numbers", "booleans"]
 MISSING = "no label"
 UNKNOWN = "a label that the training part doesn't have"
 NO_NUMBER = "a label that is no number"
@@ -32,6 +33,8 @@ class LabelSpace:
     """Class names, spelled as in the data: numbers by size, words by alphabet."""
     separator: str | None = None
     """What stands between the labels of one cell."""
+    values: LabelValues = "text"
+    """What the labels are in the data, so that predictions are of that type; names are text."""
 
     def encode(self, value: Any) -> int | float | list[int]:
         """The class number, the rising class numbers of a multi-label row, or the number to predict.
@@ -58,11 +61,27 @@ class LabelSpace:
         return self._find(name)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "names": list(self.names), "separator": self.separator}
+        return {
+            "kind": self.kind, "names": list(self.names), "separator": self.separator, "values": self.values
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> LabelSpace:
-        return cls(cast(LabelKind, stored["kind"]), tuple(stored["names"]), stored.get("separator"))
+        return cls(
+            cast(LabelKind, stored["kind"]),
+            tuple(stored["names"]),
+            stored.get("separator"),
+            stored.get("values", "text"),
+        )
+
+    def restore(self, name: str) -> str | int | float | bool:
+        """The label of this name as the data has it."""
+        if self.values == "booleans":
+            return name == "true"
+        number = parse_number(name) if self.values == "numbers" else None
+        if number is None:
+            return name
+        return int(number) if number.is_integer() else number
 
     def _find(self, name: str) -> int:
         index = self._index.get(name)
@@ -93,10 +112,19 @@ def build_label_space(choice: ColumnChoice, profile: LabelProfile, separator: st
     if choice.task == "text-regression":
         return LabelSpace("regression")
     if choice.multi_label:
-        return LabelSpace("multilabel", sort_names(list(profile.list_names)), separator)
+        return LabelSpace("multilabel", sort_names(list(profile.list_names)), separator, find_values(profile))
     finite = [name for name in profile.names if not is_not_finite(name)]
-    space = LabelSpace("multiclass", sort_names(finite))
-    return space if finite and space.is_numeric else LabelSpace("multiclass", sort_names(list(profile.names)))
+    space = LabelSpace("multiclass", sort_names(finite), values=find_values(profile))
+    if finite and space.is_numeric:
+        return space
+    return LabelSpace("multiclass", sort_names(list(profile.names)), values=find_values(profile))
+
+
+def find_values(profile: LabelProfile) -> LabelValues:
+    """What the labels are in the data."""
+    if profile.types and profile.types <= {"int", "float"}:
+        return "numbers"
+    return "booleans" if profile.types == {"bool"} else "text"
 
 
 def sort_names(names: list[str]) -> tuple[str, ...]:

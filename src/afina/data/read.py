@@ -1,8 +1,8 @@
 """From what the user names to rows on disk: `read_parts` is the only way in.
 
 A source is a file, a folder with train.* (and maybe validation.* and test.*), the id of a data set on the
-Hub, or in Python a `datasets.Dataset`, a pandas DataFrame, a sequence of mappings, or a dict of parts. Rows
-that can't be read are no error here: each table lists them, and the caller decides.
+Hub, or in Python a `datasets.Dataset`, a frame of pandas or polars, a table of pyarrow, a sequence of mappings, or a
+dict of parts. Rows that can't be read are no error here: each table lists them, and the caller decides.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dat
 from afina.data.json_formats import JsonLinesFile, open_json
 from afina.data.rows import RowTable
 from afina.data.spool import Source, spool_rows
-from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile
+from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
 from afina.data.text_formats import DelimitedFile
 from afina.errors import CLOSE, DataError
 
@@ -287,10 +287,16 @@ def open_object(value: Any, name: str) -> Source:
         return DatasetRows(value, name)
     if module == "pandas" and kind == "DataFrame":
         return FrameRows(value, name)
+    if module == "pyarrow" and kind == "Table":
+        return TableRows(value, name)
+    if module == "polars" and kind == "DataFrame":
+        return TableRows(value.to_arrow(), name)
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return MappingRows(value, name)
     raise DataError(
         f"{name} can't be read",
-        found=f"an object of type {type(value).__name__}",
-        expected="a path, a datasets.Dataset, a pandas DataFrame, a sequence of mappings, or a dict of parts",
+        found=f"an object of type {module}.{kind}",
+        expected="a path, a datasets.Dataset, a frame of pandas or polars, a pyarrow.Table, a sequence of mappings, or"
+        " a dict of parts",
+        remedy="list(rows)" if isinstance(value, Iterable) else "",
     )

@@ -226,6 +226,16 @@ class ParquetFile(ArrowRows):
             ) from None
 
 
+class TableRows(ArrowRows):
+    """A table of pyarrow, or what gives one, as the frames of polars do."""
+
+    def __init__(self, table: Any, name: str) -> None:
+        self.table, self.name = table, name
+
+    def batches(self) -> Iterator[Any]:
+        yield from self.table.to_batches(max_chunksize=BATCH_ROWS)
+
+
 class DatasetRows(ArrowRows):
     """A `datasets.Dataset`, read as it is stored: pictures and sound are not decoded.
 

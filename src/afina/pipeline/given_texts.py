@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afina.data.cells import holds_surrogate
+from afina.data.tables import to_plain
 from afina.errors import DataError, Problem
 
 
@@ -21,16 +22,20 @@ def list_given(given: Any, verb: str, noun: str) -> list[Any]:
         DataError: for one string or one mapping alone, for what holds nothing to go through, and for a frame with two
             columns of one name.
     """
-    if hasattr(given, "to_dict") and hasattr(given, "columns"):
-        check_names([str(name) for name in given.columns])
-        return list(given.to_dict("records"))
+    if hasattr(given, "itertuples") and hasattr(given, "columns"):  # of pandas
+        names = [str(name) for name in given.columns]
+        check_names(names)
+        rows = (dict(zip(names, row, strict=True)) for row in given.itertuples(index=False, name=None))
+        return [to_plain(row) for row in rows]
+    if hasattr(given, "to_dicts"):  # of polars
+        return [to_plain(row) for row in given.to_dicts()]
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         found = "one string" if isinstance(given, str) else f"one object of type {type(given).__name__}"
         raise DataError(
             f"{verb} takes a list of {noun}s", found=found,
             expected="a list, a pandas frame or series, or mappings by name of column", remedy=f"run.{verb}([{noun}])",
         )  # fmt: skip
-    return list(given)
+    return [to_plain(each) for each in given]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ def check_there(folder: RunFolder, error: BaseException) -> None:
     Raises:
         RunFolderError: then.
     """
-    if isinstance(error, Exception) and not folder.path.is_dir():
+    if isinstance(error, Exception | Interrupted) and not folder.path.is_dir():
         raise RunFolderError(
             f"{folder.path} was removed or renamed while the run was at work in it",
             remedy="a new run with afina train, whose folder stays where it is until the end",
@@ -85,13 +85,13 @@ def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> N
     if narrator.status and folder.is_finished:
         narrator.status.tell("finished", seconds_left=None)
     elif narrator.status and kept:
-        state = "failed" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "interrupted"
+        state = "failed" if isinstance(error, Exception) else "interrupted"
         narrator.status.tell(
             state, resume=f"afina resume {shlex.quote(str(folder.path))}", error=str(error), seconds_left=None
         )
     if isinstance(error, RuntimeError | MemoryError):
         raise_shortage(error)
-    if isinstance(error, Exception):
+    if isinstance(error, Exception | Interrupted):
         raise error
     raise Interrupted(getattr(error, "exit_code", 130), kept) from None
 

@@ -12,6 +12,7 @@ from afina.pipeline.progress import Advance, show_bar, show_lines
 from afina.runs.folder import RunFolder
 from afina.runs.status import Spent, StatusFile, read_spent
 from afina.terminal import make_printable
+from afina.wording import suit_reader
 
 if TYPE_CHECKING:
     from afina.runs.reasons import ReasonsFile
@@ -113,10 +114,11 @@ class ConsoleNarrator(Narrator):
         from rich.console import Console
 
         super().__init__()
-        self.console = Console(stderr=True)
+        # In a notebook rich would make an output of its own of each line.
+        self.console = Console(stderr=True, force_jupyter=False)
 
     def say(self, text: str) -> None:
-        self.console.print(make_printable(text), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(make_printable(suit_reader(text)), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
@@ -137,3 +139,8 @@ class ConsoleNarrator(Narrator):
         from afina.training.callbacks.progress import ProgressBar, ProgressLines
 
         return (ProgressBar(self.console) if self.console.is_terminal else ProgressLines(self.console),)
+
+
+def make_narrator(verbose: bool) -> Narrator:
+    """One that prints, or one that doesn't."""
+    return ConsoleNarrator() if verbose else Narrator()

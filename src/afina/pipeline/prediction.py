@@ -12,7 +12,7 @@ from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, TAGGING
-from afina.pipeline.source_rows import open_rows, refuse_problems
+from afina.pipeline.source_rows import mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
 from afina.runs.table_file import check_output, write_rows
@@ -47,10 +47,12 @@ def predict_rows(
         )
     if stored["task"] == TAGGING:
         has_entities = stored["labels"]["kind"] == "entities"
-        return predict_tags(folder, source, stored["columns"]["text"], prefix, has_entities=has_entities)
+        text = stored["columns"]["text"]
+        return predict_tags(folder, source, text, prefix, narrator, has_entities=has_entities)
     columns = [stored["columns"][role] for role in ("text", "text_pair")]
     added = [PREDICTION] if stored["labels"]["kind"] == "regression" else [PREDICTION, CONFIDENCE]
-    return predict_labels(folder, source, [name for name in columns if name], {name: prefix + name for name in added})
+    names = {name: prefix + name for name in added}
+    return predict_labels(folder, source, [name for name in columns if name], names, narrator)
 
 
 def choose_prefix(stored: Mapping[str, Any]) -> str:
@@ -64,7 +66,7 @@ def choose_prefix(stored: Mapping[str, Any]) -> str:
 
 
 def predict_labels(
-    folder: RunFolder, source: Any, text_names: Sequence[str], added: Mapping[str, str]
+    folder: RunFolder, source: Any, text_names: Sequence[str], added: Mapping[str, str], narrator: Narrator
 ) -> Iterator[dict[str, Any]]:
     """Every row with its columns and those that are added: `prediction`, and for classes `confidence`, under the names
     in `added`. A row without text gets None.
@@ -73,6 +75,7 @@ def predict_labels(
         DataError: before the first row, if a row can't be read, a text column is missing, or an added one is there.
     """
     with open_rows(source) as rows:
+        mind_parts(rows, narrator)
         check_columns(rows.table, text_names)
         check_free(rows.table, list(added.values()))
         refuse_problems(rows.table.problems)
@@ -82,8 +85,8 @@ def predict_labels(
 
 
 def predict_tags(
-    folder: RunFolder, source: Any, text_name: str, prefix: str, *, has_entities: bool
-) -> Iterator[dict[str, Any]]:
+    folder: RunFolder, source: Any, text_name: str, prefix: str, narrator: Narrator, *, has_entities: bool
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Every row with its columns, a tag for each word and the entities; a row without words gets None.
 
     Args:
@@ -93,6 +96,7 @@ def predict_tags(
         DataError: as `predict_labels`.
     """
     with open_rows(source) as rows:
+        mind_parts(rows, narrator)
         check_columns(rows.table, [text_name])
         from afina.pipeline.tagging.predictor import TagPredictor, list_added
 

@@ -89,7 +89,16 @@ class Predictor:
         if not texts:
             return []
         self.check_texts(texts)
-        return self.task.predict(self.logits(texts), self.fit)
+        return [self.restore_labels(row) for row in self.task.predict(self.logits(texts), self.fit)]
+
+    def restore_labels(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A prediction whose labels are of the type that they have in the data: 1 and not "1"."""
+        labels, found = self.task.labels, row["prediction"]
+        if labels.values == "text":
+            return row
+        restored = [labels.restore(name) for name in found] if isinstance(found, list) else labels.restore(found)
+        probabilities = {labels.restore(name): value for name, value in row["probabilities"].items()}
+        return {**row, "prediction": restored, "probabilities": probabilities}
 
     def check_texts(self, texts: Sequence[Any]) -> None:
         """Refuse what isn't a text, or a pair where the model was trained on pairs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,18 @@ from afina.data.findings import OR_DROP, forbid_dropping
 from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem, describe_rows
+from afina.pipeline.narrator import Narrator
 
 ROWS_AT_ONCE = 4096
 
 
 @dataclass
 class open_rows:  # noqa: N801  a context manager, used like a function
-    """The rows of a source on disk while they are in use; a folder means its test part."""
+    """The rows of a source on disk while they are in use; a folder means its test part.
+
+    Attributes:
+        others: the parts that the source brings beside this one.
+    """
 
     source: Any
 
@@ -28,7 +33,9 @@ class open_rows:  # noqa: N801  a context manager, used like a function
         self.work = tempfile.TemporaryDirectory(prefix="afina-")
         try:
             parts = read_parts(self.source, Path(self.work.name))
-            self.table = parts[choose_part(parts)]
+            self.part = choose_part(parts)
+            self.table = parts.pop(self.part)
+            self.others = list(parts)
         except BaseException:
             self.work.cleanup()
             raise
@@ -36,6 +43,21 @@ class open_rows:  # noqa: N801  a context manager, used like a function
 
     def __exit__(self, *_: object) -> None:
         self.work.cleanup()
+
+
+def mind_parts(rows: open_rows, narrator: Narrator) -> None:
+    """Refuse several parts in memory, of which only one would come out, and say which part of a folder does.
+
+    Raises:
+        DataError: naming the parts.
+    """
+    if rows.others and isinstance(rows.source, Mapping):
+        raise DataError(
+            "the rows to predict are in several parts", found=", ".join([rows.part, *rows.others]),
+            expected="one table, all of whose rows come out", remedy=f"name one of them, such as data[{rows.part!r}]",
+        )  # fmt: skip
+    if rows.others:
+        narrator.say(f"of {rows.source} the {rows.part} part is predicted; {', '.join(rows.others)} isn't")
 
 
 def iterate_chunks(table: RowTable) -> Iterator[dict[str, list[Any]]]:

@@ -25,6 +25,7 @@ class _Labels(_Stored):
     kind: Literal["multiclass", "multilabel", "regression", "entities", "tags"]
     names: list[str]
     separator: str | None = None
+    values: Literal["text", "numbers", "booleans"] = "text"
 
 
 class _Fit(BaseModel):

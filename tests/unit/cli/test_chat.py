@@ -107,7 +107,7 @@ def test_a_question_without_an_answer_is_forgotten(answer: str, sit: Callable[[b
 def test_a_pipe_with_a_refused_question_fails(
     answers: tuple[str, ...], is_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afina.api.open_chat", lambda *_, **__: FakeSpeaker(*answers))
+    monkeypatch.setattr("afina.finished.open_chat", lambda *_, **__: FakeSpeaker(*answers))
     monkeypatch.setattr(module.sys, "stdin", io.StringIO("one\ntwo\n\n"))
     given: dict[str, Any] = {"max_new_tokens": None, "temperature": None, "top_p": None, "seed": None}
     if not is_refused:

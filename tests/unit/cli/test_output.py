@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from afina.cli.output import align_columns, choose_metrics, print_run, print_table
+from afina.cli.output import print_run, print_table
+from afina.summary import choose_metrics
+from afina.terminal import align_columns
 
 ROWS = [["majority", "0.25", "-"], ["lora", "0.75 [0.5, 1.0]", "12.5"]]
 PLAIN = [

@@ -135,9 +135,11 @@ def test_settings_out_of_range_are_refused() -> None:
         Decoding(0, temperature=-1, top_p=1.5)
     assert str(caught.value) == (
         "3 problems\n"
-        "1. max_new_tokens can't be used\n     found: 0\n     expected: at least 1\n     do: max_new_tokens=256\n"
-        "2. temperature can't be used\n     found: -1\n     expected: from 0 to 100\n     do: temperature=0.7\n"
-        "3. top_p can't be used\n     found: 1.5\n     expected: above 0, at most 1\n     do: top_p=0.9"
+        "1. max_new_tokens can't be used\n     found: 0\n     expected: a whole number from 1\n"
+        "     do: max_new_tokens=256\n"
+        "2. temperature can't be used\n     found: -1\n     expected: a number from 0 to 100\n"
+        "     do: temperature=0.7\n"
+        "3. top_p can't be used\n     found: 1.5\n     expected: a number above 0, at most 1\n     do: top_p=0.9"
     )
     with pytest.raises(ConfigError, match="temperature can't be used"):
         Decoding(temperature=float("nan"))

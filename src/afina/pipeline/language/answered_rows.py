@@ -28,7 +28,7 @@ from afina.models.load import load_tokenizer
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_window, plan_batches
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source_rows import iterate_chunks, open_rows, refuse_problems
+from afina.pipeline.source_rows import iterate_chunks, mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
 
@@ -71,6 +71,7 @@ def answer_rows(
         Interrupted: by a signal while answers are kept in the journal.
     """
     with open_rows(source) as rows:
+        mind_parts(rows, narrator)
         check_free(rows.table, [name])
         questions = check_questions(load_encoder(folder), rows.table)
         from afina.pipeline.language.speaker import Speaker
@@ -145,7 +146,7 @@ def raise_interrupted(
     error: BaseException, journal: AnswerJournal | None, answers: dict[int, str], questions: Questions
 ) -> NoReturn:
     """Raise the error as it is, or for a signal what tells how to go on."""
-    if isinstance(error, Exception) or journal is None:
+    if isinstance(error, Exception | Interrupted) or journal is None:
         raise error
     found = f"{len(answers):,} of {questions.count:,} rows are answered, and kept in {journal.path}"
     remedy = "the same command again: it goes on from there"

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = 256
 
 
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number; True is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_within(value: Any, low: float, high: float) -> bool:
+    """Whether it isn't given, or is a number between two others."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high)
+
+
 @dataclass(frozen=True)
 class Decoding:
     """What decides an answer beside the model and the prompt; the names are those of transformers.
@@ -40,12 +50,18 @@ class Decoding:
 
     def __post_init__(self) -> None:
         checks = (
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1", "256"),
-            ("temperature", self.temperature is None or 0 <= self.temperature <= 100, "from 0 to 100", "0.7"),
-            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0, at most 1", "0.9"),
+            (
+                "max_new_tokens",
+                is_whole(self.max_new_tokens) and self.max_new_tokens >= 1,
+                "a whole number from 1",
+                "256",
+            ),
+            ("temperature", is_within(self.temperature, 0, 100), "a number from 0 to 100", "0.7"),
+            ("top_p", is_within(self.top_p, 0, 1) and self.top_p != 0, "a number above 0, at most 1", "0.9"),
+            ("seed", is_whole(self.seed), "a whole number", "0"),
         )
         problems = [
-            Problem(f"{name} can't be used", str(getattr(self, name)), expected, f"{name}={usual}")
+            Problem(f"{name} can't be used", repr(getattr(self, name)), expected, f"{name}={usual}")
             for name, is_right, expected, usual in checks
             if not is_right
         ]

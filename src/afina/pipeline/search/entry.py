@@ -172,7 +172,7 @@ def hide_password_of(storage: str | None) -> str:
 
 def as_interrupted(error: BaseException, folder: SearchFolder) -> BaseException:
     """The error as it is, or for a ^C or another signal outside the loop what tells how to go on."""
-    if isinstance(error, Exception):
+    if isinstance(error, Exception | Interrupted):
         return error
     kept = folder.path if (folder.path / SEARCH).exists() else None
     return Interrupted(getattr(error, "exit_code", 130), kept, "search --resume")

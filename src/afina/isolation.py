@@ -1,0 +1,108 @@
+"""What stands around each public function.
+
+Its errors speak to the caller in keywords. And where it loads or trains a model: loading replaces functions of torch
+for a while, and training draws from torch's generators; both belong to the process. So calls of several threads wait
+for each other, and whatever state the caller had set is there again afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+from afina.errors import AfinaError, Interrupted
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child the threads that may have held the lock are gone."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function, whose errors are spelled for whoever calls it."""
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (AfinaError, Interrupted) as error:
+            error.suit_reader()
+            raise
+
+    return call
+
+
+def isolated(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A public function, one call at a time in the process and with the caller's state of torch and numpy kept."""
+
+    @public
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with isolate():
+            return function(*args, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def isolate() -> Iterator[None]:
+    """Wait for the calls of other threads; then the usual state, and the caller's again at the end."""
+    with _lock, _keep_random_state(), _use_usual_torch():
+        yield
+
+
+@contextlib.contextmanager
+def _keep_random_state() -> Iterator[None]:
+    """The states of the generators that belong to the process; of torch and numpy only where the caller has them."""
+    torch, numpy, state = _find("torch"), _find("numpy"), random.getstate()
+    numpy_state = numpy.random.get_state() if numpy else None
+    torch_state = torch.get_rng_state() if torch else None
+    is_on_gpu = bool(torch) and torch.cuda.is_initialized()
+    gpu_states = torch.cuda.get_rng_state_all() if is_on_gpu else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
+        if torch:
+            torch.set_rng_state(torch_state)
+        if is_on_gpu:
+            torch.cuda.set_rng_state_all(gpu_states)
+
+
+@contextlib.contextmanager
+def _use_usual_torch() -> Iterator[None]:
+    """Gradients and fp32 tensors, as where torch was just imported, whatever the caller has set for the thread."""
+    torch = _find("torch")
+    if not torch:
+        yield
+        return
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def _find(name: str) -> Any:
+    """The module, where it was imported whole."""
+    module = sys.modules.get(name)
+    return module if getattr(getattr(module, "__spec__", None), "_initializing", True) is False else None

@@ -1,0 +1,157 @@
+"""Afina as a caller from Python meets it: threads, the state of their process, their types, their frames."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+import afina
+from afina.testing.data import make_rows
+
+QUICK = {"verbose": False, "baselines": False, "bootstrap_resamples": 0, "cache": False, "keep_baselines": False}
+
+
+@pytest.fixture
+def bert(tiny_models: Callable[[str], Path]) -> Path:
+    return tiny_models("bert")
+
+
+def fit(model: Path, rows: Any, output: Path, technique: str = "feature-extraction", **settings: Any) -> afina.Run:
+    return afina.fit(model, rows, technique, output=output, **QUICK, **settings)
+
+
+def test_threads_wait_for_each_other(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    alone = fit(bert, rows, tmp_path / "alone", "lora", num_train_epochs=1)
+    before = torch.nn.init.kaiming_uniform_
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda i: fit(bert, rows, tmp_path / str(i), "lora", num_train_epochs=1), range(3)))
+    assert [run.metrics for run in found] == [alone.metrics] * 3
+    assert torch.nn.init.kaiming_uniform_ is before
+
+
+def test_the_state_of_the_caller_is_kept(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    usual = fit(bert, rows, tmp_path / "usual", "lora", num_train_epochs=1)
+    torch.manual_seed(1)
+    torch.set_default_dtype(torch.float64)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(1))
+    try:
+        with torch.inference_mode():
+            run = fit(bert, rows, tmp_path / "odd", "lora", num_train_epochs=1)
+            run.predict(["a"])
+        assert torch.get_default_dtype() == torch.float64
+        torch.testing.assert_close(torch.rand(3), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert run.metrics == usual.metrics
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [([0, 1], int), ([0.0, 1.0], int), ([0.5, 1.5], float), ([True, False], bool), (["0", "1"], str)],
+)
+def test_labels_come_back_as_what_they_were(labels: list[Any], kind: type, bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": labels[i % 2]} for i, row in enumerate(make_rows("binary", 40))]
+    run = fit(bert, rows, tmp_path / "run", task="text-classification")
+    assert {type(label) for label in run.predict([row["text"] for row in rows])} == {kind}
+    assert set(run.predict_proba(["a"])[0]) == set(labels)
+    (row,) = afina.predict(run, rows[:1])
+    assert type(row["prediction"]) is kind
+
+
+def test_lists_of_numbers_come_back_as_lists_of_numbers(bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": [i % 3, 7]} for i, row in enumerate(make_rows("binary", 40))]
+    assert fit(bert, rows, tmp_path / "run").predict(["a"])[0][-1] == 7
+
+
+def test_frames_of_others(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    table = pa.Table.from_pylist(rows)
+    run = fit(bert, table, tmp_path / "arrow")
+    texts = [row["text"] for row in rows]
+    assert run.predict(table.to_pandas()) == run.predict(texts)
+
+    class Frame:  # what matters of polars' own, which isn't installed for the tests
+        columns = ("text", "label")
+
+        def to_dicts(self) -> list[dict[str, Any]]:
+            return rows
+
+        def to_dict(self) -> dict[str, Any]:
+            raise AssertionError
+
+    assert run.predict(Frame()) == run.predict(texts)
+
+
+def test_columns_with_numbers_for_names(bert: Path, tmp_path: Path) -> None:
+    frame = pd.DataFrame([(row["text"], row["label"]) for row in make_rows("multiclass", 40)])
+    run = fit(bert, frame, tmp_path / "run", text_column="0", label_column="1")
+    assert run.predict(frame) == run.predict(frame[0])
+
+
+def test_a_run_can_be_pickled_after_use(bert: Path, tmp_path: Path) -> None:
+    run = fit(bert, make_rows("multiclass", 40), tmp_path / "run", "lora", num_train_epochs=1)
+    expected = run.predict(["a"])
+    assert pickle.loads(pickle.dumps(run)).predict(["a"]) == expected
+
+
+def test_a_run_is_found_from_another_folder(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fit(bert, make_rows("multiclass", 40), Path("run"))
+    monkeypatch.chdir("/")
+    assert run.path == tmp_path / "run"
+    assert len(run.predict(["a"])) == 1
+
+
+def test_home_is_written_as_a_tilde(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(bert.parent))
+    output = afina.fit(
+        f"~/{bert.name}", make_rows("multiclass", 40), "feature-extraction", output="~/a run", **QUICK
+    ).path
+    assert output == bert.parent / "a run"
+
+
+def test_several_parts_are_not_predicted_in_part(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    run = fit(bert, rows, tmp_path / "run")
+    with pytest.raises(afina.DataError, match="in several parts"):
+        afina.predict(run, {"train": rows, "test": rows[:3]})
+
+
+def test_a_description_may_be_an_object(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    settings = {"technique": "feature-extraction", "seed": 3, "features": {"cache": False}}
+    for name, config in (("mapping", settings), ("object", afina.RunConfig.model_validate(settings))):
+        run = afina.fit(bert, rows, config=config, output=tmp_path / name, verbose=False, baselines=False)
+        assert run.technique == "feature-extraction"
+    with pytest.raises(afina.ConfigError, match="config is no description"):
+        afina.fit(bert, rows, config=3)  # type: ignore[arg-type]
+
+
+def test_a_run_tells_its_scores(bert: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = fit(bert, make_rows("multiclass", 40), tmp_path / "run")
+    assert "held-out scores on 8 rows" in str(run)
+    assert str(run.path / "report.html") in str(run)
+    assert run.evaluate(make_rows("multiclass", 9))["rows"] == 9
+
+
+def test_search_names_what_was_given_in_the_wrong_place(bert: Path) -> None:
+    with pytest.raises(afina.ConfigError, match="model must be a folder"):
+        afina.search(bert, pd.DataFrame({"text": ["a"]}), budget="1m")  # type: ignore[arg-type]
+
+
+def test_an_interrupted_run_is_no_error_to_go_on_after() -> None:
+    assert not issubclass(afina.Interrupted, Exception)
+    assert issubclass(afina.Interrupted, KeyboardInterrupt)
