@@ -150,12 +150,12 @@ def make_settings(folder: Path) -> Sequence[bytes]:
 
 
 def read_settings(data: bytes, folder: Path) -> None:
-    from afina.config.load import flatten_yaml, load_config
+    from afina.config.load import list_described, load_config
 
     path = folder / "run.yaml"
     path.write_bytes(data)
     load_config(path)
-    flatten_yaml(path)
+    list_described(path)
 
 
 def make_overrides(folder: Path) -> Sequence[bytes]:

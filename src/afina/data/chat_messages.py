@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from afina.data.chat_template import ChatFaultError, Message
-from afina.data.json_formats import DECODER, fault_of
+from afina.data.json_formats import STRICT_DECODER, fault_of
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 SHAREGPT_ROLES = {
@@ -117,6 +117,6 @@ def check_tools(tools: Any) -> list[Any] | None:
 
 def _parse_json(text: str, reason: str) -> Any:
     try:
-        return DECODER.decode(text)
+        return STRICT_DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise ChatFaultError(reason, f"{text[:60]!r}: {fault_of(error)}") from None

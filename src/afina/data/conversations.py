@@ -27,7 +27,7 @@ from afina.data.conversation_columns import (
 from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.data_notes import note_dropped
 from afina.data.findings import MEND, RowNumbers, count
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
 from afina.data.rows import RowTable
 from afina.data.split import Ints, hash_texts
 from afina.data.usable_rows import UsableRows
@@ -100,6 +100,8 @@ def load_conversations(
         columns = choose_conversation_columns(tables, **{"text_column": config.text_column, **flags})
     except DataError as error:
         raise DataError(problems=[*problems, *error.problems]) from None
+    if is_strict:
+        problems = list_problems(tables, columns.names.values())
     usable = {}
     for name, table in tables.items():
         usable[name], found = find_usable_conversations(table, columns)

@@ -22,7 +22,7 @@ from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.findings import count
 from afina.data.label_profile import profile_labels
 from afina.data.labels import LabelSpace, build_label_space
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
@@ -104,6 +104,8 @@ def load_examples(
     except DataError as error:
         raise DataError(problems=[*structural, *error.problems]) from None
     space, usable = find_usable(tables, choice, config)
+    if is_strict:
+        structural = list_problems(tables, [*choice.text_names, choice.label])
     problems = (
         [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)] if is_strict else []
     )

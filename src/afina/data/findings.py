@@ -77,8 +77,7 @@ FAULTS = {
     ),
     "json": Fault("rows that are not valid JSON", "one JSON object a row"),
     "object": Fault("rows that are not JSON objects", 'an object such as {"text": "...", "label": "..."}'),
-    "constant": Fault("rows with NaN or Infinity, which JSON doesn't have", "a finite number, or null"),
-    "infinite": Fault("rows with a number that is not finite", "a finite number"),
+    "infinite": Fault("rows with a number that is not finite", "a finite number, or a gap (null in JSON)"),
     "duplicate": Fault("rows in which a key stands twice", "each key once"),
     "deep": Fault("rows that are nested too deeply to be read", "an object of plain values"),
     "number": Fault("rows with a number of too many digits", "numbers of at most 4,300 digits"),
@@ -96,6 +95,8 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     rows: dict[str, RowNumbers] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
+    cells: dict[tuple[str, str], RowNumbers] = field(default_factory=dict)
+    """Rows with a cell that can't be stored, by column and kind of fault; they are kept, with a gap there."""
     remedies: dict[str, str] = field(default_factory=dict)
     revision: str = ""
     """The commit of the source, where it has one."""
@@ -106,6 +107,19 @@ class Findings:
             self.rows[code] = RowNumbers()
             self.found[code] = found
         self.rows[code].add(row)
+
+    def add_cell(self, column: str, code: str, row: int) -> None:
+        """Count a bad cell: what is wrong with it matters only to whoever needs the column."""
+        self.cells.setdefault((column, code), RowNumbers()).add(row)
+
+    def cell_problems(self) -> dict[str, tuple[Problem, ...]]:
+        """What is wrong with the cells of each column."""
+        found: dict[str, tuple[Problem, ...]] = {}
+        for (column, code), rows in self.cells.items():
+            fault = FAULTS[code]
+            problem = Problem(f"{self.source}: {fault.what} in {column!r}", "", fault.expected, fault.remedy, rows)
+            found[column] = (*found.get(column, ()), problem)
+        return found
 
     def describe(self, code: str, found: str, remedy: str = "") -> None:
         """Replace what is shown for a kind, once more is known about it."""

@@ -43,7 +43,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise JsonRowFaultError("constant", name)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_build_object, parse_constant=_refuse_constant)
+# NaN and Infinity, which JSON doesn't have and Python writes all the same, are minded where cells are stored.
+DECODER = json.JSONDecoder(object_pairs_hook=_build_object)
+STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_build_object, parse_constant=_refuse_constant)
+"""For texts inside of cells."""
 
 
 def fault_of(error: Exception) -> JsonRowFaultError:

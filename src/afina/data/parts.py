@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from afina.config.run import DataConfig
@@ -16,7 +16,7 @@ from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.data.split import Ints, split_rows
 from afina.data.usable_rows import UsableRows
-from afina.errors import ConfigError, DataError
+from afina.errors import ConfigError, DataError, Problem
 
 PARTS = ("train", "validation", "test")
 ROWS_LEAST = 8
@@ -67,6 +67,11 @@ def carve_parts(
         else make(name, tables[name], usable[name], None)
         for name in PARTS
     }  # fmt: skip
+
+
+def list_problems(tables: Mapping[str, RowTable], names: Iterable[str]) -> list[Problem]:
+    """What is wrong with the rows of all parts for whoever needs these columns."""
+    return [problem for table in tables.values() for problem in table.problems_in(list(names))]
 
 
 def count_rows(tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows]) -> dict[str, Any]:

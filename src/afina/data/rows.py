@@ -9,8 +9,8 @@ Letters in names of arrays: N rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,12 @@ class RowTable:
     """What was done without asking."""
     revision: str = ""
     """Commit of the data set on the Hub; empty for what lies here."""
+    cell_problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    """What is wrong with cells of a column, in rows that were kept with a gap there."""
+
+    def problems_in(self, names: Iterable[str]) -> list[Problem]:
+        """What is wrong with the rows for whoever needs these columns."""
+        return [*self.problems, *(problem for name in names for problem in self.cell_problems.get(name, ()))]
 
     @property
     def names(self) -> tuple[str, ...]:

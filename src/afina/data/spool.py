@@ -24,6 +24,8 @@ from afina.errors import DataError, describe_cause
 BATCH_BYTES = 4 * 2**20
 ROWS_FIRST, ROWS_MOST = 256, 8192
 COLUMNS_MOST = 10_000
+GAPS = ("type", "infinite")
+"""Faults of a cell that leave the others of its row as good as they are."""
 Rows = list[tuple[int, Mapping[str, Any]]]
 
 
@@ -79,6 +81,7 @@ def spool_rows(source: Source, path: Path) -> RowTable:
         findings.problems(),
         tuple(findings.notes),
         findings.revision,
+        findings.cell_problems(),
     )
 
 
@@ -118,6 +121,11 @@ class _Pass:
             self._close()
         for name, found in self._nul_counts.items():
             self.findings.notes.append(f"{self.source.name}: NUL characters kept in {count(found, 'row')} of {name!r}")
+        for column in dict.fromkeys(column for column, _ in self.findings.cells):
+            total = sum(len(rows) for (name, _), rows in self.findings.cells.items() if name == column)
+            self.findings.notes.append(
+                f"{self.source.name}: gaps in {count(total, 'row')} of {column!r}, whose values can't be stored"
+            )
         # A row counts as read whether its source refused it or the checks here did.
         bad = sum(len(numbers) for numbers in self.findings.rows.values())
         self.read_count = self.kept_count + bad
@@ -217,15 +225,19 @@ class _Pass:
         return kept
 
     def _drop_bad_cells(self, rows: Rows) -> Rows:
+        """Rows without those that hold text which can't be written, and with gaps for other values that can't."""
         kept = []
         for number, mapping in rows:
-            faults = ((name, find_cell_fault(value)) for name, value in mapping.items())
-            is_counted = {"nul": self.source.refuses_nul, None: False}
-            name, fault = next((pair for pair in faults if is_counted.get(pair[1], True)), ("", None))
-            if fault is None:
-                kept.append((number, mapping))
+            faults = {name: fault for name, value in mapping.items() if (fault := find_cell_fault(value))}
+            gaps = [name for name, fault in faults.items() if fault in GAPS]
+            is_counted = {"nul": self.source.refuses_nul, **dict.fromkeys(GAPS, False)}
+            name = next((name for name, fault in faults.items() if is_counted.get(fault, True)), None)
+            if name is None:
+                for gap in gaps:
+                    self.findings.add_cell(gap, faults[gap], number)
+                kept.append((number, {**mapping, **dict.fromkeys(gaps)} if gaps else mapping))
             else:
-                code = self.source.surrogate_fault if fault == "surrogate" else fault
+                code = self.source.surrogate_fault if faults[name] == "surrogate" else faults[name]
                 self.findings.add(code, number, f"in column {name!r}")
         return kept
 

@@ -23,7 +23,7 @@ from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.examples import Examples, Part
 from afina.data.findings import MEND, RowNumbers, count
 from afina.data.labels import LabelSpace, sort_names
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows
+from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, hash_texts
 from afina.data.tagged_columns import FORMS, choose_tagged_columns
@@ -113,6 +113,7 @@ def load_tagged(source: Any, config: DataConfig, seed: int, tables: Mapping[str,
     except DataError as error:
         raise DataError(problems=[*structural, *error.problems]) from None
     space, usable = find_usable_tags(tables, choice)
+    structural = list_problems(tables, [choice.text, choice.label])
     problems = [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)]
     if is_strict and (structural or problems):
         raise DataError(problems=[*structural, *problems])

@@ -55,7 +55,9 @@ def find_labelled(table: RowTable, stored: Mapping[str, Any], on_bad_rows: str) 
     check_columns(table, [name for name in (text, pair, label) if name])
     choice = ColumnChoice(text, pair, label, cast(KnownTask, stored["task"]), space.kind == "multilabel")
     usable = find_usable_rows(table, choice, space)
-    left_out = leave_out([*table.problems, *usable.problems(table, choice, space)], on_bad_rows)
+    left_out = leave_out(
+        [*table.problems_in([*choice.text_names, choice.label]), *usable.problems(table, choice, space)], on_bad_rows
+    )
     part = Part("test", table, choice.text_names, usable.indices, usable.labels, usable.hashes)
     return check_any(part, left_out), left_out
 
@@ -78,5 +80,7 @@ def find_tagged(
     check_columns(table, [text, label])
     choice = ColumnChoice(text, None, label, TASK, False)
     usable = scan_table(table, choice, space)
-    left_out = leave_out([*table.problems, *usable.problems(table, choice, space)], on_bad_rows)
+    left_out = leave_out(
+        [*table.problems_in([*choice.text_names, choice.label]), *usable.problems(table, choice, space)], on_bad_rows
+    )
     return check_any(make_tagged_part("test", table, choice, usable), left_out), left_out

@@ -78,7 +78,7 @@ def predict_labels(
         mind_parts(rows, narrator)
         check_columns(rows.table, text_names)
         check_free(rows.table, list(added.values()))
-        refuse_problems(rows.table.problems)
+        refuse_problems(rows.table.problems_in(text_names))
         from afina.pipeline.predictor import Predictor
 
         yield from Predictor(folder.path).predict_table(rows.table, added)
@@ -102,7 +102,7 @@ def predict_tags(
 
         added = {name: prefix + name for name in list_added(rows.table, text_name, has_entities=has_entities)}
         check_free(rows.table, list(added.values()))
-        refuse_problems(rows.table.problems)
+        refuse_problems(rows.table.problems_in([text_name]))
         yield from TagPredictor(folder.path).predict_table(rows.table, added)
 
 

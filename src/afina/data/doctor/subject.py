@@ -126,7 +126,7 @@ class Subject:
         """The same, with what is known of the rows that can't be read or used."""
         return replace(
             self,
-            unread={name: table.problems for name, table in tables.items() if table.problems},
+            unread={name: found for name, table in tables.items() if (found := table.problems_in(self.columns))},
             faults={name: rows.faults for name, rows in usable.items() if rows.faults},
             found={reason: found for rows in usable.values() for reason, found in rows.found.items()},
         )

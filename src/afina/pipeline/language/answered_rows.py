@@ -176,7 +176,7 @@ def check_questions(encoder: PromptEncoder, table: RowTable) -> Questions:
     named = [
         Problem(f"{table.source}: rows with {reason}", found[reason], "", MEND, rows) for reason, rows in faults.items()
     ]
-    refuse_problems([*table.problems, *named])
+    refuse_problems([*table.problems_in(reader.columns.values()), *named])
     return Questions(table, reader, np.asarray(lengths, np.int64), digest.hexdigest())
 
 

@@ -78,7 +78,9 @@ def encode_table(
     usable, problems = find_usable_conversations(table, columns)
     part = make_part("test", table, columns, usable)
     data, tally = encode_conversations(part, tokenizer, encoding, work)
-    left_out = leave_out([*table.problems, *problems, *tally.problems(table.source)], on_bad_rows)
+    left_out = leave_out(
+        [*table.problems_in(columns.names.values()), *problems, *tally.problems(table.source)], on_bad_rows
+    )
     if not len(data):
         raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))
     return part, data, tally, left_out

@@ -86,7 +86,7 @@ def test_a_copy_that_cant_be_written_is_the_users_to_solve(rows: Rows, tmp_path:
     (tmp_path / ".b.csv.tmp").write_text("in the way")
     with pytest.raises(DataError) as caught:
         afina.check(source, fix=tmp_path / "b.csv")
-    cause = "File exists\n  do: another --fix OUT"
+    cause = "File exists\n  do: another fix=OUT"
     assert str(caught.value) == f"{tmp_path / 'b.csv'} can't be written\n  found: {cause}"
 
 
@@ -212,11 +212,11 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(rows: Rows, t
     taken = tmp_path / "b.csv"
     taken.write_text("mine")
     refused: list[tuple[Any, Path, str]] = [
-        (source, taken, f"{taken} exists already, and nothing is written over\n  do: another --fix OUT"),
-        (source, source, f"{source} exists already, and nothing is written over\n  do: another --fix OUT"),
+        (source, taken, f"{taken} exists already, and nothing is written over\n  do: another fix=OUT"),
+        (source, source, f"{source} exists already, and nothing is written over\n  do: another fix=OUT"),
         (source, tmp_path / "c.jsonl", "a cleaned copy keeps the format of the data"),
         (source, tmp_path / "no" / "c.csv", f"the folder {tmp_path / 'no'} doesn't exist"),
-        (rows, tmp_path / "c.csv", "--fix copies a file or a folder"),
+        (rows, tmp_path / "c.csv", "fix copies a file or a folder"),
     ]
     for data, output, said in refused:
         with pytest.raises(DataError) as caught:
