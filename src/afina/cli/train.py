@@ -7,7 +7,9 @@ import typer
 from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, print_run
 
 DATA = typer.Argument(
-    None, metavar="DATA", help="File (csv, tsv, jsonl, json, parquet), folder with train.* and maybe test.*, or Hub id."
+    None,
+    metavar="DATA",
+    help="File (csv, tsv, jsonl, json, parquet, txt, conll), folder with train.* and maybe test.*, or Hub id.",
 )
 
 

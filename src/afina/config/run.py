@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 class DataConfig(Section):
     path: str | None = None
-    """File (csv, tsv, jsonl, json, parquet), folder with train.*/validation.*/test.*, or data set id on the Hub."""
+    """File (csv, tsv, jsonl, json, parquet, txt, conll), folder with train.*/validation.*/test.*, or id on the Hub."""
     text_column: str | None = None
     """Name of the column that holds the text. None: guessed, and the reason is printed."""
     text_pair_column: str | None = None

@@ -71,6 +71,7 @@ FAULTS = {
     "nul": Fault("rows with NUL characters", "text without NUL characters"),
     "surrogate": Fault("rows with half of a surrogate pair", "escapes such as \\ud83d\\ude00, in pairs"),
     "ragged": Fault("rows whose number of fields differs from the header's", "one field for each column"),
+    "tagged line": Fault("rows with a line that isn't a word and its tag", "as many fields as the first line has"),
     "quote": Fault(
         "rows with a stray quote",
         "quotes around the whole field, and each quote inside it written twice",

@@ -11,7 +11,7 @@ from typing import Any
 
 from afina.errors import DataError, MissingExtraError, describe_cause
 
-ACCEPTED = "a file (csv, tsv, jsonl, json, parquet), a folder with train.*, or a data set id such as imdb"
+ACCEPTED = "a file (csv, tsv, jsonl, json, parquet, txt, conll), a folder with train.*, or a data set id such as imdb"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # Builders that unpickle what they download.
 PICKLE_BUILDERS = ("datasets.packaged_modules.pandas",)

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from afina.config.run import DataConfig
 from afina.data.findings import count
 from afina.data.rows import RowTable
@@ -62,6 +64,13 @@ def carve_parts(
     fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
     carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
     chosen = split_rows(rows.hashes, strata_N, {"train": 1.0 - sum(carved.values()), **carved}, seed)
+    if not all(map(len, chosen.values())):
+        different = len(np.unique(rows.hashes, axis=0))
+        raise DataError(
+            f"{tables[first].source}: too few different texts to train and to test on",
+            found=f"{count(different, 'different text')} in {count(total, 'row')}",
+            expected="one for each part at least, since rows with the same text stay on one side", remedy="add rows",
+        )  # fmt: skip
     return {
         name: make(name, tables[first], rows, chosen[name]) if name in chosen
         else make(name, tables[name], usable[name], None)

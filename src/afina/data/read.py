@@ -1,8 +1,8 @@
 """From what the user names to rows on disk: `read_parts` is the only way in.
 
-A source is a file, a folder with train.* (and maybe validation.* and test.*), the id of a data set on the
-Hub, or in Python a `datasets.Dataset`, a frame of pandas or polars, a table of pyarrow, a sequence of mappings, or a
-dict of parts. Rows that can't be read are no error here: each table lists them, and the caller decides.
+A source is a file, a folder with train.* (and maybe validation.* and test.*) or of plain texts, the id of a data set
+on the Hub, or in Python a `datasets.Dataset`, a frame of pandas or polars, a table of pyarrow, a sequence of mappings,
+or a dict of parts. Rows that can't be read are no error here: each table lists them, and the caller decides.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from afina.data.findings import count
 from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dataset
 from afina.data.json_formats import JsonLinesFile, open_json
+from afina.data.line_formats import TaggedLinesFile, TextFolder, open_text
 from afina.data.rows import RowTable
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
@@ -25,10 +26,11 @@ from afina.errors import CLOSE, DataError
 
 __all__ = ["RowTable", "read_parts"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".conll", ".bio", ".iob", ".iob2")
+TEXTS = (".txt", ".md")
+"""Of files that are a row each, in a folder that holds nothing but such."""
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 OTHER_SUFFIXES = (
-    ".txt",
     ".xls",
     ".xlsx",
     ".ndjson",
@@ -100,6 +102,8 @@ def _find_in_folder(folder: Path) -> dict[str, Any]:
     """Openers of the parts in a folder: files of one's own, or what the package `datasets` writes."""
     if any((folder / name).is_file() for name in SAVED):
         return _find_sources(load_saved_dataset(folder))
+    if texts := find_texts(folder):
+        return {"all": lambda: TextFolder(texts)}
     return {part: (lambda files=files: open_files(files)) for part, files in find_part_files(folder).items()}
 
 
@@ -157,6 +161,13 @@ def name_part(path: Path) -> str | None:
     """The part that a file holds, or a shard of it, by its name; None for any other."""
     stem = SHARD.sub("", path.stem).lower()
     return PART_NAMES.get(stem) if path.suffix.lower() in SUFFIXES else None
+
+
+def find_texts(folder: Path) -> list[Path]:
+    """The files of a folder of plain texts, sorted; none where it holds a part's file, or files of another kind."""
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    are_texts = all(path.suffix.lower() in TEXTS and not name_part(path) for path in files)
+    return files if are_texts else []
 
 
 def find_part_files(folder: Path) -> dict[str, list[Path]]:
@@ -232,7 +243,9 @@ def open_file(path: Path) -> Source:
         return DelimitedFile(path, DELIMITED[suffix])
     if suffix == ".jsonl":
         return JsonLinesFile(path)
-    return open_json(path) if suffix == ".json" else ParquetFile(path)
+    if suffix in (".json", ".txt"):
+        return open_json(path) if suffix == ".json" else open_text(path)
+    return ParquetFile(path) if suffix == ".parquet" else TaggedLinesFile(path)
 
 
 def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:

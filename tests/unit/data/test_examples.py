@@ -276,6 +276,14 @@ def test_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
     assert sum(map(len, sides)) == 40
 
 
+def test_parts_need_texts_of_their_own(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i % 2}", "label": ("pos", "neg")[i % 2]} for i in range(60)]
+    assert message(rows, tmp_path) == (
+        "the data: too few different texts to train and to test on\n  found: 2 different texts in 60 rows\n"
+        "  expected: one for each part at least, since rows with the same text stay on one side\n  do: add rows"
+    )
+
+
 def test_fractions_that_leave_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(make_rows(40), tmp_path, validation_fraction=0.4, test_fraction=0.6)

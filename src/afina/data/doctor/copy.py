@@ -14,12 +14,13 @@ from typing import Any
 from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
 from afina.data.parts import describe_source
-from afina.data.read import find_part_files, open_files
+from afina.data.read import find_part_files, find_texts, open_files
 from afina.data.rows import RowTable
 from afina.errors import DataError, refuse_unwritable
 
 LOG_OF_FOLDER = "changes.jsonl"
 LOG_OF_FILE = ".changes.jsonl"
+COPIED = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 OTHER = "another --fix OUT"
 
 
@@ -50,6 +51,13 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
             "--fix copies a file or a folder", found=describe_source(source), remedy="save the rows as a file"
         )
     path = Path(source).expanduser()
+    files = find_part_files(path) if path.is_dir() and not find_texts(path) else {"all": [path]}
+    for paths in files.values():
+        if paths[0].is_dir() or paths[0].suffix.lower() not in COPIED:
+            raise DataError(
+                f"no cleaned copy of {paths[0].name} can be written", found="a file without named columns",
+                expected=f"a file with one of the suffixes {', '.join(COPIED)}",
+            )  # fmt: skip
     log = find_log(path, output)
     for taken in (output, log):
         if taken.exists():
@@ -57,7 +65,7 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
     if not output.parent.is_dir():
         raise DataError(f"the folder {output.parent} doesn't exist", remedy=f"make it, or another --fix than {output}")
     if path.is_dir():
-        return find_part_files(path)
+        return files
     if output.suffix.lower() != path.suffix.lower():
         raise DataError(
             "a cleaned copy keeps the format of the data",
@@ -65,7 +73,7 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
             expected=f"a name that ends in {path.suffix}",
             remedy=f"--fix {output.with_suffix(path.suffix)}",
         )
-    return {"all": [path]}
+    return files
 
 
 def find_log(source: Path, output: Path) -> Path:
