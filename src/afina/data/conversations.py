@@ -182,23 +182,10 @@ def divide_conversations(
         _check_left(table, usable[name])
     first = next(iter(tables))
     strata_N = np.zeros(len(usable[first].indices), dtype=np.int64)
-    parts = carve_parts(
+    return carve_parts(
         tables, usable, strata_N, config, seed,
-        lambda name, table, rows, picks_N: make_part(name, table, columns, rows, picks_N),
+        lambda name, table, rows, picks_N: make_part(name, table, columns, rows, picks_N), noun="prompt",
     )  # fmt: skip
-    if not all(map(len, parts.values())):
-        raise _too_few_prompts(tables[first], usable[first])
-    return parts
-
-
-def _too_few_prompts(table: RowTable, rows: UsableRows) -> DataError:
-    prompts = count(len(np.unique(rows.hashes)), "different prompt")
-    return DataError(
-        f"{table.source}: too few different prompts to train and to test on",
-        found=f"{prompts} in {count(len(rows.indices), 'row')}",
-        expected="one for each part at least, since rows with the same prompt stay on one side",
-        remedy="add rows, or give a folder with train.*, validation.* and test.*",
-    )
 
 
 def _check_left(table: RowTable, rows: UsableRows) -> None:

@@ -43,13 +43,14 @@ def check_fractions(config: DataConfig) -> None:
 
 def carve_parts(
     tables: Mapping[str, RowTable], usable: Mapping[str, Rows], strata_N: Ints, config: DataConfig, seed: int,
-    make: Callable[[str, RowTable, Rows, Ints | None], Made],
+    make: Callable[[str, RowTable, Rows, Ints | None], Made], noun: str = "text",
 ) -> dict[str, Made]:  # fmt: skip
     """The three parts.
 
     Args:
         strata_N: what is spread evenly over the parts that are carved.
         make: gives a part from its name, its table, the usable rows of this, and which of them are meant (None: all).
+        noun: what equal rows have in common.
 
     Raises:
         DataError: where there are too few rows for that.
@@ -67,9 +68,10 @@ def carve_parts(
     if not all(map(len, chosen.values())):
         different = len(np.unique(rows.hashes, axis=0))
         raise DataError(
-            f"{tables[first].source}: too few different texts to train and to test on",
-            found=f"{count(different, 'different text')} in {count(total, 'row')}",
-            expected="one for each part at least, since rows with the same text stay on one side", remedy="add rows",
+            f"{tables[first].source}: too few different {noun}s to train and to test on",
+            found=f"{count(different, f'different {noun}')} in {count(total, 'row')}",
+            expected=f"one for each part at least, since rows with the same {noun} stay on one side",
+            remedy="add rows, or give a folder with train.*, validation.* and test.*",
         )  # fmt: skip
     return {
         name: make(name, tables[first], rows, chosen[name]) if name in chosen

@@ -164,10 +164,11 @@ def name_part(path: Path) -> str | None:
 
 
 def find_texts(folder: Path) -> list[Path]:
-    """The files of a folder of plain texts, sorted; none where it holds a part's file, or files of another kind."""
+    """The files of a folder of plain texts, sorted; none where it holds a part's file, files of another kind, or only a
+    README."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     are_texts = all(path.suffix.lower() in TEXTS and not name_part(path) for path in files)
-    return files if are_texts else []
+    return files if are_texts and any(path.stem.lower() != "readme" for path in files) else []
 
 
 def find_part_files(folder: Path) -> dict[str, list[Path]]:

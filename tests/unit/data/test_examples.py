@@ -280,7 +280,8 @@ def test_parts_need_texts_of_their_own(tmp_path: Path) -> None:
     rows = [{"text": f"text {i % 2}", "label": ("pos", "neg")[i % 2]} for i in range(60)]
     assert message(rows, tmp_path) == (
         "the data: too few different texts to train and to test on\n  found: 2 different texts in 60 rows\n"
-        "  expected: one for each part at least, since rows with the same text stay on one side\n  do: add rows"
+        "  expected: one for each part at least, since rows with the same text stay on one side\n"
+        "  do: add rows, or give a folder with train.*, validation.* and test.*"
     )
 
 

@@ -310,11 +310,12 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "  do: mend the file there; nothing after that place can be read",
         ),
         (
-            "a.txt",
+            "a.xml",
             b"a",
-            "{folder}/a.txt is of no format that can be read\n"
-            "  found: the suffix '.txt'\n"
-            "  expected: a file with one of the suffixes .csv, .tsv, .jsonl, .json, .parquet\n"
+            "{folder}/a.xml is of no format that can be read\n"
+            "  found: the suffix '.xml'\n"
+            "  expected: a file with one of the suffixes .csv, .tsv, .jsonl, .json, .parquet, .txt, .conll, .bio,"
+            " .iob, .iob2\n"
             "  do: convert the file, or rename it if it holds one of these formats",
         ),
     ],
@@ -363,7 +364,9 @@ def test_too_many_columns(tmp_path: Path) -> None:
 
 def test_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     write(tmp_path, "reviews.csv", "a,b\n1,2\n")
-    accepted = "a file (csv, tsv, jsonl, json, parquet), a folder with train.*, or a data set id such as imdb"
+    accepted = (
+        "a file (csv, tsv, jsonl, json, parquet, txt, conll), a folder with train.*, or a data set id such as imdb"
+    )
     for name in ("review.csv", "reviews.jsonl"):
         assert message(str(tmp_path / name), tmp_path) == (
             f"there is no file or folder {tmp_path / name}\n"
@@ -390,7 +393,7 @@ def test_folder_without_train_or_with_two(tmp_path: Path) -> None:
     assert message(tmp_path, tmp_path) == (
         f"{tmp_path} holds no training part\n"
         "  found: test.csv\n"
-        "  expected: a file train.* (.csv, .tsv, .jsonl, .json, .parquet), and "
+        "  expected: a file train.* (.csv, .tsv, .jsonl, .json, .parquet, .txt, .conll, .bio, .iob, .iob2), and "
         "maybe validation.* and test.*\n"
         "  do: name the file itself, or rename it to train.*"
     )
