@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from afina.config.given import anchor_paths, list_missing
 from afina.config.keywords import collect_keywords, name_inputs
 from afina.config.load import Description, join_settings, load_config
-from afina.config.run import RunConfig
+from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError
 from afina.finished import Run
 from afina.isolation import isolated
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def fit(
     model: str | Path | None = None,
     data: Any = None,
-    technique: str | None = None,
+    technique: TechniqueName | None = None,
     *,
     config: Description = None,
     verbose: bool = True,

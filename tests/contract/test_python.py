@@ -93,6 +93,22 @@ def test_frames_of_others(bert: Path, tmp_path: Path) -> None:
     assert run.predict(Frame()) == run.predict(texts)
 
 
+def test_a_dict_of_columns(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    columns = {"text": [row["text"] for row in rows], "label": pd.Series([row["label"] for row in rows])}
+    assert fit(bert, columns, tmp_path / "columns").metrics == fit(bert, rows, tmp_path / "rows").metrics
+    with pytest.raises(afina.DataError, match="columns of several lengths"):
+        afina.check({"text": ["a", "b"], "label": ["x"]})
+
+
+def test_one_conversation_is_one_prompt(tiny_models: Callable[[str], Path]) -> None:
+    from afina.pipeline.language.decoding import Decoding
+
+    speaker = afina.open_chat(str(tiny_models("llama")), chat_template="chatml")
+    conversation, few = [{"role": "user", "content": "hello"}], Decoding(4)
+    assert speaker.answer(conversation, few) == speaker.answer([conversation], few)
+
+
 def test_columns_with_numbers_for_names(bert: Path, tmp_path: Path) -> None:
     frame = pd.DataFrame([(row["text"], row["label"]) for row in make_rows("multiclass", 40)])
     run = fit(bert, frame, tmp_path / "run", text_column="0", label_column="1")

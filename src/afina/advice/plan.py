@@ -37,7 +37,7 @@ class PlanRow:
         return {**as_dict(self.costs), "fits": self.fits, "measured": self.is_measured, "remedy": remedy}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What each technique would cost on a machine, before anything is trained."""
 
@@ -67,6 +67,9 @@ class Plan:
             "first_guess": self.first_guess.as_dict() if self.first_guess else None,
             "notes": list(self.notes),
         }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Plan({self.model!r}, {len(self.rows)} techniques; print it for the table)"
 
     def __str__(self) -> str:
         lines = [self.describe_rows(), self.describe_machine()]

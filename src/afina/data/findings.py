@@ -82,7 +82,11 @@ FAULTS = {
     "duplicate": Fault("rows in which a key stands twice", "each key once"),
     "deep": Fault("rows that are nested too deeply to be read", "an object of plain values"),
     "number": Fault("rows with a number of too many digits", "numbers of at most 4,300 digits"),
-    "mapping": Fault("rows that are not mappings", 'a mapping such as {"text": "...", "label": "..."}'),
+    "mapping": Fault(
+        "rows that are not mappings",
+        'a mapping such as {"text": "...", "label": "..."}',
+        '[{"text": text, "label": label} for text, label in zip(texts, labels)]; run.predict takes texts alone',
+    ),
     "key": Fault("rows with a column whose name is not a str", "names of columns as str"),
     "type": Fault("rows with a value that can't be stored", "str, int, float, bool, None, or lists and dicts of these"),
 }

@@ -251,6 +251,8 @@ def open_file(path: Path) -> Source:
 
 def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
     """Openers for a dict of parts, such as a `datasets.DatasetDict`."""
+    if columns := list_columns(parts):
+        return {"all": lambda: columns}
     by_part: dict[str, Any] = {}
     for key, value in parts.items():
         part = PART_NAMES.get(str(key).lower())
@@ -271,12 +273,34 @@ def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
     return by_part
 
 
+def list_columns(parts: Mapping[Any, Any]) -> MappingRows | None:
+    """The rows of a dict of columns, such as `datasets.Dataset.from_dict` takes; None for anything else."""
+    columns = {name: list_column(value) for name, value in parts.items()}
+    if not parts or any(str(name).lower() in PART_NAMES or column is None for name, column in columns.items()):
+        return None
+    lengths = {str(name): len(column or ()) for name, column in columns.items()}
+    if len({*lengths.values()}) > 1:
+        raise DataError(
+            "the data has columns of several lengths", found=", ".join(f"{n}: {k:,}" for n, k in lengths.items()),
+            expected="a value in each column for each row",
+        )  # fmt: skip
+    rows = zip(*(column or () for column in columns.values()), strict=True)
+    return MappingRows([dict(zip(lengths, row, strict=True)) for row in rows], "the data")
+
+
+def list_column(value: Any) -> list[Any] | None:
+    """The values of one column: of a list, a tuple, an array of one dimension or a series; None for anything else."""
+    if isinstance(value, list | tuple):
+        return None if any(isinstance(each, Mapping) for each in value[:1]) else list(value)
+    return list(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1 else None
+
+
 def find_delimiter(source: Any, suffix: str) -> str | None:
     """What separates the fields of the file that `source` is predicted from; None if it has another suffix."""
     if not isinstance(source, (str, os.PathLike)):
         return None
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not find_texts(path):
         files = find_part_files(path)
         path = files[choose_part(files)][0]
     if suffix not in DELIMITED or path.suffix.lower() != suffix or not path.is_file():

@@ -24,7 +24,7 @@ NOTABLE = 0.001
 """Share of the rows that a limit must cut to be told."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport:
     """The doctor's report."""
 
@@ -41,6 +41,9 @@ class CheckReport:
     """Rows as stretches of text, learned or only read."""
     fixed: dict[str, Any] = field(default_factory=dict)
     """The cleaned copy: `path`, `log`, `rows`, `rules`."""
+
+    def __repr__(self) -> str:
+        return f"CheckReport({self.source!r}, {len(self.findings)} findings; print it for the report)"
 
     @property
     def has_errors(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,17 +154,22 @@ class Speaker:
             raise ChatFaultError(EMPTY_PROMPT, str(row)[:60])
         return self.encode(*asked)
 
-    def answer(self, given: Any, decoding: Decoding) -> list[str]:
+    def answer(self, given: Any, decoding: Decoding | None = None) -> list[str]:
         """The answer to each prompt, in their order.
 
         Args:
-            given: prompts, or rows that hold them in the columns the model has learned from.
+            given: prompts, rows that hold them in the columns the model has learned from, or the messages of one
+                conversation.
+            decoding: by default the likeliest answer.
 
         Raises:
             DataError: with every prompt that can't be answered.
         """
-        ids, faults = [], []
-        for number, prompt in enumerate(list_given(given, "generate", "prompt"), 1):
+        decoding = decoding or Decoding()
+        prompts, ids, faults = list_given(given, "generate", "prompt"), [], []
+        if is_conversation(prompts):
+            prompts = [prompts]
+        for number, prompt in enumerate(prompts, 1):
             try:
                 ids.append(self.encode_row(prompt) if isinstance(prompt, Mapping) else self.encode(prompt))
             except ChatFaultError as fault:
@@ -177,8 +182,8 @@ class Speaker:
             on_cut=cut.append,
         )  # fmt: skip
         if cut:
-            prompts = describe_rows([place + 1 for place in sorted(cut)], "prompt")
-            warnings.warn(describe_cut(len(cut), self.encoder.window, prompts), stacklevel=3)
+            named = describe_rows([place + 1 for place in sorted(cut)], "prompt")
+            warnings.warn(describe_cut(len(cut), self.encoder.window, named), stacklevel=3)
         return answers
 
     def answer_batch(
@@ -215,6 +220,11 @@ class Speaker:
             self.model, self.tokenizer, {number: ids}, self.stops, decoding, device=self.device,
             precision=self.precision, streamer=teller, on_cut=on_cut,
         )[number]  # fmt: skip
+
+
+def is_conversation(prompts: Sequence[Any]) -> bool:
+    """Whether these are the messages of one conversation, as transformers' pipelines take it, and no prompts."""
+    return bool(prompts) and all(isinstance(each, Mapping) and {"role", "content"} <= each.keys() for each in prompts)
 
 
 def set_template(tokenizer: Any, settings: ModelConfig) -> None:
