@@ -30,6 +30,7 @@ WORD = rf"(?:{'|'.join(WORDS)})(?:,(?:{'|'.join(WORDS)}))*(?![\w-])"
 VALUE = rf"{QUOTED}|{PLACEHOLDER}|{NUMBER}|{PATH}|{WORD}"
 SETTING = re.compile(r"--set ([a-z_]+\.)?([A-Za-z_]+)(?:=([^\s,;:()]*[^\s,;:().]))?")
 METRIC = re.compile(r"--metric ([a-z]\w*[_\d]\w*|accuracy|loss|rmse|mae|f1)\b")
+COLUMN = re.compile(r"--([a-z-]+-column) (?!for\b|with\b|or\b|and\b|takes\b)(\w+)")
 FLAG = re.compile(rf"--([a-z][a-z-]*[a-z])(?:[ =]({VALUE}))?(?![\w-])")
 # What stands behind a verb: values, keywords, dots, or one last name.
 ARGUMENTS = rf"(?: (?:\w+=(?:{QUOTED}|[^\s,;:()]+)|{VALUE}|\.\.\.|[\w.-]+(?=$|[,;:)])))*"
@@ -66,6 +67,7 @@ def spell_for_python(text: str) -> str:
     text = text.replace("afina train DATA ..., or ", "").replace("afina search DATA ..., or ", "")
     text = SETTING.sub(lambda found: _write_keyword(found[2], found[3]), text)
     text = METRIC.sub(lambda found: _write_keyword("metric", found[1]), text)
+    text = COLUMN.sub(lambda found: _write_keyword(found[1].replace("-", "_"), found[2]), text)
     text = FLAG.sub(lambda found: _write_keyword(found[1].replace("-", "_"), found[2]), text)
     return VERB.sub(_write_call, text)
 

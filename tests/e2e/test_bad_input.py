@@ -248,7 +248,7 @@ def test_full_disk(
     message = str(caught.value).splitlines()
     assert message[0] == f"the disk of {folder / 'new' / 'out'} is too full for this run"
     assert message[1] == "  found: 0.00 GB free"
-    assert message[3] == "  do: --output on another disk"
+    assert message[3] == "  do: output on another disk"
     assert caught.value.exit_code == 2
     assert list_files(folder) == before
 

@@ -43,6 +43,8 @@ SOURCE = Path(afina.__file__).parent
             "--chat-template chatml, or --chat-template PATH of a file",
             'chat_template="chatml", or chat_template=PATH of a file',
         ),
+        ("--prompt-column a --completion-column b, to", 'prompt_column="a" completion_column="b", to'),
+        ("--label-column takes 'a' or 'b'", "label_column takes 'a' or 'b'"),
         ("--fix OUT keeps the first of each", "fix=OUT keeps the first of each"),
         ("--fix copies a file or a folder", "fix copies a file or a folder"),
         ("--measure with --device or --device-memory", "measure with device or device_memory"),

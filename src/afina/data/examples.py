@@ -22,7 +22,15 @@ from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.findings import count
 from afina.data.label_profile import profile_labels
 from afina.data.labels import LabelSpace, build_label_space
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
+from afina.data.parts import (
+    carve_parts,
+    check_filled,
+    check_fractions,
+    count_rows,
+    describe_source,
+    hash_rows,
+    list_problems,
+)
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
@@ -168,6 +176,7 @@ def divide_rows(
         lambda name, table, rows, picks_N: make_part(name, table, choice, rows, picks_N),
     )  # fmt: skip
     _check_size(parts["train"], space)
+    check_filled(parts, tables[next(iter(tables))].source, "class")
     return parts
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ PARTS = ("train", "validation", "test")
 ROWS_LEAST = 8
 ROWS_LISTED = 1000
 FRACTIONS_MOST = 0.95
+MORE_ROWS = "add rows, or give a folder with train.*, validation.* and test.*"
 
 Rows = TypeVar("Rows", bound=UsableRows)
 Made = TypeVar("Made")
@@ -65,19 +66,36 @@ def carve_parts(
     fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
     carved = {name: fraction for name, fraction in fractions.items() if name not in tables}
     chosen = split_rows(rows.hashes, strata_N, {"train": 1.0 - sum(carved.values()), **carved}, seed)
-    if not all(map(len, chosen.values())):
-        different = len(np.unique(rows.hashes, axis=0))
+    different = len(np.unique(rows.hashes))
+    if different < len(chosen):
         raise DataError(
             f"{tables[first].source}: too few different {noun}s to train and to test on",
             found=f"{count(different, f'different {noun}')} in {count(total, 'row')}",
             expected=f"one for each part at least, since rows with the same {noun} stay on one side",
-            remedy="add rows, or give a folder with train.*, validation.* and test.*",
+            remedy=MORE_ROWS,
         )  # fmt: skip
     return {
         name: make(name, tables[first], rows, chosen[name]) if name in chosen
         else make(name, tables[name], usable[name], None)
         for name in PARTS
     }  # fmt: skip
+
+
+def check_filled(parts: Mapping[str, Sized], source: str, noun: str) -> None:
+    """Refuse parts without a row, since training keeps one of each kind.
+
+    Args:
+        noun: what it keeps one row of each of.
+
+    Raises:
+        DataError: naming one of them.
+    """
+    if empty := [name for name, part in parts.items() if not len(part)]:
+        raise DataError(
+            f"{source}: no row is left for the {empty[0]} part",
+            found=f"{count(len(parts['train']), 'row')} to train on, which keep one of each {noun}",
+            expected="several rows of each", remedy=MORE_ROWS,
+        )  # fmt: skip
 
 
 def list_problems(tables: Mapping[str, RowTable], names: Iterable[str]) -> list[Problem]:

@@ -23,7 +23,15 @@ from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.examples import Examples, Part
 from afina.data.findings import MEND, RowNumbers, count
 from afina.data.labels import LabelSpace, sort_names
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
+from afina.data.parts import (
+    carve_parts,
+    check_filled,
+    check_fractions,
+    count_rows,
+    describe_source,
+    hash_rows,
+    list_problems,
+)
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, hash_texts
 from afina.data.tagged_columns import FORMS, choose_tagged_columns
@@ -265,10 +273,12 @@ def split_tagged(
 ) -> dict[str, TaggedPart]:  # fmt: skip
     """The three parts: those of the source, and those carved out of its first."""
     marks_NC = mark_tags(usable[next(iter(tables))].tags, tags)
-    return carve_parts(
+    parts = carve_parts(
         tables, usable, find_rarest_labels(marks_NC), config, seed,
         lambda name, table, rows, picks_N: make_tagged_part(name, table, choice, rows, picks_N),
     )  # fmt: skip
+    check_filled(parts, tables[next(iter(tables))].source, "tag")
+    return parts
 
 
 def mark_tags(tags: TagArrays, width: int) -> Any:

@@ -51,7 +51,7 @@ def test_a_run_whose_files_contradict_each_other_is_refused(run: afina.Run, spea
     with pytest.raises(ConfigError) as caught:
         afina.load(copy).predict(TEXTS)
     assert str(caught.value) == (
-        f"{copy} answers prompts and gives no labels\n  do: afina chat, or run.generate(prompts)"
+        f"{copy} answers prompts and gives no labels\n  do: afina.open_chat, or run.generate(prompts)"
     )
     assert len(afina.load(copy).generate(["a"], 2)) == 1
 
@@ -223,7 +223,7 @@ def test_rows_that_cannot_be_scored_are_refused_or_left_out(run: afina.Run) -> N
     rows = [*ROWS, *odd]
     with pytest.raises(DataError) as caught:
         afina.evaluate(run, rows)
-    assert str(caught.value).count("or --on-bad-rows drop to score the others") == 2
+    assert str(caught.value).count('or on_bad_rows="drop" to score the others') == 2
     assert "data.on_bad_rows" not in str(caught.value)
     found = afina.evaluate(run, rows, on_bad_rows="drop")
     assert found["rows"] == len(ROWS)

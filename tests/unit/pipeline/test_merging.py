@@ -48,9 +48,7 @@ def test_the_rows_are_those_that_training_never_saw(
     tokenizer = afina.open_chat(str(run.path)).tokenizer
     texts = {row["text"] for row in make_conversations("text", 24)}
     assert len(sample) == 4
-    assert all(
-        any(text.startswith(tokenizer.decode(ids, skip_special_tokens=True)) for text in texts) for ids in sample
-    )
+    assert all(any(tokenizer.decode(ids, skip_special_tokens=True) in text for text in texts) for ids in sample)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:

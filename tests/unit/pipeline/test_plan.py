@@ -172,7 +172,7 @@ def test_measuring_another_machine_is_refused(tiny_models: Callable[[str], Path]
         afina.plan(make_rows("multiclass", 40), tiny_models("bert"), device="cpu", device_memory="8GB", measure=True)
     assert str(caught.value) == (
         "steps can be measured on this machine only\n"
-        "  found: --measure with --device or --device-memory\n"
+        "  found: measure with device or device_memory\n"
         "  do: leave one of them out"
     )
 
@@ -209,8 +209,8 @@ def test_a_run_that_would_not_fit_does_not_start(
     text = str(caught.value)
     assert text.startswith("this run would not fit into the memory of this machine (cpu)\n  found: about ")
     assert "\n  expected: at most 1 MiB\n" in text
-    assert "afina plan shows what other techniques need" in text
-    assert text.endswith("--set training.check_memory=false starts it all the same")
+    assert "afina.plan shows what other techniques need" in text
+    assert text.endswith("check_memory=False starts it all the same")
     assert not folder.exists()
     run = afina.fit(tiny_models("bert"), rows, "full", output=folder, check_memory=False, **QUICK)
     assert run.report["prediction"]["memory_bytes"]["total"] > 2**20

@@ -291,7 +291,7 @@ def test_a_stopped_search_goes_on_where_it_was(
         with pytest.raises(Interrupted) as caught:
             search("halves", trials=3, **settings)
     path = tmp_path / "halves"
-    assert str(caught.value) == f"interrupted\n  do: afina search --resume {path}"
+    assert str(caught.value) == f'interrupted\n  do: afina.search(resume="{path}")'
     stopped = afina.Search(path)
     assert [each["state"] for each in stopped.trials] == ["finished", "finished", "running"]
     with pytest.raises(ConfigError, match="isn't finished"):
@@ -611,7 +611,7 @@ def test_changes_are_allowed_to_a_search_that_goes_on_alone() -> None:
         afina.search("rows.csv", "bert", "1m", allow_changes="model")
     assert str(caught.value) == (
         "allow_changes is for a search that goes on\n  found: allow_changes = 'model' beside a new search\n"
-        "  do: leave it out, or afina search --resume FOLDER"
+        "  do: leave it out, or afina.search(resume=FOLDER)"
     )
 
 
@@ -630,11 +630,11 @@ def test_techniques_that_a_search_cannot_try(search: Callable[..., afina.Search]
         search(techniques="lora,auto")
     assert str(caught.value) == (
         "'auto' can only be the first technique of a search: it is the default that the others are held against\n"
-        "  found: lora,auto\n  do: --techniques auto,lora"
+        '  found: lora,auto\n  do: techniques="auto,lora"'
     )
     with pytest.raises(ConfigError) as caught:
         search(data=make_conversations("messages", 40), family="llama", techniques="feature-extraction")
-    assert caught.value.problems[0].remedy == "--techniques lora,full"
+    assert caught.value.problems[0].remedy == 'techniques="lora,full"'
 
 
 def test_a_search_goes_on_when_what_is_proposed_was_tried(

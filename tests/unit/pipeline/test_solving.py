@@ -85,7 +85,7 @@ def test_a_model_that_does_not_fit_on_the_disk_is_said_with_what_to_do(
     with pytest.raises(RunFolderError) as caught:
         fit("run", ROWS)
     assert str(caught.value).startswith(f"the model can't be written to {tmp_path}/run/model")
-    assert "free some space, then afina train once more, or --output on another disk" in str(caught.value)
+    assert "free some space, then afina.fit once more, or output on another disk" in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
