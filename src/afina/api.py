@@ -40,7 +40,8 @@ def fit(
 
     Args:
         model: folder, Hub id, or package:NAME/PATH.
-        data: file, folder, Hub id, datasets.Dataset or DatasetDict, pandas frame, or list of dicts.
+        data: file, folder, Hub id, datasets.Dataset or DatasetDict, frame of pandas or polars, pyarrow.Table, list of
+            dicts, dict of columns, or a dict of parts such as `{"train": rows, "test": rows}`.
         technique: full, feature-extraction, lora, qlora or auto (the default): chosen by evidence, with its reason.
         config: YAML file with the same settings, or what would stand in it: a mapping, or a `RunConfig`.
         verbose: whether to say on stderr what is going on.
@@ -109,6 +110,8 @@ def check(
     **settings: Any,
 ) -> CheckReport:
     """What is wrong with the data, before anything is trained: `findings`, `facts`, `print()`, `to_dict()`.
+
+    Row numbers count from 1, those of a frame too: row 1 is `frame.iloc[0]`.
 
     Args:
         data: as for `fit`.
