@@ -25,8 +25,13 @@ LIBRARY = FOLDER / "libkernels.so"
 # Each operation rounded by itself, and a root that needs to set no errno; nothing that changes a number.
 FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 # Not every compiler and assembler knows AMX, nor can all of them and all C libraries hold code for several processors
-# in one function.
-TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DNO_TILES",), ("-DONE_TARGET",))
+# in one function: gcc before its version 12 can't. Then it is compiled for AVX512 if this machine has that, else for
+# any processor; the library says which it is, and `afina.kernels.native` looks.
+TARGETS: tuple[tuple[str, ...], ...] = ((), ("-DNO_TILES",))
+AVX512 = tuple(f"-mavx512{unit}" for unit in ("f", "bw", "cd", "dq", "vl"))
+WIDE = ("-DONE_TARGET", *AVX512, "-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe")
+WIDE_UNITS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+ANY = ("-DONE_TARGET",)
 # A minute on an idle machine of two cores; on a busy one several.
 LONGEST_SECONDS = 900
 
@@ -74,7 +79,7 @@ def run_compiler(compiler: list[str], root: Path) -> str:
     failure = ""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, LIBRARY.name)
-        for target in TARGETS:
+        for target in (*TARGETS, *([WIDE] if has_wide_vectors() else []), ANY):
             command = [*compiler, *FLAGS, *target, f'-DSOURCE_HASH="{digest}"', "-o", str(made), *sources, "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
             if done.returncode == 0:
@@ -82,6 +87,15 @@ def run_compiler(compiler: list[str], root: Path) -> str:
                 return ""
             failure = f"{compiler[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
     return failure
+
+
+def has_wide_vectors() -> bool:
+    """Whether this machine has AVX512."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\nflags")[2].partition("\n")[0]
+    except OSError:
+        return False
+    return set(flags.split()) >= WIDE_UNITS
 
 
 def list_sources(root: Path) -> list[Path]:

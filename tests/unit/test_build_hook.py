@@ -7,7 +7,7 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,16 +121,66 @@ def test_other_systems_and_machines_without_a_compiler_have_none(
     assert build(hook, root)[1] == [expected]
 
 
+@pytest.mark.parametrize("is_wide", [False, True])
 def test_a_compiler_that_knows_one_target_only_is_enough(
-    hook: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+    is_wide: bool, hook: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hook, "has_wide_vectors", lambda: is_wide)
     compiler = root / "cc"
     compiler.write_text(
         '#!/bin/sh\nfor each in "$@"; do\n[ "$last" = -o ] && made="$each"\n'
-        '[ "$each" = -DONE_TARGET ] && one=yes\nlast="$each"\ndone\n[ -n "$one" ] && echo library > "$made"\n'
+        '[ "$each" = -DONE_TARGET ] && one=yes\n[ "$each" = -mavx512bw ] && wide=" for AVX512"\nlast="$each"\ndone\n'
+        '[ -n "$one" ] && echo "library$wide" > "$made"\n'
     )
     compiler.chmod(0o755)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("CC", str(compiler))
     assert not build(hook, root)[1]
-    assert (root / hook.LIBRARY).read_text() == "library\n"
+    assert (root / hook.LIBRARY).read_text() == ("library for AVX512\n" if is_wide else "library\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs a C compiler on Linux")
+def test_a_library_says_which_processors_it_was_compiled_for(hook: Any, root: Path, tmp_path: Path) -> None:
+    import subprocess
+
+    found = {}
+    for name, target in (("several", ()), ("wide", hook.WIDE), ("any", hook.ANY)):
+        made = tmp_path / f"{name}.so"
+        sources = [str(tmp_path / hook.FOLDER / "threads.c")]
+        subprocess.run(["cc", *hook.FLAGS, *target, '-DSOURCE_HASH="x"', "-o", str(made), *sources], check=True)
+        found[name] = ctypes.CDLL(str(made)).afina_targets()
+    assert found == {"several": 2, "wide": native.FOR_WIDE_VECTORS, "any": native.FOR_ANY}
+
+
+@pytest.mark.parametrize(("targets", "is_wide", "layers"), [(2, True, True), (2, False, False), (0, True, False)])
+def test_kernels_of_layers_want_a_library_that_knows_wide_vectors(
+    targets: int, is_wide: bool, layers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library: Any = SimpleNamespace(afina_targets=lambda: targets)
+    monkeypatch.setattr(native, "find_library", lambda: library)
+    monkeypatch.setattr(native, "has_wide_vectors", lambda: is_wide)
+    assert (native.load_layer_kernels() is library) == layers
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_a_library_for_wide_vectors_alone_is_left_where_there_are_none(
+    is_wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = SimpleNamespace(
+        afina_source_hash=Answer(native.hash_sources().encode()), afina_targets=lambda: native.FOR_WIDE_VECTORS
+    )
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: known)
+    monkeypatch.setattr(native, "has_wide_vectors", lambda: is_wide)
+    assert (native.find_library.__wrapped__() is not None) == is_wide
+
+
+class Answer:
+    """A function of a library."""
+
+    restype: Any = None
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value

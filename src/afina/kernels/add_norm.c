@@ -181,7 +181,7 @@ PART void differentiate_row(const struct add_norm *a, int64_t number) {
 }
 
 FOR_EACH_TARGET
-static void normalise_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void normalise_sums(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct add_norm a = *(const struct add_norm *)job;
     (void)block;
     for (int64_t row = first; row < last; row++)
@@ -189,7 +189,7 @@ static void normalise_block(const void *job, int64_t first, int64_t last, int64_
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_sums(const void *job, int64_t first, int64_t last, int64_t block) {
     struct add_norm a = *(const struct add_norm *)job;
     if (a.weight_gradient)
         a.weight_gradient += block * a.width;
@@ -207,11 +207,11 @@ static void add_blocks(float *sums, int64_t rows, int64_t width) {
 }
 
 void afina_add_and_normalise(const struct add_norm *a, int64_t rows, int threads) {
-    afina_share_rows(normalise_block, a, rows, ADD_NORM_ROWS, threads);
+    afina_share_rows(normalise_sums, a, rows, ADD_NORM_ROWS, threads);
 }
 
 void afina_differentiate_add_norm(const struct add_norm *a, int64_t rows, int threads) {
-    afina_share_rows(differentiate_block, a, rows, ADD_NORM_ROWS, threads);
+    afina_share_rows(differentiate_sums, a, rows, ADD_NORM_ROWS, threads);
     add_blocks(a->weight_gradient, rows, a->width);
     add_blocks(a->bias_gradient, rows, a->width);
 }

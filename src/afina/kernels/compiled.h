@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The same code for several generations of processors; the loader takes the newest that this one knows. */
+/* The same code for several generations of processors; the loader takes the newest that this one knows. Clang gives what
+   chooses among them to the linker, so that these functions have names of their own in all files. */
 #if defined(__x86_64__) && !defined(ONE_TARGET)
 #define FOR_EACH_TARGET __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
 #else

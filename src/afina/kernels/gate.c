@@ -108,21 +108,21 @@ PART void take_block(const struct gate *given, int64_t first, int64_t last, int 
 }
 
 FOR_EACH_TARGET
-static void multiply_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void multiply_gates(const void *job, int64_t first, int64_t last, int64_t block) {
     (void)block;
     take_block(job, first, last, 0);
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_gates(const void *job, int64_t first, int64_t last, int64_t block) {
     (void)block;
     take_block(job, first, last, 1);
 }
 
 void afina_multiply_gate(const struct gate *g, int64_t length, int threads) {
-    afina_share_rows(multiply_block, g, length, GATE_BLOCK, threads);
+    afina_share_rows(multiply_gates, g, length, GATE_BLOCK, threads);
 }
 
 void afina_differentiate_gate(const struct gate *g, int64_t length, int threads) {
-    afina_share_rows(differentiate_block, g, length, GATE_BLOCK, threads);
+    afina_share_rows(differentiate_gates, g, length, GATE_BLOCK, threads);
 }

@@ -55,7 +55,7 @@ PART void differentiate(const struct gelu *g, int64_t first, int64_t count) {
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_gelu(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct gelu g = *(const struct gelu *)job;
     (void)block;
     for (int64_t at = first; at < last; at += SLOPES)
@@ -67,5 +67,5 @@ void afina_apply_gelu(const struct gelu *g, int64_t length, int threads) {
 }
 
 void afina_differentiate_gelu(const struct gelu *g, int64_t length, int threads) {
-    afina_share_rows(differentiate_block, g, length, GELU_BLOCK, threads);
+    afina_share_rows(differentiate_gelu, g, length, GELU_BLOCK, threads);
 }

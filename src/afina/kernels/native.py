@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / "libkernels.so"
+FOR_ANY, FOR_WIDE_VECTORS = 0, 1
+"""What a library says of the processors it was compiled for, where these aren't several kinds."""
 
 
 class Allowed:
@@ -32,8 +34,8 @@ def load_library() -> ctypes.CDLL | None:
 
 @lru_cache(maxsize=1)
 def find_library() -> ctypes.CDLL | None:
-    """The library; None where it wasn't built, is for another kind of machine, or was compiled from other sources: in a
-    checkout that was updated since, its structures may be other ones.
+    """The library; None where it wasn't built, is for another kind of machine or processor, or was compiled from other
+    sources: in a checkout that was updated since, its structures may be other ones.
 
     torch is imported before: it loads the OpenMP whose threads the kernels use, which is looked for by the library.
     """
@@ -41,19 +43,22 @@ def find_library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(LIBRARY))
         library.afina_source_hash.restype = ctypes.c_char_p
         compiled_from = library.afina_source_hash().decode()
-        current = hash_sources()
+        current, targets = hash_sources(), library.afina_targets()
     except (OSError, AttributeError):
         return None
-    return library if compiled_from == current else None
+    is_usable = compiled_from == current and (targets != FOR_WIDE_VECTORS or has_wide_vectors())
+    return library if is_usable else None
 
 
 def load_layer_kernels() -> ctypes.CDLL | None:
     """The library, for kernels of layers; None also where no register of the processor holds sixteen numbers.
 
     Compilers keep such vectors in memory there: compiled for AVX2, most of these kernels take three to thirty times as
-    long, softmax and sums longer than torch's operations. The step's kernel has loops that suit any processor.
+    long, softmax and sums longer than torch's operations. The step's kernel has loops that suit any processor. None,
+    too, where the compiler could not be told of AVX512.
     """
-    return load_library() if has_wide_vectors() else None
+    library = load_library()
+    return library if library is not None and has_wide_vectors() and library.afina_targets() != FOR_ANY else None
 
 
 @lru_cache(maxsize=1)

@@ -152,7 +152,7 @@ PART int is_all_bf16(const struct norm *n) {
 }
 
 FOR_EACH_TARGET
-static void normalise_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void normalise_share(const void *job, int64_t first, int64_t last, int64_t block) {
     struct norm n = *(const struct norm *)job;
     (void)block;
     if (is_all_bf16(&n)) {
@@ -164,7 +164,7 @@ static void normalise_block(const void *job, int64_t first, int64_t last, int64_
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_share(const void *job, int64_t first, int64_t last, int64_t block) {
     struct norm n = *(const struct norm *)job;
     float *weight_sums = n.weight_gradient ? n.weight_gradient + block * n.width : NULL;
     if (is_all_bf16(&n) && !weight_sums) {
@@ -176,11 +176,11 @@ static void differentiate_block(const void *job, int64_t first, int64_t last, in
 }
 
 void afina_normalise(const struct norm *n, int64_t rows, int threads) {
-    afina_share_rows(normalise_block, n, rows, NORM_ROWS, threads);
+    afina_share_rows(normalise_share, n, rows, NORM_ROWS, threads);
 }
 
 void afina_differentiate_norm(const struct norm *n, int64_t rows, int threads) {
-    afina_share_rows(differentiate_block, n, rows, NORM_ROWS, threads);
+    afina_share_rows(differentiate_share, n, rows, NORM_ROWS, threads);
     for (int64_t block = 1; n->weight_gradient && block * NORM_ROWS < rows; block++)
         for (int64_t at = 0; at < n->width; at++)
             n->weight_gradient[at] += n->weight_gradient[block * n->width + at];

@@ -425,7 +425,7 @@ PART void differentiate_unit(const struct attention *a, int64_t batch, int64_t h
 }
 
 FOR_EACH_TARGET
-static void attend_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void attend_short(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct attention *a = job;
     struct room m;
     (void)block;
@@ -435,7 +435,7 @@ static void attend_block(const void *job, int64_t first, int64_t last, int64_t b
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_short(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct attention *a = job;
     struct room m;
     (void)block;
@@ -445,9 +445,9 @@ static void differentiate_block(const void *job, int64_t first, int64_t last, in
 }
 
 void afina_attend_short(const struct attention *a, int64_t units, int threads) {
-    afina_share_rows(attend_block, a, units, 1, threads);
+    afina_share_rows(attend_short, a, units, 1, threads);
 }
 
 void afina_differentiate_short(const struct attention *a, int64_t units, int threads) {
-    afina_share_rows(differentiate_block, a, units, 1, threads);
+    afina_share_rows(differentiate_short, a, units, 1, threads);
 }

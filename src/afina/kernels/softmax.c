@@ -180,7 +180,7 @@ PART void step_on(const struct softmax *s, struct standing *standing) {
 }
 
 FOR_EACH_TARGET
-static void take_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void take_softmax(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct softmax *s = job;
     struct numbers buffer[LONGEST / STEP];
     struct standing at;
@@ -195,7 +195,7 @@ static void take_block(const void *job, int64_t first, int64_t last, int64_t blo
 }
 
 FOR_EACH_TARGET
-static void differentiate_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void differentiate_softmax(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct softmax *s = job;
     struct standing at;
     (void)block;
@@ -205,9 +205,9 @@ static void differentiate_block(const void *job, int64_t first, int64_t last, in
 }
 
 void afina_take_softmax(const struct softmax *s, int64_t rows, int threads) {
-    afina_share_rows(take_block, s, rows, SOFTMAX_ROWS, threads);
+    afina_share_rows(take_softmax, s, rows, SOFTMAX_ROWS, threads);
 }
 
 void afina_differentiate_softmax(const struct softmax *s, int64_t rows, int threads) {
-    afina_share_rows(differentiate_block, s, rows, SOFTMAX_ROWS, threads);
+    afina_share_rows(differentiate_softmax, s, rows, SOFTMAX_ROWS, threads);
 }

@@ -1,4 +1,4 @@
-/* Work that threads share, and which sources the library was made of. */
+/* Work that threads share, which sources the library was made of, and for which processors. */
 
 #include "compiled.h"
 
@@ -36,3 +36,14 @@ void afina_share_rows(take_rows take, const void *job, int64_t rows, int64_t blo
 
 /* The hash of the sources as they were when they were compiled: a library of others has other structures. */
 const char *afina_source_hash(void) { return SOURCE_HASH; }
+
+/* The processors it was compiled for: 0 any, but none with AVX512 as such, 1 those with AVX512 alone, 2 several kinds. */
+int afina_targets(void) {
+#if defined(__x86_64__) && !defined(ONE_TARGET)
+    return 2;
+#elif defined(__AVX512BW__) && defined(__AVX512VL__)
+    return 1;
+#else
+    return 0;
+#endif
+}

@@ -115,7 +115,7 @@ PART int64_t find_place(const struct loss *l, const uint16_t *row, float largest
 }
 
 FOR_EACH_TARGET
-static void take_block(const void *job, int64_t first, int64_t last, int64_t block) {
+static void take_losses(const void *job, int64_t first, int64_t last, int64_t block) {
     const struct loss *l = job;
     (void)block;
     for (int64_t place = first; place < last; place++) {
@@ -132,5 +132,5 @@ static void take_block(const void *job, int64_t first, int64_t last, int64_t blo
 }
 
 void afina_take_loss(const struct loss *l, int64_t rows, int threads) {
-    afina_share_rows(take_block, l, rows, LOSS_ROWS, threads);
+    afina_share_rows(take_losses, l, rows, LOSS_ROWS, threads);
 }
