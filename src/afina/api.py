@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def fit(
     model: str | Path | None = None,
     data: Any = None,
-    technique: TechniqueName | None = None,
+    technique: TechniqueName | str | None = None,
     *,
     config: Description = None,
     verbose: bool = True,

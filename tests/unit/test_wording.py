@@ -113,3 +113,11 @@ def test_an_error_speaks_to_python_once_it_leaves_the_library(tmp_path: Path) ->
         afina.check([{"text": "a", "label": "b"}], fix=tmp_path / "copy.csv")
     assert "fix copies a file or a folder" in str(caught.value)
     assert "--" not in str(caught.value)
+
+
+def test_findings_speak_to_python_too() -> None:
+    rows = [{"text": f"text {i % 20}", "label": "ab"[i % 2]} for i in range(60)]
+    report = afina.check(rows)
+    remedies = [finding.remedy for finding in report.findings]
+    assert "fix=OUT keeps the first of each" in remedies
+    assert "--" not in str(report)

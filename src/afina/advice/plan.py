@@ -10,6 +10,7 @@ from afina.advice.choose import Choice, guess_technique
 from afina.advice.costs import Costs, CostSubject, as_dict
 from afina.advice.fitting import USABLE, Remedy
 from afina.advice.machine import KNOWN, Machine
+from afina.wording import suit_reader
 
 GIB = 2**30
 HEADER = (
@@ -78,9 +79,8 @@ class Plan:
         for row in cells:
             padded = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join(
-            [*lines, *self.describe_times(), *self.describe_remedies(), *self.describe_guess(), *self.notes]
-        )
+        remedies = map(suit_reader, self.describe_remedies())
+        return "\n".join([*lines, *self.describe_times(), *remedies, *self.describe_guess(), *self.notes])
 
     @property
     def first_guess(self) -> Choice | None:

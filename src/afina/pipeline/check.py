@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from afina.pipeline.check_report import CheckReport, check_page
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import GENERATION, TAGGING, find_model, guess_task
 from afina.pipeline.tagging.check import count_all_types, divide_tagged, find_tag_faults, look_at_words, open_tagged
+from afina.wording import suit_reader
 
 if TYPE_CHECKING:
     from afina.pipeline.check_model import ModelView
@@ -222,9 +223,9 @@ def write_report(
         reasons += [each for each in told if each.setting not in known]
     return CheckReport(
         describe_source(source),
-        findings,
+        [replace(each, remedy=suit_reader(each.remedy)) for each in findings],
         facts,
-        [{"setting": each.setting, "value": each.value, "reason": each.reason} for each in reasons],
+        [{"setting": each.setting, "value": each.value, "reason": suit_reader(each.reason)} for each in reasons],
         notes,
         seen.mask if seen else (),
         fixed.as_dict() if fixed else {},
