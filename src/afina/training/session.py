@@ -187,7 +187,8 @@ def check_place(session: Session, progress: Progress, checkpoint: Checkpoint) ->
         RunFolderError: with both numbers of steps.
     """
     steps = progress.epoch * session.steps_per_epoch + progress.window
-    if not progress.step == steps <= session.total_steps:
+    steps = min(steps, session.total_steps)  # which may end within the last epoch
+    if progress.step != steps or progress.epoch > session.last_epoch:
         raise RunFolderError(
             f"the checkpoint {checkpoint.folder} is of another training",
             found=f"step {progress.step:,} after {progress.epoch:,} epochs and {progress.window:,} steps",
