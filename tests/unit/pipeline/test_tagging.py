@@ -142,7 +142,7 @@ def test_check_looks_at_tags(tiny_models: Callable[[str], Path], tmp_path: Path)
     assert list(findings["loose-tags"].rows["train"]) == [4]
     assert "'planet' (1)" in findings["rare-tags"].title
     assert findings["tag-variants"].title == "types that differ only in case or spaces: 'Music beside music'"
-    assert "--fix OUT leaves" in findings["leaked-rows"].remedy
+    assert "fix=OUT leaves" in findings["leaked-rows"].remedy
     assert report.facts["task"] == "token-classification"
     assert report.facts["classes"]["train"]["planet"] == 1
     assert report.facts["tokens"]["quantiles"]["longest"] > 10
