@@ -15,7 +15,9 @@ from afina.terminal import align_columns, make_printable, make_printable_json
 
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object on stdout, and nothing else there.")
 QUIET_OPTION = typer.Option(False, "--quiet", help="Say nothing on the way.")
-SET_OPTION = typer.Option([], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
+SET_OPTION = typer.Option(
+    [], "--set", metavar="KEY=VALUE", help="Any other setting; repeatable. --KEY VALUE does the same."
+)
 
 ALLOW_OPTION = typer.Option(
     "", metavar="NAMES", help="What may have changed since it began: some of config,device,model,versions."

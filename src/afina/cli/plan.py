@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, print_json, show
+from afina.cli.output import JSON_OPTION, SET_OPTION, print_json, show
 
 DEVICE_HELP = "Another machine: cpu, cuda, mps, or a known GPU such as rtx-4090."
 
@@ -20,7 +20,7 @@ def plan(
     measure: bool = typer.Option(False, "--measure", help="Take a few real steps to correct the figures."),
     max_seq_length: str | None = typer.Option(None, help="Tokens a row may have."),
     per_device_train_batch_size: str | None = typer.Option(None, help="Rows of one forward and backward pass."),
-    set_: list[str] = typer.Option([], "--set", help="Any other setting as key=value; repeatable."),
+    set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Show what each technique would cost, and whether it fits, before anything is trained."""

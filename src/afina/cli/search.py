@@ -26,7 +26,9 @@ def search(
     ),
     allow_changes: str = ALLOW_OPTION,
     config: str | None = typer.Option(None, help="YAML file with any of the settings; what it sets is not searched."),
-    set_: list[str] = typer.Option([], "--set", help="Any setting as key=value; it is not searched. Repeatable."),
+    set_: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Any setting, which is not searched; repeatable. So does --KEY VALUE."
+    ),
     as_json: bool = JSON_OPTION,
     quiet: bool = QUIET_OPTION,
 ) -> None:

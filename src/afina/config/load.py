@@ -21,7 +21,10 @@ LONGEST_FOUND = 200
 # What other programs call some settings.
 ALIASES = {
     "lr": "learning_rate", "epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
-    "max_length": "max_seq_length", "rank": "r", "alpha": "lora_alpha",
+    "max_length": "max_seq_length", "rank": "r", "alpha": "lora_alpha", "lora_r": "r", "lora_rank": "r",
+    "num_epochs": "num_train_epochs", "micro_batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size", "cutoff_len": "max_seq_length",
+    "lora_target_modules": "target_modules", "lora_target": "target_modules",
 }  # fmt: skip
 
 

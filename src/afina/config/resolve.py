@@ -36,7 +36,7 @@ class Facts:
     """What the choices look at."""
 
     train_units: int
-    """What a pass of training goes over: rows, or the windows that long rows of tagged words are read in."""
+    """What a pass of training goes over: rows, or the windows that long ones are read in."""
     hidden_size: int
     max_positions: int | None
     """Tokens the model can take; None if it has no limit."""
@@ -146,7 +146,9 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
     steps = max(1, math.ceil(facts.train_units / rows_a_step))
     if config.training.max_steps:
         epochs = math.ceil(config.training.max_steps / steps)
-        return Reason(name, epochs, f"max_steps={config.training.max_steps} are that many of {steps} steps, or a part")
+        instead = "" if wanted in ("auto", epochs) else f", in place of the {wanted} that were asked for"
+        reason = f"max_steps={config.training.max_steps} are that many of {steps} steps, or a part{instead}"
+        return Reason(name, epochs, reason)
     if wanted != "auto":
         return Reason(name, wanted, "as given")
     if config.task == "text-generation":

@@ -134,7 +134,7 @@ def tell_length(config: RunConfig, reasons: Sequence[Reason]) -> list[str]:
 
 
 def tell_windows(train_rows: int, workload: Workload) -> list[str]:
-    """A note where long rows of tagged words count more than once."""
+    """A note where rows count more than once: long ones, or conversations of several answers."""
     windows = workload.train_rows
     return [f"{train_rows:,} training rows are read in about {windows:,} windows"] if windows > train_rows else []
 

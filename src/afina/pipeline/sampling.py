@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def sample_lengths(
 ) -> Workload:  # fmt: skip
     """Rows of each part, and the tokens of a sample of the training rows, cut as a run would cut them.
 
-    Tagged rows count as often as they are read in windows, in the mean of the sample.
+    Rows count as often as they are read in windows, in the mean of the sample.
 
     Raises:
         DataError: if nothing is left to learn.
@@ -58,13 +59,22 @@ def sample_lengths(
     if isinstance(rows, Examples):
         tokens = sample_texts(rows, config, tokenizer, folder)
         check_vocabulary(tokens, facts)
-        windows = len(tokens) / len(choose_places(len(rows.parts["train"])))
-        units = {name: range(round(len(part) * windows)) for name, part in rows.parts.items()}
-        return Workload.of_parts(units, tokens)
+        return Workload.of_parts(scale_parts(rows.parts, len(tokens)), tokens)
     found = sample_conversations(rows, config, tokenizer, folder)
     check_vocabulary(found.tokens, facts)
     share = float(found.trained.mean())
-    return Workload.of_parts(rows.parts, found.tokens, share, expects_packing(config, device))
+    parts = scale_parts(rows.parts, len(found))
+    return Workload.of_parts(parts, found.tokens, share, expects_packing(config, device))
+
+
+def scale_parts(parts: Mapping[str, Sized], found: int) -> dict[str, range]:
+    """What a run goes over in each part, if every row gives as many windows, or answers, as those sampled of `train`.
+
+    Args:
+        found: sequences of tokens that the sample gave.
+    """
+    windows = found / len(choose_places(len(parts["train"])))
+    return {name: range(round(len(part) * windows)) for name, part in parts.items()}
 
 
 def sample_texts(examples: Examples, config: RunConfig, tokenizer: PreTrainedTokenizerBase, folder: RunFolder) -> Any:

@@ -13,9 +13,17 @@ from afina.cli.app import run
     ("arguments", "message"),
     [
         (
-            ["plan", "rows.csv", "--technique", "lora"],
-            "afina: no such option: --technique\n  found: in afina plan\n"
-            "  do: --set technique=VALUE, which reaches every setting\n",
+            ["plan", "rows.csv", "--technique"],
+            "afina: the option --technique needs a value\n  found: in afina plan\n  do: --technique VALUE\n",
+        ),
+        (
+            ["train", "rows.csv", "--lora-r", "8"],
+            "afina: no such option: --lora-r\n  found: in afina train\n  do: --r VALUE\n",
+        ),
+        (
+            ["predict", "run", "rows.csv", "--technique", "lora"],
+            "afina: no such option: --technique\n  found: in afina predict\n"
+            "  do: afina predict --help shows what it takes\n",
         ),
         (["plan"], "afina: missing argument 'DATA'\n  found: in afina plan\n"
                    "  do: afina plan --help shows what it takes\n"),

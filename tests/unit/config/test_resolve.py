@@ -82,7 +82,9 @@ def test_epochs(rows: int, batch: int, accumulation: int, epochs: int, reason: s
 def test_steps_stand_in_place_of_epochs() -> None:
     config, reasons = resolve(Facts(100, 768, 512), training={"max_steps": 20, "num_train_epochs": 9})  # 7 an epoch
     assert config.training.num_train_epochs == 3
-    assert reasons["training.num_train_epochs"].reason == "max_steps=20 are that many of 7 steps, or a part"
+    assert reasons["training.num_train_epochs"].reason == (
+        "max_steps=20 are that many of 7 steps, or a part, in place of the 9 that were asked for"
+    )
 
 
 def test_what_was_given_stays() -> None:

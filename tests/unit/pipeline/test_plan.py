@@ -57,6 +57,27 @@ def test_a_language_model_is_planned_for_three(tiny_models: Callable[[str], Path
     assert all(row["memory_bytes"]["loss"] > 0 for row in plan["techniques"])
 
 
+def test_long_texts_are_planned_by_their_windows(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    """As a run goes over them, so that cost and choice are those of a run."""
+    rows = [{"text": " ".join(row["text"] for row in make_conversations("text", 12, seed=seed))} for seed in range(20)]
+    settings: dict[str, Any] = {"max_seq_length": 32, "precision": "fp32"}
+    plan = afina.plan(rows, tiny_models("llama"), **settings)
+    run = afina.fit(
+        tiny_models("llama"), rows, "lora", output=tmp_path / "run", max_steps=5, num_train_epochs=7, verbose=False,
+        **settings,
+    )  # fmt: skip
+    tokens = json.loads((tmp_path / "run" / "data.json").read_text())["tokens"]["train"]
+    workload = plan.subject.workload
+    assert workload.train_rows == len(workload.lengths) > 14 * 5
+    assert int(workload.lengths.sum()) == tokens["all"]
+    assert f"{tokens['trained']:,} tokens to learn" in str(plan)
+    assert f"14 training rows are read in about {workload.train_rows:,} windows" in str(plan)
+    (reason,) = [each for each in run.report["reasons"] if each["setting"] == "training.num_train_epochs"]
+    steps = -(-workload.train_rows // 16)
+    told = f"max_steps=5 are that many of {steps} steps, or a part, in place of the 7 that were asked for"
+    assert (reason["value"], reason["reason"]) == (1, told)
+
+
 def test_no_weight_is_read(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     """A file whose header is right and whose numbers are a hole is planned like the real one."""
     folder = shutil.copytree(tiny_models("bert"), tmp_path / "model")

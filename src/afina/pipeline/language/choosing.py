@@ -23,11 +23,11 @@ FIRST_GUESS = "lora"
 SMALLEST = "qlora"
 
 
-def settle_technique(
+def choose_technique(
     given: RunConfig, setup: Setup, facts: ModelFacts, sizes: Facts, workload: Workload, learned_tokens: int,
     narrator: Narrator,
-) -> RunConfig:  # fmt: skip
-    """The description with a technique and with all that depends on it.
+) -> str:  # fmt: skip
+    """The technique to take.
 
     Args:
         given: the description before `auto` was resolved, but for the hardware.
@@ -54,11 +54,7 @@ def settle_technique(
     name = choice.technique if choice else list(configs)[-1]
     if choice:
         narrator.explain(Reason("technique", name, choice.reason, choice.otherwise))
-    config, reasons = resolve(given, name, sizes)
-    for reason in reasons:
-        if reason.setting != "model.max_seq_length":  # told before
-            narrator.explain(reason)
-    return config
+    return name
 
 
 def resolve_moving(given: RunConfig, sizes: Facts) -> dict[str, RunConfig]:

@@ -21,7 +21,7 @@ from afina.models.resolve import describe_reference
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
-from afina.pipeline.language.choosing import FIRST_GUESS, resolve, settle_technique
+from afina.pipeline.language.choosing import FIRST_GUESS, choose_technique, resolve
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import (
     AUTO,
@@ -120,17 +120,22 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         RunFolderError: if the disk is too full, or a resumed run's rows or model are others.
     """
     rows, facts = read_language(config, opened, narrator), opened.facts
-    config = rows.config
-    technique = find_technique(config, GENERATION, facts, folder)
+    find_technique(rows.config, GENERATION, facts, folder)  # refused before rows are tokenised
     encoded = encode_language(rows, opened, folder, narrator)
     parts, tokenizer = encoded.parts, encoded.tokenizer
     reference = describe_reference(str(config.model.reference), str(opened.base))
-    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, config, rows.precision)
-    workload = describe_workload(parts, config, rows.device)
+    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, rows.config, rows.precision)
+    workload = describe_workload(parts, rows.config, rows.device)
+    sizes = replace(rows.sizes, train_units=len(parts["train"]))
+    name = str(rows.given.technique)
     if rows.is_open:
         learned = count_tokens(parts["train"])["trained"]
-        config = settle_technique(rows.given, setup, facts, rows.sizes, workload, learned, narrator)
-        technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
+        name = choose_technique(rows.given, setup, facts, sizes, workload, learned, narrator)
+    config, reasons = resolve(rows.given, name, sizes)
+    for reason in reasons:
+        if reason.setting != "model.max_seq_length":  # told before
+            narrator.explain(reason)
+    technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
     costs = expect_costs(technique, setup, facts, workload, rows.device, narrator)
     prepared = PreparedLanguage(
         folder, config, rows.conversations, rows.findings, facts, technique, setup, tokenizer, encoded.encoding, parts,
@@ -159,7 +164,7 @@ def read_language(config: RunConfig, opened: Opened, narrator: Narrator) -> Lang
     sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
     config, reasons = resolve(given, FIRST_GUESS if is_open else str(given.technique), sizes)
     for reason in reasons:
-        if not is_open or reason.setting == "model.max_seq_length":  # the others wait for the technique
+        if reason.setting == "model.max_seq_length":  # the others wait for the technique and for windows
             narrator.explain(reason)
     return LanguageRows(given, config, conversations, findings, sizes, device, precision)
 
