@@ -8,6 +8,8 @@ Decisions:
 - A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
 - A conversation whose earlier turns the template rewrites becomes one row for each answer, with what comes before it:
   that is what generation sees. Each of them is proven like any other.
+- Where the first characters of an answer would share a token with the template's prompt (a prompt that ends in a space,
+  an answer that begins with a line's end), the two are tokenised apart, as they are when a model answers.
 - What a row holds and the template doesn't write is said: an answer or a tool call refuses the row, anything else
   is a note.
 """
@@ -23,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from afina.data.chat_messages import check_messages, check_tools, is_learned
 from afina.data.chat_template import (
     LOST_ANSWER,
+    MERGED,
+    OPENING,
     REWRITTEN,
     ChatFaultError,
     Message,
@@ -46,13 +50,14 @@ OPENING_CHARACTERS = 40
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 NO_ANSWER = "no assistant turn"
-NO_WEIGHT = "no assistant turn with a weight other than 0"
+NO_WEIGHT = "no assistant turn that is to be learned"
 NO_COMPLETION = "no assistant turn in the completion"
 LOST_CALLS = "tool calls that the chat template leaves out"
 UNMARKED = "no answer inside the chat template's {% generation %} marks"
 EMPTY_COMPLETION = "an empty completion"
 EMPTY_TEXT = "an empty text"
 
+OPENING_READ = "the assistant's turn that opens the conversation is only read: nothing prompts it"
 LAST_IS_OTHER = "the last turn isn't the assistant's"
 NO_END = "the chat template puts no token behind an answer that would end it"
 END_UNMARKED = "the chat template's {% generation %} marks leave out an answer or its end"
@@ -88,10 +93,10 @@ def encode_conversation(
     try:
         return [encode_messages(tokenizer, messages, tools, prompt_messages=prompt_messages)]
     except ChatFaultError as fault:
-        if str(fault) != REWRITTEN:
+        if str(fault) not in (REWRITTEN, MERGED):
             raise
     checked = check_messages(messages)
-    ends = [i + 1 for i, message in enumerate(checked) if is_learned(message) and i >= prompt_messages]
+    ends = [i + 1 for i, message in enumerate(checked) if i and is_learned(message) and i >= prompt_messages]
     rows = [
         encode_messages(tokenizer, messages[:end], tools, prompt_messages=prompt_messages, last_turn_only=True)
         for end in ends
@@ -122,13 +127,20 @@ def encode_messages(
     wanted = [i for i in (answers[-1:] if last_turn_only else answers) if is_learned(checked[i])]
     if not wanted:
         raise ChatFaultError(NO_WEIGHT)
+    if wanted == [0]:
+        raise ChatFaultError(OPENING, "the first message is the assistant's, so nothing prompts it")
+    is_opening, wanted = wanted[0] == 0, [i for i in wanted if i]
     whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
-    mask = _build_mask(ids, turns.values(), _read_marks(tokenizer, checked, tools))
+    marks = _read_marks(tokenizer, checked, tools)
+    if marks and len(marks) != len(ids):  # its last answer was tokenised apart
+        raise ChatFaultError(MERGED)
+    mask = _build_mask(ids, turns.values(), marks)
     trained = [turn for turn in turns.values() if any(mask[turn.start : turn.stop])]
     if not trained:
         raise ChatFaultError(UNMARKED)
     ends = sum(mask[turn.stop - 1] for turn in trained if turn.has_end)
-    notes = [*_find_lost_parts(whole, checked, tools)]
+    notes = [OPENING_READ] if is_opening else []
+    notes += _find_lost_parts(whole, checked, tools)
     for i in wanted:
         notes.extend(_check_answer(checked[i], turns[i], f"message {i + 1}"))
     if checked[-1]["role"] != "assistant":
@@ -221,7 +233,9 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens
     """The tokens of a plain text, all trained but the start token, with the end token behind them."""
     if not text.strip():
         raise ChatFaultError(EMPTY_TEXT)
-    ids = [*tokenize_open(tokenizer, text), tokenizer.eos_token_id]
+    # A conversation that was written out ends with the end token, and often with a line's end behind it.
+    ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
+    ids = [*tokenize_open(tokenizer, text.rstrip() if ends else text), tokenizer.eos_token_id]
     return TrainedTokens(ids, [int(ids[0] != tokenizer.bos_token_id), *[1] * (len(ids) - 1)], 1, 1)
 
 

@@ -60,8 +60,9 @@ def _check_message(message: Any, where: str) -> Message:
 
 
 def is_learned(message: Message) -> bool:
-    """Whether a checked message is an answer to learn; one with a weight of 0, as OpenAI's format has it, isn't."""
-    return bool(message["role"] == "assistant" and message.get("weight", 1))
+    """Whether a checked message is an answer to learn; one with a weight of 0, as OpenAI's format has it, isn't, nor is
+    one that says `"train": false`, as Axolotl's does."""
+    return bool(message["role"] == "assistant" and message.get("weight", 1) and message.get("train", True) is not False)
 
 
 def _translate_sharegpt(message: Message) -> Message:

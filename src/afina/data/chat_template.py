@@ -15,7 +15,7 @@ Decisions:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,14 +204,15 @@ def locate_turns(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None, wanted: Sequence[int]
 ) -> tuple[str, list[int], dict[int, Turn]]:
     """The conversation as text and as tokens, and the proven turn of each message in `wanted`."""
-    if 0 in wanted:
-        raise ChatFaultError(OPENING, "the first message is the assistant's, so nothing prompts it")
     whole = render(tokenizer, messages, tools)
     texts = {i: render(tokenizer, messages[:i], tools, add_generation_prompt=True) for i in wanted}
     # The text up to and with a turn; behind the last message that is the whole.
     upto = {i: whole if i + 1 == len(messages) else render(tokenizer, messages[: i + 1], tools) for i in wanted}
     distinct = list(dict.fromkeys([whole, *texts.values(), *upto.values()]))
     ids_of = dict(zip(distinct, tokenize(tokenizer, distinct), strict=True))
+    if [*texts] == [len(messages) - 1]:
+        (prompt,) = texts.values()
+        ids_of[whole] = tokenize_apart(tokenizer, prompt, whole, ids_of)
     kinds, turns = look_up(tokenizer), {}
     for i in reversed(wanted):  # the last one first: where it doesn't follow its prompt, no turn can be learned
         start = len(ids_of[texts[i]])
@@ -223,6 +224,27 @@ def locate_turns(
             raise ChatFaultError(LOST_ANSWER, f"message {i + 1}")
         turns[i] = Turn(start, stop, has_end, texts[i], whole[len(texts[i]) : len(upto[i])])
     return whole, ids_of[whole], turns
+
+
+def tokenize_apart(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, whole: str, ids_of: Mapping[str, list[int]]
+) -> list[int]:
+    """The tokens of a conversation that ends with an answer: those of its prompt, then those of the rest.
+
+    Where the two would share a token, they are tokenised apart, for that is how generation goes on from a prompt. They
+    aren't where a tokenizer writes the rest in another way for itself, such as with a space before it.
+    """
+    joint, start = ids_of[whole], ids_of[prompt]
+    if joint[: len(start)] == start or not whole.startswith(prompt):
+        return joint
+    (rest,) = tokenize(tokenizer, [whole[len(prompt) :]])
+    apart = [*start, *rest]
+    return apart if decode(tokenizer, apart) == decode(tokenizer, joint) else joint
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of tokens as they are."""
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None, **options: Any) -> str:

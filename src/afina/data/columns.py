@@ -22,6 +22,7 @@ from afina.errors import DataError, Problem, find_close
 
 FLAGS = {"text": "--text-column", "text_pair": "--text-pair-column", "label": "--label-column"}
 COLUMNS_SHOWN = 12
+TO_WRITE = "--task text-generation, for a language model that learns to write such texts"
 Profiles = Mapping[str, ColumnProfile]
 
 
@@ -123,6 +124,14 @@ def find_nearest(name: str, names: Sequence[str]) -> str | None:
     return by_normal[near] if near else None
 
 
+def find_nested(table: RowTable, profiles: Iterable[ColumnProfile]) -> str:
+    """What to write where all rows stand under a key of one object; empty where they don't."""
+    nested = next((profile for profile in profiles if profile.shape == "lists"), None)
+    if table.read_count != 1 or nested is None:
+        return ""
+    return f"write what stands under {nested.name!r} as a file of its own, a row for each entry"
+
+
 def list_names(names: Sequence[str]) -> str:
     more = f", and {len(names) - COLUMNS_SHOWN:,} more" if len(names) > COLUMNS_SHOWN else ""
     return ", ".join(names[:COLUMNS_SHOWN]) + more
@@ -208,7 +217,7 @@ class _Guess:
             if len(candidates) == 1:
                 self._add("label", candidates[0].name, reason)
                 return candidates[0].name
-        raise self._unclear("label", "which column holds the label", few or others)
+        raise self._unclear("label", "which column holds the label", few or others, f"; or {TO_WRITE}")
 
     def _by_tiers(self, key: str, tiers: Sequence[Sequence[str]], names: set[str]) -> str | None:
         for tier in tiers:
@@ -231,15 +240,13 @@ class _Guess:
                 remedy=f"{FLAGS[key]} NAME, one of: {list_names(self.table.names)}",
             )
 
-    def _unclear(self, key: str, question: str, candidates: Sequence[ColumnProfile]) -> DataError:
+    def _unclear(self, key: str, question: str, candidates: Sequence[ColumnProfile], otherwise: str = "") -> DataError:
         shown = candidates or list(self.profiles.values())
         listed = "; ".join(map(str, shown[:COLUMNS_SHOWN]))
         found = f"several that it may be: {listed}" if candidates else f"none that it may be: {listed}"
         remedy = " or ".join(f"{FLAGS[key]} {p.name}" for p in candidates[:2]) or f"{FLAGS[key]} NAME"
-        nested = next((profile for profile in shown if profile.shape == "lists"), None)
-        if self.table.read_count == 1 and nested:
-            remedy = f"write what stands under {nested.name!r} as a file of its own, a row for each entry"
-        return DataError(f"{self.table.source}: it is not clear {question}", found=found, remedy=remedy)
+        remedy = find_nested(self.table, shown) or remedy
+        return DataError(f"{self.table.source}: it is not clear {question}", found=found, remedy=remedy + otherwise)
 
     def _add(self, key: str, name: str, reason: str) -> None:
         self.reasons.append(Reason(f"data.{key}_column", name, reason))

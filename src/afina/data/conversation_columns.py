@@ -8,7 +8,7 @@ decides, and the other parts must have the same columns.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from afina.config.reason import Reason
 from afina.data.column_names import LABEL_TIERS, normalize_name
-from afina.data.column_profile import SAMPLE_ROWS, profile_columns
-from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, list_names
+from afina.data.column_profile import SAMPLE_ROWS, ColumnProfile, profile_columns
+from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, find_nested, list_names
 from afina.data.header import add_hint
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
@@ -33,8 +33,24 @@ MESSAGES = (
 ASKED = {
     "instruction": "output", "instruccion": "salida", "prompt": "completion", "question": "answer",
     "pregunta": "respuesta", "query": "response", "consulta": "respuesta", "input": "output", "entrada": "salida",
+    "inputs": "targets", "input_text": "target_text", "source": "target", "source_text": "target_text",
+    "user": "assistant", "human": "assistant", "usuario": "asistente", "problem": "solution", "problema": "solucion",
+    "article": "highlights", "document": "summary", "dialogue": "summary", "articulo": "resumen",
+    "documento": "resumen",
 }  # fmt: skip
 ANSWERS = ("completion", "output", "response", "answer", "salida", "respuesta")
+# Answers by name, though as often names of labels or of texts: only behind a column that is asked.
+RARE_ANSWERS = (
+    "targets",
+    "target_text",
+    "target",
+    "assistant",
+    "asistente",
+    "solution",
+    "highlights",
+    "summary",
+    "resumen",
+)
 INSTRUCTIONS = ("instruction", "instruccion")
 BESIDE = {
     "input": ("input", "context", "entrada", "contexto"),
@@ -42,7 +58,10 @@ BESIDE = {
 }
 TOOLS = ("tools", "functions", "herramientas")
 EARLIER = ("history", "historial")
-TEXTS = ("text", "texto", "content", "contenido")
+TEXTS = (
+    "text", "texto", "content", "contenido", "body", "cuerpo", "document", "documento", "article", "articulo", "story",
+    "page", "markdown", "code",
+)  # fmt: skip
 OPTIONAL = frozenset({"tools", "input", "system"})
 
 # What the columns named by flags may hold, and which flags go together.
@@ -93,17 +112,21 @@ def choose_conversation_columns(
     return columns
 
 
-def looks_like_preferences(table: RowTable) -> bool:
-    """Whether each row has a better and a worse answer."""
-    return {"chosen", "rejected"} <= _Guess(table).by_normal.keys()
+def looks_like_preferences(table: RowTable, *, writes: bool = False) -> bool:
+    """Whether each row has a better and a worse answer, or for a model that writes, an answer marked as good or bad."""
+    guess = _Guess(table)
+    return guess.are_preferences if writes else {"chosen", "rejected"} <= guess.by_normal.keys()
 
 
-def looks_like_conversations(table: RowTable) -> bool:
+def looks_like_conversations(table: RowTable, *, writes: bool = False) -> bool:
     """Whether columns of messages, or of prompts and answers, are there: enough to guess the task.
 
     False for plain texts alone, which may have lost their labels, and for preference data. A column named like
     a label, or answers that are few and repeat (`yes`, `no`), may as well be for a classifier: there only
     messages and instructions are sure.
+
+    Args:
+        writes: whether the model is a language model: then a label beside prompts and answers says what they are about.
     """
     guess = _Guess(table)
     if guess.are_preferences or guess.message_names():
@@ -114,11 +137,23 @@ def looks_like_conversations(table: RowTable) -> bool:
     asked, answer = (name for role, name in found.names.items() if role not in OPTIONAL)
     if normalize_name(asked) in INSTRUCTIONS:
         return True
-    profiles, usual = profile_columns(table), {name for tier in LABEL_TIERS for name in tier}
+    profiles = profile_columns(table)
     others = [profile for name, profile in profiles.items() if name not in found.names.values()]
-    if any(normalize_name(profile.name) in usual and profile.filled_count for profile in others):
+    if not writes and any(map(is_named_as_label, others)):
         return False
-    return normalize_name(asked) == "prompt" or not profiles[answer].is_label_like
+    is_sure = normalize_name(asked) == "prompt" and normalize_name(answer) in ANSWERS
+    return is_sure or not profiles[answer].is_label_like
+
+
+def holds_labels(table: RowTable) -> bool:
+    """Whether a column has a usual name of labels, or few values that repeat."""
+    return any(is_named_as_label(each) or each.is_label_like for each in profile_columns(table).values())
+
+
+def is_named_as_label(profile: ColumnProfile) -> bool:
+    """Whether a column with something in it has a usual name of labels."""
+    usual = {name for tier in LABEL_TIERS for name in tier}
+    return bool(profile.filled_count) and normalize_name(profile.name) in usual
 
 
 def parse_objects(value: Any, *, is_json: bool) -> list[dict[str, Any]] | None:
@@ -179,14 +214,20 @@ class _Guess:
     def answer_of(self, asked: str) -> str | None:
         """The column that answers `asked`, with the same kind of content."""
         content = self.content(asked)
-        usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS])
+        usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS, *RARE_ANSWERS])
         found = [name for name in self.present(usual) if name != asked and content != "neither"]
         return next((name for name in found if self.content(name) == content), None)
 
     def text(self) -> ConversationColumns | None:
         found = next((name for name in self.present(TEXTS) if self.content(name) == "text"), None)
-        reason = f"{found!r} is a usual name for it, and no columns of prompts and answers are there"
-        return _explain("text", {"text": found}, reason) if found else None
+        others = "no columns of prompts and answers are there"
+        if found:
+            return _explain("text", {"text": found}, f"{found!r} is a usual name for it, and {others}")
+        texts = [name for name, profile in profile_columns(self.table).items() if profile.is_text]
+        # What is asked, without a column of texts that answer it, isn't all that is to be learned.
+        if len(texts) != 1 or normalize_name(texts[0]) in (*ASKED, *sum(MESSAGES, ())):
+            return None
+        return _explain("text", {"text": texts[0]}, f"{texts[0]!r} is the only column of text, and {others}")
 
     def with_tools(self, names: dict[str, str], reason: str = "") -> ConversationColumns:
         """The form `messages`, with the columns of the tools and of the system message if there are any."""
@@ -245,8 +286,23 @@ def _use_names(guess: _Guess) -> ConversationColumns:
         f"{guess.table.source}: it is not clear which columns hold what is to be learned",
         found=f"columns: {'; '.join(map(str, profiles[:COLUMNS_SHOWN]))}{more}",
         expected="messages; or prompt and completion; or instruction, maybe input, and output; or text",
-        remedy=ANY_FLAGS,
+        remedy=_mend_shape(guess, profiles),
     )
+
+
+def _mend_shape(guess: _Guess, profiles: Sequence[ColumnProfile]) -> str:
+    """What to write where no flag helps, since texts lie deeper than in cells; else the flags."""
+    nested = find_nested(guess.table, profiles)
+    if nested:
+        return nested
+    spelled = next((each for each in profiles if each.example.startswith('"[{')), None)
+    if spelled:
+        return f"write the lists in {spelled.name!r} as JSON, as json.dumps does"
+    deep = next((each for each in profiles if each.shape in ("objects", "lists")), None)
+    if deep is None or sum(each.is_text for each in profiles) > 1:
+        return ANY_FLAGS
+    wanted = "columns of their own, such as prompt and completion" if deep.shape == "objects" else MESSAGES_EXPECTED
+    return f"write what stands under {deep.name!r} as {wanted}"
 
 
 def _refuse_preferences(guess: _Guess) -> DataError:
@@ -256,12 +312,16 @@ def _refuse_preferences(guess: _Guess) -> DataError:
     flags = f"--messages-column {[*messages, answer][0]}"
     if asked and not messages:
         flags = f"--prompt-column {asked[0]} --completion-column {answer}"
+    elif not messages and guess.content(answer, is_json=True) == "text":
+        flags = f"--text-column {answer}"
+    are_marked = normalize_name(mark) == "label"
     return DataError(
         f"{guess.table.source}: this is preference data, which is not for the task text-generation",
         found=f"the columns {answer!r} and {mark!r}",
         expected="one answer a row, the right one",
-        remedy=f"{flags}, to learn from these answers alone",
-    )
+        remedy=f"keep the rows whose {mark!r} is true, and {flags}" if are_marked
+        else f"{flags}, to learn from these answers alone",
+    )  # fmt: skip
 
 
 def _use_flags(guess: _Guess, flagged: dict[str, str]) -> ConversationColumns:

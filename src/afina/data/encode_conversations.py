@@ -5,7 +5,7 @@ Letters: N rows, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afina.data.chat import (
+    LOST_CALLS,
     ChatFaultError,
     TrainedTokens,
     encode_completion,
@@ -21,7 +22,7 @@ from afina.data.chat import (
     encode_messages,
     encode_plain,
 )
-from afina.data.chat_template import find_special_strings
+from afina.data.chat_template import LOST_ANSWER, MERGED, OTHER_PROMPT, REFUSED, REWRITTEN, find_special_strings
 from afina.data.conversations import ConversationPart
 from afina.data.encode import TokenArrays, map_file
 from afina.data.findings import MEND, RowNumbers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Indices = npt.NDArray[np.int64]
 KEPT_SHARE = 0.99
+TEMPLATE_FAULTS = (REFUSED, REWRITTEN, OTHER_PROMPT, MERGED, LOST_ANSWER)
 STRANGE = "texts that spell a special token of the model"
 
 
@@ -70,6 +72,8 @@ class TrainedRows:
 class Tally:
     """What became of the rows of one part, by their numbers in the user's file."""
 
+    rows: int = 0
+    """How many there are."""
     faults: dict[str, RowNumbers] = field(default_factory=dict)
     """Rows that can't be used, by reason."""
     details: dict[str, str] = field(default_factory=dict)
@@ -94,16 +98,44 @@ class Tally:
     whole_trained: int = 0
     """Tokens to learn before rows were cut."""
 
-    def problems(self, source: str) -> list[Problem]:
-        """The faults as an error lists them."""
-        return [
-            Problem(f"{source}: rows with {reason}", self.details[reason], "", MEND, rows)
-            for reason, rows in self.faults.items()
-        ]
-
     def find_length(self) -> int:
         """The least length that keeps `KEPT_SHARE` of the rows whole."""
         return int(np.quantile(self.lengths, KEPT_SHARE, method="higher")) if self.lengths else 0
+
+
+def list_faults(tallies: Mapping[str, Tally], sources: Mapping[str, str]) -> list[Problem]:
+    """The faults as an error lists them, each once for parts that were carved out of one file.
+
+    Args:
+        sources: names of the parts' files.
+    """
+    found: dict[tuple[str, str], list[Tally]] = {}
+    for name, tally in tallies.items():
+        for reason in tally.faults:
+            found.setdefault((sources[name], reason), []).append(tally)
+    problems = []
+    for (source, reason), those in found.items():
+        numbers = sorted(number for tally in those for number in tally.faults[reason])
+        rows = RowNumbers(numbers, sum(len(tally.faults[reason]) for tally in those))
+        remedy = choose_remedy(reason, is_all=hits_all(reason, tallies.values()))
+        problems.append(Problem(f"{source}: rows with {reason}", those[0].details[reason], "", remedy, rows))
+    return problems
+
+
+def hits_all(reason: str, tallies: Iterable[Tally]) -> bool:
+    """Whether no row is without a fault."""
+    return all(len(tally.faults.get(reason, ())) == tally.rows for tally in tallies)
+
+
+def choose_remedy(reason: str, *, is_all: bool) -> str:
+    """What to write against a fault: where all rows have it, it is the template's, or there are none to keep."""
+    if not is_all:
+        return MEND
+    if reason == LOST_CALLS:
+        return "--chat-template PATH of a Jinja file that writes tool calls"
+    if reason in TEMPLATE_FAULTS:
+        return "--chat-template PATH of a Jinja file that takes them, or --chat-template chatml"
+    return "mend these rows"
 
 
 @dataclass(frozen=True)
@@ -125,6 +157,7 @@ def encode_conversations(
     tally, lengths, numbers = Tally(), [0], []
     with open(folder / "ids.i32", "wb") as ids_file, open(folder / "trained.u8", "wb") as marks_file:
         for number, row in number_rows(part):
+            tally.rows += 1
             for ids, marks in encode_row(row, tokenizer, encoding, number, tally):
                 ids_file.write(np.asarray(ids, np.int32).tobytes())
                 marks_file.write(np.asarray(marks, np.uint8).tobytes())

@@ -13,7 +13,7 @@ from afina.config.run import RunConfig
 from afina.config.unread import list_unread
 from afina.data.cache import locate_cache
 from afina.data.column_profile import profile_columns
-from afina.data.conversation_columns import looks_like_conversations, looks_like_preferences
+from afina.data.conversation_columns import holds_labels, looks_like_conversations, looks_like_preferences
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.data.tagged_columns import find_tagged_columns
@@ -121,15 +121,18 @@ def guess_task(config: RunConfig, tables: Mapping[str, RowTable], base: Path | N
         return TAGGING, "each word has a tag"
     if data.label_column:
         return "auto", ""
-    if looks_like_preferences(table):  # which is refused there, with what to do instead
-        return GENERATION, "each row has a better and a worse answer"
-    if looks_like_conversations(table):
+    writes = base is not None and (is_gguf(base) or is_language_model(base))
+    if looks_like_preferences(table, writes=writes):  # which is refused there, with what to do instead
+        return GENERATION, "each row has a better and a worse answer, or one that is marked"
+    if looks_like_conversations(table, writes=writes):
         return GENERATION, "the columns hold messages, or prompts and their answers"
     if base and is_gguf(base):
         return GENERATION, "the model is a GGUF file, which holds a language model"
-    if holds_text_alone(table) and (base is None or is_language_model(base)):
+    if holds_text_alone(table) and (base is None or writes):
         why = "and the model is a language model" if base else "which only a language model learns from"
         return GENERATION, f"there is nothing but text, {why}"
+    if writes and not data.text_pair_column and not holds_labels(table):
+        return GENERATION, "the model is a language model, and no column looks like labels"
     return "auto", ""
 
 

@@ -378,13 +378,77 @@ def build_merging_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
 
 
-def test_an_answer_that_merges_with_its_prompt_is_refused() -> None:
+def test_an_answer_that_merges_with_its_prompt_is_tokenised_apart() -> None:
+    """As generation writes it: behind the tokens of the prompt alone."""
     tokenizer = build_merging_tokenizer()
     choose_template(tokenizer, "chatml")
+    row = encode_messages(tokenizer, [user("a"), answer("\nb")])
+    prompt = tokenizer.apply_chat_template([user("a")], tokenize=False, add_generation_prompt=True)
+    prompt_ids = tokenizer(prompt)["input_ids"]
+    assert row.ids[: len(prompt_ids)] == prompt_ids
+    assert row.mask == [0] * len(prompt_ids) + [1] * (len(row.ids) - len(prompt_ids) - 1) + [0]
+    assert read_learned(tokenizer, row) == ["\nb<|endoftext|>"]
+    assert tokenizer.decode(row.ids) == f"{prompt}\nb<|endoftext|>\n"
+
+
+def test_answers_that_merge_become_a_row_each() -> None:
+    tokenizer = build_merging_tokenizer()
+    choose_template(tokenizer, "chatml")
+    messages = [user("a"), answer("\nb"), user("c"), answer("d")]
+    fault = catch(tokenizer, messages)
+    assert str(fault) == "an answer whose first or last characters merge with the tokens around it"
+    assert "assistant\\n" in fault.detail
+    rows = encode_conversation(tokenizer, messages)
+    assert [read_learned(tokenizer, row) for row in rows] == [["\nb<|endoftext|>"], ["d<|endoftext|>"]]
+
+
+def test_a_template_whose_prompt_ends_in_a_space_is_learned() -> None:
+    tokenizer = build_merging_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content + (eos_token if m.role == 'assistant' else '') + '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    row = encode_messages(tokenizer, [user("a"), answer("b")])  # of which the space and the b would be one token
+    assert read_learned(tokenizer, row) == ["b<|endoftext|>"]
+
+
+def test_what_a_tokenizer_writes_otherwise_alone_is_not_tokenised_apart() -> None:
+    """One that puts a space before every text: the answer alone would read another way."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer = build_merging_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    choose_template(tokenizer, "chatml")
+    fault = catch(tokenizer, [user("a"), answer("\nb")])
+    assert str(fault) == "an answer whose first or last characters merge with the tokens around it"
+
+
+def test_marks_do_not_fit_an_answer_that_is_tokenised_apart() -> None:
+    tokenizer = build_merging_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + '\n' }}{% generation %}{{ m.content + eos_token }}{% endgeneration %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}"
+    )
     assert encode_messages(tokenizer, [user("a"), answer("b")]).turns == 1
     fault = catch(tokenizer, [user("a"), answer("\nb")])
     assert str(fault) == "an answer whose first or last characters merge with the tokens around it"
-    assert "assistant\\n" in fault.detail
+
+
+def test_a_greeting_by_the_assistant_is_only_read() -> None:
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    messages = [answer("welcome"), user("a"), answer("b")]
+    row = encode_messages(tokenizer, messages)
+    assert read_learned(tokenizer, row) == ["b<|im_end|>"]
+    assert row.notes == ("the assistant's turn that opens the conversation is only read: nothing prompts it",)
+    assert encode_conversation(tokenizer, messages) == [row]
+
+
+def test_a_text_with_its_end_written_out_ends_once() -> None:
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    end = tokenizer.eos_token
+    written = encode_plain(tokenizer, f"a{end}\n")
+    assert tokenizer.decode(written.ids).endswith(f"a{end}")
+    assert written == encode_plain(tokenizer, "a")
 
 
 # {% generation %}
@@ -747,7 +811,16 @@ def test_answers_with_a_weight_of_0_are_only_read(family: str) -> None:
     assert [row.ids for row in rows] == [row.ids for row in plain][-len(rows) :]
 
 
-@pytest.mark.parametrize(("weight", "said"), [(0, "no assistant turn with a weight other than 0"), (0.5, BAD_WEIGHT)])
+def test_answers_that_say_train_false_are_only_read() -> None:
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    weighed = [*THREE[:1], {**THREE[1], "weight": 0}, *THREE[2:]]
+    marked = [*THREE[:1], {**THREE[1], "train": False}, *THREE[2:]]
+    assert (
+        encode_messages(tokenizer, marked) == encode_messages(tokenizer, weighed) != encode_messages(tokenizer, THREE)
+    )
+
+
+@pytest.mark.parametrize(("weight", "said"), [(0, "no assistant turn that is to be learned"), (0.5, BAD_WEIGHT)])
 def test_weights_that_leave_nothing_or_are_something_else_are_refused(weight: float, said: str) -> None:
     messages = [{**m, "weight": weight} if m["role"] == "assistant" else m for m in THREE]
     for family in ("qwen2.5", "qwen3"):

@@ -97,7 +97,8 @@ def test_ambiguous_columns_are_asked_for(tmp_path: Path) -> None:
     assert message(tmp_path / "b", {"text": PROSE, "a": WORDS, "b": WORDS}) == (
         "the data: it is not clear which column holds the label\n"
         '  found: several that it may be: a (text, such as "pos"); b (text, such as "pos")\n'
-        "  do: --label-column a or --label-column b"
+        "  do: --label-column a or --label-column b; or --task text-generation, for a language model that learns to"
+        " write such texts"
     )
 
 

@@ -13,6 +13,7 @@ from pyarrow.json import read_json
 
 from afina.config.run import DataConfig
 from afina.data.conversation_columns import (
+    MESSAGES_EXPECTED,
     ConversationColumns,
     choose_conversation_columns,
     looks_like_conversations,
@@ -111,6 +112,14 @@ LAYOUTS = [
      "'input' and 'output' are usual names for a prompt and its answer", True),
     ({"entrada": "a", "salida": "b"}, "completion", {"prompt": "entrada", "completion": "salida"},
      "'entrada' and 'salida' are usual names for a prompt and its answer", True),
+    ({"user": "a", "assistant": "b"}, "completion", {"prompt": "user", "completion": "assistant"},
+     "'user' and 'assistant' are usual names for a prompt and its answer", True),
+    ({"input_text": "a", "target_text": "b"}, "completion", {"prompt": "input_text", "completion": "target_text"},
+     "'input_text' and 'target_text' are usual names for a prompt and its answer", True),
+    ({"id": 1, "article": "a", "highlights": "b"}, "completion", {"prompt": "article", "completion": "highlights"},
+     "'article' and 'highlights' are usual names for a prompt and its answer", True),
+    ({"Documento": "a", "Resumen": "b"}, "completion", {"prompt": "Documento", "completion": "Resumen"},
+     "'Documento' and 'Resumen' are usual names for a prompt and its answer", True),
     ({"prompt": "a", "completion": '[{"n": 1}]'}, "completion", {"prompt": "prompt", "completion": "completion"},
      "'prompt' and 'completion' are usual names for a prompt and its answer", True),
     ({"instruction": "a", "output": "b"}, "instruction", {"instruction": "instruction", "output": "output"},
@@ -294,15 +303,44 @@ def test_nothing_fits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ({"translation": {"en": "a", "es": "b"}},
+         "write what stands under 'translation' as columns of their own, such as prompt and completion"),
+        ({"prompt": "a", "completion": {"name": "b"}},
+         "write what stands under 'completion' as columns of their own, such as prompt and completion"),
+        ({"dialog": ["a", "b"]}, f"write what stands under 'dialog' as {MESSAGES_EXPECTED}"),
+        ({"messages": "[{'role': 'user', 'content': 'a'}]"},
+         "write the lists in 'messages' as JSON, as json.dumps does"),
+        ({"id": 1, "prompt": "a"}, ANY_FLAGS),
+    ],
+)  # fmt: skip
+def test_shapes_that_no_flag_mends(tmp_path: Path, row: dict[str, Any], remedy: str) -> None:
+    assert refusal(tmp_path, row, row).endswith(f"\n  do: {remedy}")
+
+
+def test_all_rows_under_one_key(tmp_path: Path) -> None:
+    remedy = "write what stands under 'data' as a file of its own, a row for each entry"
+    assert refusal(tmp_path, {"data": [{"text": "a"}]}).endswith(f"\n  do: {remedy}")
+
+
+def test_the_only_column_of_text_is_the_text(tmp_path: Path) -> None:
+    assert choose(tmp_path, {"id": 1, "lyrics": "a"}).names == {"text": "lyrics"}
+
+
+@pytest.mark.parametrize(
     ("row", "columns", "flags"),
     [
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "'chosen' and 'rejected'",
-         "--prompt-column prompt --completion-column chosen"),
-        ({"Chosen": TALK, "Rejected": TALK}, "'Chosen' and 'Rejected'", "--messages-column Chosen"),
+         "--prompt-column prompt --completion-column chosen, to learn from these answers alone"),
+        ({"Chosen": TALK, "Rejected": TALK}, "'Chosen' and 'Rejected'",
+         "--messages-column Chosen, to learn from these answers alone"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, "'chosen' and 'rejected'",
+         "--text-column chosen, to learn from these answers alone"),
         ({"prompt": "a", "chosen": TALK, "rejected": TALK, "messages": TALK}, "'chosen' and 'rejected'",
-         "--messages-column messages"),
+         "--messages-column messages, to learn from these answers alone"),
         ({"prompt": "a", "completion": "b", "label": False}, "'completion' and 'label'",
-         "--prompt-column prompt --completion-column completion"),
+         "keep the rows whose 'label' is true, and --prompt-column prompt --completion-column completion"),
     ],
 )  # fmt: skip
 def test_preference_data_is_refused(tmp_path: Path, row: dict[str, Any], columns: str, flags: str) -> None:
@@ -310,7 +348,7 @@ def test_preference_data_is_refused(tmp_path: Path, row: dict[str, Any], columns
         "the data: this is preference data, which is not for the task text-generation\n"
         f"  found: the columns {columns}\n"
         "  expected: one answer a row, the right one\n"
-        f"  do: {flags}, to learn from these answers alone"
+        f"  do: {flags}"
     )
 
 

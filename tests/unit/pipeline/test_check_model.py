@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import afina
+from afina.errors import DataError
 from afina.pipeline.check_labels import ask
 from afina.testing.data import make_conversations, make_rows
 from afina.testing.models import MAX_POSITIONS
@@ -63,3 +65,38 @@ def test_a_row_that_the_doctor_refuses_is_not_told_again_with_the_model(tiny_mod
     assert [each.title for each in report.findings if each.code == "unusable-row"] == [
         "1 row with a message of an unknown role"
     ]
+
+
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
+REFUSING = "{{ raise_exception('no') }}"
+
+
+@pytest.mark.parametrize(
+    ("message", "template", "remedy"),
+    [
+        ({"tool_calls": [CALL]}, "chatml", "chat_template=PATH of a Jinja file that writes tool calls"),
+        ({}, REFUSING, 'chat_template=PATH of a Jinja file that takes them, or chat_template="chatml"'),
+        ({"content": " "}, "chatml", "mend these rows"),
+    ],
+)
+def test_what_all_rows_lack_is_not_mended_by_leaving_them_out(
+    message: dict[str, Any], template: str, remedy: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = make_conversations("messages", 24)
+    for row in rows:
+        row["messages"][-1].update(message)
+    if template == REFUSING:
+        (tmp_path / "refusing.jinja").write_text(REFUSING)
+        template = str(tmp_path / "refusing.jinja")
+    with pytest.raises(DataError) as caught:
+        afina.fit(tiny_models("llama"), rows, output=tmp_path / "run", chat_template=template, verbose=False)
+    (problem,) = caught.value.problems
+    assert problem.remedy == remedy
+
+
+def test_turns_written_out_in_texts_are_better_off_as_messages(tiny_models: Callable[[str], Path]) -> None:
+    end = afina.open_chat(str(tiny_models("llama")), chat_template="chatml").tokenizer.eos_token
+    rows = [{"text": f"user: what is {i}?{end}assistant: {i}{end}"} for i in range(20)]
+    report = afina.check(rows, tiny_models("llama"))
+    (found,) = [each for each in report.findings if each.code == "special-strings"]
+    assert found.remedy.startswith("to learn answers alone, write such turns as messages")

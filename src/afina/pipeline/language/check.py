@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from afina.config.run import RunConfig
+from afina.data.conversation_columns import Form
 from afina.data.doctor.finding import Finding, Severity
 from afina.data.doctor.lengths import summarise, tabulate_cuts
-from afina.data.encode_conversations import STRANGE, Tally
-from afina.data.findings import MEND, RowNumbers, count
+from afina.data.encode_conversations import STRANGE, Tally, choose_remedy, hits_all
+from afina.data.findings import RowNumbers, count
 from afina.data.rows import RowTable
 from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
@@ -22,6 +23,13 @@ from afina.pipeline.source import GENERATION, open_model
 from afina.runs.folder import RunFolder
 
 MANY_SHARE = 0.01
+# What a special token's string in a text means and what to do: in a conversation, and in a plain text.
+SPELLED = (
+    ("such a text ends a turn or opens another one, as if the template had written it",
+     "take these strings out of the texts"),
+    ("they are read as tokens; where they are the turns of a chat, what users say is learned, too",
+     "to learn answers alone, write such turns as messages: a list of role and content for each row"),
+)  # fmt: skip
 
 
 def look_at_conversations(
@@ -39,7 +47,7 @@ def look_at_conversations(
     encoded = encode_language(rows, opened, RunFolder(work), quiet)
     # Parts that were cut off for validation and test are parts of the same file.
     where = {name: name if name in tables else next(iter(tables)) for name in encoded.parts}
-    findings = [*describe_faults(encoded, where), *describe_losses(encoded, where)]
+    findings = [*describe_faults(encoded, where, rows.conversations.columns.form), *describe_losses(encoded, where)]
     may_cut = rows.conversations.columns.form != "text"
     return ModelView(findings, count_tokens(encoded, may_cut=may_cut), quiet.reasons, show_masks(encoded, mask))
 
@@ -52,7 +60,7 @@ def gather(tallies: Mapping[str, Tally], where: Mapping[str, str], choose: Any) 
     return {name: RowNumbers(sorted(numbers)) for name, numbers in rows.items() if numbers}
 
 
-def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
+def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str], form: Form) -> Iterator[Finding]:
     """Rows that this model's template refuses, and rows that are odd."""
     tallies = encoded.tallies
     for reason in dict.fromkeys(reason for tally in tallies.values() for reason in tally.faults):
@@ -60,15 +68,14 @@ def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str]) -> Itera
         found = next(tally.details[reason] for tally in tallies.values() if reason in tally.details)
         title = f"{count(sum(map(len, rows.values())), 'row')} with {reason}{f': {found}' if found else ''}"
         meaning = "a run stops before it begins, and lists these rows"
-        yield make_finding("unusable-row", "error", title, meaning, MEND, rows)
+        remedy = choose_remedy(reason, is_all=hits_all(reason, tallies.values()))
+        yield make_finding("unusable-row", "error", title, meaning, remedy, rows)
     for note in dict.fromkeys(note for tally in tallies.values() for note in tally.notes):
         rows = gather(tallies, where, lambda tally, note=note: tally.notes.get(note))
         title = f"{count(sum(map(len, rows.values())), 'row')}: {note}"
         if note == STRANGE:
-            meaning = "such a text ends a turn or opens another one, as if the template had written it"
-            yield make_finding(
-                "special-strings", "warning", title, meaning, "take these strings out of the texts", rows
-            )
+            meaning, remedy = SPELLED[form == "text"]
+            yield make_finding("special-strings", "warning", title, meaning, remedy, rows)
         else:
             meaning = "the row is used, but not quite as it stands"
             yield make_finding(

@@ -11,7 +11,7 @@ import numpy as np
 from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
-from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
+from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations, list_faults
 from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
@@ -79,7 +79,8 @@ def encode_table(
     part = make_part("test", table, columns, usable)
     data, tally = encode_conversations(part, tokenizer, encoding, work)
     left_out = leave_out(
-        [*table.problems_in(columns.names.values()), *problems, *tally.problems(table.source)], on_bad_rows
+        [*table.problems_in(columns.names.values()), *problems, *list_faults({"all": tally}, {"all": table.source})],
+        on_bad_rows,
     )
     if not len(data):
         raise DataError(f"{table.source} holds no answer to score", found=count(len(part), "row"))

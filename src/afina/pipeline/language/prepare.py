@@ -13,8 +13,8 @@ from afina.data.chat_template import choose_template
 from afina.data.conversations import ConversationPart, Conversations, load_conversations
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_conversations
-from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
-from afina.data.findings import RowNumbers, count
+from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations, list_faults
+from afina.data.findings import count, forbid_dropping
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
@@ -251,26 +251,16 @@ def encode_parts(
     parts, tallies = {}, {}
     for name in list_parts(config):
         parts[name], tallies[name] = encode_part(conversations.parts[name], tokenizer, encoding, folder)
-    problems = list_faults(conversations, tallies)
+    problems = list_faults(tallies, {name: part.table.source for name, part in conversations.parts.items()})
     if problems and config.data.on_bad_rows == "fail":
         raise DataError(problems=problems)
+    problems = forbid_dropping(problems)
     empty = [name for name, rows in parts.items() if not len(rows)]
     if empty and problems and not any(tallies[name].untrained for name in empty):
         raise DataError(problems=problems)  # said once, though the rows are divided into parts
     if empty:
         raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
-
-
-def list_faults(conversations: Conversations, tallies: Mapping[str, Tally]) -> list[Problem]:
-    """What is wrong with rows, each thing once for parts that were carved out of one file."""
-    merged: dict[str, Problem] = {}
-    for name, tally in tallies.items():
-        for problem in tally.problems(conversations.parts[name].table.source):
-            known = merged.get(problem.what, replace(problem, rows=()))
-            numbers, total = sorted([*known.rows, *problem.rows]), len(known.rows) + len(problem.rows)
-            merged[problem.what] = replace(known, rows=RowNumbers(numbers, total))
-    return list(merged.values())
 
 
 def encode_part(
@@ -299,7 +289,7 @@ def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> l
     if tally.split:
         notes.append(
             f"{name}: {list_rows(tally.split)} became {tally.split_into:,}, one for each answer with what comes before"
-            " it: the chat template rewrites earlier turns once others follow"
+            " it: the chat template rewrites earlier turns once others follow, or writes what shares tokens with them"
         )
     if tally.windowed:
         notes.append(
