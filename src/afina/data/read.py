@@ -1,24 +1,25 @@
 """From what the user names to rows on disk: `read_parts` is the only way in.
 
-A source is a file, a folder with train.* (and maybe validation.* and test.*) or of plain texts, the id of a data set
-on the Hub, or in Python a `datasets.Dataset`, a frame of pandas or polars, a table of pyarrow, a sequence of mappings,
-or a dict of parts. Rows that can't be read are no error here: each table lists them, and the caller decides.
+A source is a file, a folder with train.* (and maybe validation.* and test.*), of numbered files or of plain texts, the
+id of a data set on the Hub, or in Python a `datasets.Dataset`, a frame of pandas or polars, a table of pyarrow, a
+sequence of mappings, or a dict of parts. Rows that can't be read are no error here: each table lists them, and the
+caller decides.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.data.findings import count
 from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dataset
 from afina.data.json_formats import JsonLinesFile, open_json
 from afina.data.line_formats import TaggedLinesFile, TextFolder, open_text
+from afina.data.part_files import NAMES_SHOWN, PART_NAMES, SUFFIXES, find_part_files, find_texts
 from afina.data.rows import RowTable
+from afina.data.shards import Shards
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
 from afina.data.text_formats import DelimitedFile
@@ -26,9 +27,6 @@ from afina.errors import CLOSE, DataError
 
 __all__ = ["RowTable", "read_parts"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".conll", ".bio", ".iob", ".iob2")
-TEXTS = (".txt", ".md")
-"""Of files that are a row each, in a folder that holds nothing but such."""
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 OTHER_SUFFIXES = (
     ".xls",
@@ -43,19 +41,8 @@ OTHER_SUFFIXES = (
     ".pkl",
     ".ods",
 )
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
-"""What the Hub puts behind the name of a part."""
 SAVED = ("dataset_dict.json", "state.json")
 """A file that `save_to_disk` of the package `datasets` writes into its folder."""
-PART_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "val": "validation",
-    "test": "test",
-}
 
 
 def read_parts(source: Any, spool: Path) -> dict[str, RowTable]:
@@ -157,70 +144,29 @@ def missing_file(path: Path) -> DataError:
     return DataError(f"there is no file or folder {path}", found=found, expected=ACCEPTED, remedy=remedy)
 
 
-def name_part(path: Path) -> str | None:
-    """The part that a file holds, or a shard of it, by its name; None for any other."""
-    stem = SHARD.sub("", path.stem).lower()
-    return PART_NAMES.get(stem) if path.suffix.lower() in SUFFIXES else None
-
-
-def find_texts(folder: Path) -> list[Path]:
-    """The files of a folder of plain texts, sorted; none where it holds a part's file, files of another kind, or only a
-    README."""
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    are_texts = all(path.suffix.lower() in TEXTS and not name_part(path) for path in files)
-    return files if are_texts and any(path.stem.lower() != "readme" for path in files) else []
-
-
-def find_part_files(folder: Path) -> dict[str, list[Path]]:
-    """Files of a folder by part, several where they are its shards; those of its folder `data` where it has none, as
-    data sets of the Hub have. DataError without a training file, or with two files for one part."""
-    data = folder / "data"
-    if data.is_dir() and not any(map(name_part, folder.iterdir())):
-        folder = data
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    by_part: dict[str, list[str]] = {}
-    for name in names:
-        part = name_part(Path(name))
-        if part:
-            by_part.setdefault(part, []).append(name)
-    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "no files"
-    for part, found in by_part.items():
-        is_one = len(found) == 1 and not SHARD.search(Path(found[0]).stem)
-        if not is_one and not are_shards(found):
-            raise DataError(
-                f"{folder} holds {count(len(found), 'file')} for the part {part!r}, and not all of its shards"
-                if SHARD.search(Path(found[0]).stem)
-                else f"{folder} holds {len(found)} files for the part {part!r}",
-                found=", ".join(found),
-                expected="one file a part, or all its shards in parquet (train-00000-of-00002.parquet, ...)",
-                remedy="leave one of them there, or name the file itself",
-            )
-    if "train" not in by_part:
-        raise DataError(
-            f"{folder} holds no training part",
-            found=listed,
-            expected=f"a file train.* ({', '.join(SUFFIXES)}), and maybe validation.* and test.*",
-            remedy="name the file itself, or rename it to train.*",
-        )
-    return {part: [folder / name for name in found] for part, found in by_part.items()}
-
-
-def are_shards(names: Sequence[str]) -> bool:
-    """Whether files are all the shards of one file, sorted; several in parquet alone."""
-    matches = [SHARD.search(Path(name).stem) for name in names]
-    numbers = [(int(match[1]), int(match[2])) for match in matches if match]
-    return (
-        numbers == [(place, len(names)) for place in range(len(names))]
-        and len({SHARD.sub("", Path(name).stem) for name in names}) == 1
-        and (len(names) == 1 or {Path(name).suffix.lower() for name in names} == {".parquet"})
-    )
-
-
 def open_files(paths: Sequence[Path]) -> Source:
     """The reader of a part's file, or of its shards."""
     if len(paths) == 1:
         return open_file(paths[0])
-    return ParquetFile(*paths)
+    if paths[0].suffix.lower() == ".parquet":
+        return ParquetFile(*paths)
+    sources = [open_file(path) for path in paths]
+    first = sources[0]
+    for source in sources:
+        if isinstance(first, DelimitedFile) and isinstance(source, DelimitedFile):
+            check_same_names(first, source)
+    return Shards(sources)
+
+
+def check_same_names(first: DelimitedFile, other: DelimitedFile) -> None:
+    """Refuse a shard that has other columns than the first one: they would be no table together."""
+    names, wanted = other.read_names(), first.read_names()
+    if names != wanted:
+        raise DataError(
+            f"{other.name} has other columns than {first.name}, which is of the same table by its name",
+            found=f"columns: {', '.join(names[:NAMES_SHOWN])}", expected=f"columns: {', '.join(wanted[:NAMES_SHOWN])}",
+            remedy="name the file itself, or mend its first line",
+        )  # fmt: skip
 
 
 def open_file(path: Path) -> Source:

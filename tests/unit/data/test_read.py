@@ -402,7 +402,7 @@ def test_folder_without_train_or_with_two(tmp_path: Path) -> None:
     assert message(tmp_path, tmp_path) == (
         f"{tmp_path} holds 2 files for the part 'train'\n"
         "  found: train.csv, train.jsonl\n"
-        "  expected: one file a part, or all its shards in parquet (train-00000-of-00002.parquet, ...)\n"
+        "  expected: one file a part, or its shards (train-00000-of-00002.jsonl, ...)\n"
         "  do: leave one of them there, or name the file itself"
     )
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
+from afina.data.part_files import find_part_files, find_texts
 from afina.data.parts import describe_source
-from afina.data.read import find_part_files, find_texts, open_files
+from afina.data.read import open_files
 from afina.data.rows import RowTable
 from afina.errors import DataError, refuse_unwritable
 

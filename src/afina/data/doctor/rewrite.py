@@ -11,6 +11,7 @@ from typing import Any
 
 from afina.data.findings import Findings
 from afina.data.json_formats import JsonLinesFile
+from afina.data.shards import Shards
 from afina.data.spool import Source
 from afina.data.tables import ParquetFile
 from afina.data.text_formats import DelimitedFile
@@ -23,9 +24,10 @@ def rewrite_file(source: Source, output: Path, change: Change) -> int:
     """The rows that were written to `output`, in the format of the source."""
     if isinstance(source, ParquetFile):
         return rewrite_parquet(source, output, change)
-    if isinstance(source, DelimitedFile):
-        return rewrite_delimited(source, output, change)
-    return rewrite_json(source, output, change)
+    first = source.sources[0] if isinstance(source, Shards) else source
+    if isinstance(first, DelimitedFile):
+        return rewrite_delimited(first, keep_rows(source, change), output)
+    return rewrite_json(keep_rows(source, change), output, is_array=not isinstance(first, JsonLinesFile))
 
 
 def keep_rows(source: Source, change: Change) -> Iterator[dict[str, Any]]:
@@ -36,7 +38,7 @@ def keep_rows(source: Source, change: Change) -> Iterator[dict[str, Any]]:
             yield {**row, **cells}
 
 
-def rewrite_delimited(source: DelimitedFile, output: Path, change: Change) -> int:
+def rewrite_delimited(source: DelimitedFile, rows: Iterator[dict[str, Any]], output: Path) -> int:
     """A header and the rows, by the delimiter, the line ends and the byte order mark of the source."""
     with source.path.open("rb") as file:
         start = file.readline()
@@ -46,17 +48,17 @@ def rewrite_delimited(source: DelimitedFile, output: Path, change: Change) -> in
         writer = csv.writer(file, delimiter=source.find_delimiter(), lineterminator=line_end)
         writer.writerow(source.read_names())
         count = 0
-        for count, row in enumerate(keep_rows(source, change), 1):  # noqa: B007  (its last value is the result)
+        for count, row in enumerate(rows, 1):  # noqa: B007  (its last value is the result)
             writer.writerow(["" if value is None else value for value in row.values()])
     return count
 
 
-def rewrite_json(source: Source, output: Path, change: Change) -> int:
+def rewrite_json(rows: Iterator[dict[str, Any]], output: Path, *, is_array: bool) -> int:
     """An object a line, or an array of objects with one a line."""
-    is_array, count = not isinstance(source, JsonLinesFile), 0
+    count = 0
     with output.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[" if is_array else "")
-        for count, row in enumerate(keep_rows(source, change), 1):
+        for count, row in enumerate(rows, 1):
             before = ("," if count > 1 else "") + "\n" if is_array else ""
             file.write(before + json.dumps(row, ensure_ascii=False) + ("" if is_array else "\n"))
         file.write("\n]\n" if is_array else "")
