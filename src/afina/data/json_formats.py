@@ -1,4 +1,5 @@
-"""Rows from jsonl and json files, read strictly: standard JSON only, one object a row, each key once.
+"""Rows from jsonl and json files, read strictly: standard JSON only, one object a row, each key once. A bare list of
+messages (role or from in each) is taken for an object that has only these.
 
 A json file is one array of objects; it is parsed object by object from a window of text, so that it needs no
 more memory than a jsonl file. A syntax error inside an array ends the reading, since nothing tells where the
@@ -60,8 +61,18 @@ def fault_of(error: Exception) -> JsonRowFaultError:
     return JsonRowFaultError("number", "")
 
 
+def read_object(value: Any) -> dict[str, Any] | None:
+    """The row that a JSON value stands for: an object, or a bare list of messages; None for anything else."""
+    if isinstance(value, dict):
+        return value
+    are_messages = isinstance(value, list) and value and all(isinstance(each, dict) for each in value)
+    if are_messages and all("role" in each or "from" in each for each in value):
+        return {"messages": value}
+    return None
+
+
 class JsonLinesFile:
-    """A file with one JSON object a line."""
+    """A file with one JSON object a line, or a list of messages."""
 
     surrogate_fault = "surrogate"
     refuses_nul = False
@@ -94,7 +105,7 @@ class JsonLinesFile:
             findings.describe("bytes", *explain_bytes(self.path))
 
     def _check_first(self, line: bytes) -> None:
-        if line.lstrip().startswith(b"["):
+        if line.lstrip().startswith(b"[") and self._parse(line, 1, Findings(self.name)) is None:
             raise DataError(
                 f"{self.name} is not JSON lines",
                 found="a JSON array",
@@ -111,8 +122,9 @@ class JsonLinesFile:
             fault = fault_of(error)
             findings.add(fault.code, row, str(fault))
         else:
-            if isinstance(value, dict):
-                return value
+            found = read_object(value)
+            if found is not None:
+                return found
             findings.add("object", row, describe_value(value))
         return None
 
@@ -152,8 +164,9 @@ class JsonArrayFile:
                 row += 1
                 try:
                     value = window.parse()
-                    if isinstance(value, dict):
-                        yield row, value
+                    found = read_object(value)
+                    if found is not None:
+                        yield row, found
                     else:
                         findings.add("object", row, describe_value(value))
                 except UnicodeDecodeError:
@@ -166,8 +179,8 @@ class JsonArrayFile:
                 if separator == "]":
                     break
                 if separator != ",":
-                    found = f"{separator!r} after it" if separator else "the end of the file"
-                    self._refuse(row, found, "a comma before the next object, or ] at the end")
+                    what = f"{separator!r} after it" if separator else "the end of the file"
+                    self._refuse(row, what, "a comma before the next object, or ] at the end")
         if window.next_character():
             self._refuse(row, f"{window.rest(20)!r} after the array", "nothing after the array")
 

@@ -538,3 +538,17 @@ def test_a_pipe_is_no_file(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     os.mkfifo("pipe")
     with pytest.raises(DataError, match="rows aren't read from a pipe"):
         read_parts(name, tmp_path / "spool")
+
+
+TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+SHARED = [{"from": "human", "value": "c"}, {"from": "gpt", "value": "d"}]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_bare_lists_of_messages_are_rows(suffix: str, tmp_path: Path) -> None:
+    lists = [TALK, SHARED, [{"text": "a"}], []]
+    text = json.dumps(lists) if suffix == ".json" else "".join(json.dumps(each) + "\n" for each in lists)
+    table = read(write(tmp_path, f"rows{suffix}", text), tmp_path)
+    assert list_columns(table)["messages"] == [TALK, SHARED]
+    (problem,) = table.problems
+    assert (problem.what, list(problem.rows)) == (f"rows{suffix}: rows that are not JSON objects", [3, 4])
