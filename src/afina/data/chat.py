@@ -247,8 +247,9 @@ def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if end is None:
         raise ModelError(
-            "the model's tokenizer has no end token", expected="an eos token: a text's end is learned by it"
-        )
+            "the model's tokenizer has no end token", expected="an eos token: a text's end is learned by it",
+            remedy='"eos_token" in a copy of the model\'s tokenizer_config.json, or --model with another one',
+        )  # fmt: skip
     (ids,) = tokenize(tokenizer, [text], specials=True)
     while start is not None and ids[:2] == [start, start]:
         del ids[0]

@@ -153,7 +153,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, text: str | None, name: s
         tokenizer.apply_chat_template(PROBE, chat_template=text, tokenize=False)
     except TemplateSyntaxError as error:
         found = f"{error.message} in line {error.lineno}"
-        raise ModelError(f"{name} can't be parsed", found=found, expected="Jinja") from None
+        raise ModelError(f"{name} can't be parsed", found=found, expected="Jinja", remedy=REMEDY) from None
     except TemplateLimitError as error:
         raise describe_costs(error) from None
     except Exception:  # a template may raise anything at messages it wasn't written for
