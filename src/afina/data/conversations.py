@@ -34,6 +34,9 @@ from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
 
 
+SPLIT_TEXTS = "add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"
+
+
 @dataclass(frozen=True)
 class ConversationPart:
     """The rows that train, choose the checkpoint, or test. They stay on disk."""
@@ -185,6 +188,7 @@ def divide_conversations(
     return carve_parts(
         tables, usable, strata_N, config, seed,
         lambda name, table, rows, picks_N: make_part(name, table, columns, rows, picks_N), noun="prompt",
+        add=SPLIT_TEXTS if columns.form == "text" else "add rows",
     )  # fmt: skip
 
 

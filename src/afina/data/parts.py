@@ -45,6 +45,7 @@ def check_fractions(config: DataConfig) -> None:
 def carve_parts(
     tables: Mapping[str, RowTable], usable: Mapping[str, Rows], strata_N: Ints, config: DataConfig, seed: int,
     make: Callable[[str, RowTable, Rows, Ints | None], Made], noun: str = "text",
+    add: str = "add rows",
 ) -> dict[str, Made]:  # fmt: skip
     """The three parts.
 
@@ -52,6 +53,7 @@ def carve_parts(
         strata_N: what is spread evenly over the parts that are carved.
         make: gives a part from its name, its table, the usable rows of this, and which of them are meant (None: all).
         noun: what equal rows have in common.
+        add: what to do where rows are too few.
 
     Raises:
         DataError: where there are too few rows for that.
@@ -61,7 +63,7 @@ def carve_parts(
     if total < ROWS_LEAST:
         raise DataError(
             f"{tables[first].source}: too few rows to train and to test on", found=count(total, "row"),
-            expected=f"at least {ROWS_LEAST} rows, and better some hundreds", remedy="add rows",
+            expected=f"at least {ROWS_LEAST} rows, and better some hundreds", remedy=add,
         )  # fmt: skip
     fractions = {"validation": config.validation_fraction, "test": config.test_fraction}
     carved = {name: fraction for name, fraction in fractions.items() if name not in tables}

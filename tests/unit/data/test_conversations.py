@@ -557,6 +557,11 @@ def test_structural_problems_come_with_those_of_the_columns(tmp_path: Path) -> N
          "  found: 7 rows\n"
          "  expected: at least 8 rows, and better some hundreds\n"
          "  do: add rows"),
+        ([{"text": "a book"}],
+         "the data: too few rows to train and to test on\n"
+         "  found: 1 row\n"
+         "  expected: at least 8 rows, and better some hundreds\n"
+         "  do: add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"),
         ([{**row, "prompt": f"p {i % 2}"} for i, row in enumerate(make_pairs(20))],
          "the data: too few different prompts to train and to test on\n"
          "  found: 2 different prompts in 20 rows\n"
