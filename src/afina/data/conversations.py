@@ -33,7 +33,6 @@ from afina.data.split import Ints, hash_texts
 from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
 
-
 SPLIT_TEXTS = "add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"
 
 
