@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from afina.config.run import GENERATION
 from afina.errors import ConfigError
 from afina.isolation import isolate, isolated, public
 from afina.pipeline.narrator import make_narrator
@@ -213,7 +214,7 @@ def evaluate(run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "
     if on_bad_rows not in ("fail", "drop"):
         raise ConfigError("on_bad_rows doesn't fit", found=repr(on_bad_rows), expected="fail or drop")
     folder = open_run(run)
-    if folder.read_task()["task"] == "text-generation":
+    if folder.read_task()["task"] == GENERATION:
         from afina.pipeline.language.evaluate import evaluate_language
 
         return evaluate_language(folder, data, on_bad_rows)

@@ -99,7 +99,7 @@ def search(
         Interrupted: after ^C; `resume` goes on.
     """
     from afina.advice.search.budget import parse_budget
-    from afina.pipeline.search.entry import resume_search, start_search
+    from afina.pipeline.search.launch import resume_search, start_search
     from afina.pipeline.search.plan import SearchPlan, parse_techniques
 
     narrator = make_narrator(verbose)

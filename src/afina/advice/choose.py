@@ -43,7 +43,7 @@ class Choice:
         return {**asdict(self), "otherwise": list(self.otherwise)}
 
 
-def choose_technique(
+def choose_labelled_technique(
     evidence: Evidence, parameters: int, fits: Mapping[str, bool], *, by_pairs: bool = False
 ) -> Choice:
     """The technique for rows with labels.
@@ -175,7 +175,7 @@ def guess_technique(
     Args:
         rows: training rows.
         learned_tokens: in the training rows of a language model; 0 for rows with labels.
-        by_pairs: as in `choose_technique`.
+        by_pairs: as in `choose_labelled_technique`.
         of_words: whether each word has a tag.
     """
     if of_words:

@@ -67,3 +67,12 @@ def print_run(report: Mapping[str, Any]) -> None:
         show(f"use it  afina predict {run} prompts.jsonl --output answers.jsonl")
     else:
         show(f"use it  afina predict {run} FILE --output predictions.csv")
+
+
+def select_output(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What `--json` prints of a run."""
+    names = (
+        "run", "task", "technique", "reasons", "metrics", "intervals", "baselines", "trainable_parameters",
+        "total_parameters", "duration_seconds", "peak_memory_bytes", "rows", "notes", "load", "kept_step", "scored",
+    )  # fmt: skip
+    return {**{name: report[name] for name in names}, "model": f"{report['run']}/model"}

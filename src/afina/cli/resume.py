@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, ROWS_OPTION, print_json, print_run
-from afina.cli.train import describe_result
+from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, ROWS_OPTION, print_json, print_run, select_output
 
 
 def resume(
@@ -20,6 +19,6 @@ def resume(
 
     result = go_on(run, data, allow_changes=allow_changes, verbose=not quiet)
     if as_json:
-        print_json(describe_result(result.report))
+        print_json(select_output(result.report))
     else:
         print_run(result.report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, print_run
+from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, print_run, select_output
 
 DATA = typer.Argument(
     None,
@@ -64,15 +64,6 @@ def train(
     settings = collect_flags(given, set_, fit)
     run = fit(model, data, settings.pop("technique", None), config=config, verbose=not quiet, **settings)
     if as_json:
-        print_json(describe_result(run.report))
+        print_json(select_output(run.report))
     else:
         print_run(run.report)
-
-
-def describe_result(report: dict[str, object]) -> dict[str, object]:
-    """What `--json` prints of a run."""
-    names = (
-        "run", "task", "technique", "reasons", "metrics", "intervals", "baselines", "trainable_parameters",
-        "total_parameters", "duration_seconds", "peak_memory_bytes", "rows", "notes", "load", "kept_step", "scored",
-    )  # fmt: skip
-    return {**{name: report[name] for name in names}, "model": f"{report['run']}/model"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afina.config.reason import Reason
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.config.techniques import ADAPTERS, SOLVED
 from afina.errors import ConfigError
 
@@ -32,7 +32,7 @@ LORA_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
-class Facts:
+class Sizes:
     """What the choices look at."""
 
     train_units: int
@@ -44,13 +44,13 @@ class Facts:
     """Classes of which each row has one; 0 where rows have several labels, a number or none."""
 
 
-def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Reason]]:
+def resolve_config(config: RunConfig, sizes: Sizes) -> tuple[RunConfig, list[Reason]]:
     """The description without any `auto` that depends on data and model, and a reason for each value chosen."""
-    length = choose_max_seq_length(config, facts)
-    objective = choose_objective(config, facts)
+    length = choose_max_seq_length(config, sizes)
+    objective = choose_objective(config, sizes)
     config = config.model_copy(update={"training": config.training.model_copy(update={"objective": objective.value})})
-    rate = choose_learning_rate(config, facts)
-    epochs = choose_epochs(config, facts)
+    rate = choose_learning_rate(config, sizes)
+    epochs = choose_epochs(config, sizes)
     values: dict[str, dict[str, Any]] = {
         "model": {"max_seq_length": length.value},
         "training": {"learning_rate": rate.value, "num_train_epochs": epochs.value},
@@ -59,13 +59,18 @@ def resolve_config(config: RunConfig, facts: Facts) -> tuple[RunConfig, list[Rea
     update = {section: getattr(config, section).model_copy(update=chosen) for section, chosen in values.items()}
     learned_by_steps = config.technique not in SOLVED
     told = [objective] if objective.value != "cross-entropy" else []
-    told += remark_rank(config, facts)
+    told += remark_rank(config, sizes)
     return config.model_copy(update=update), [length, *([*told, rate, epochs] if learned_by_steps else [])]
 
 
-def remark_rank(config: RunConfig, facts: Facts) -> list[Reason]:
+def resolve_for(config: RunConfig, technique: str, sizes: Sizes) -> tuple[RunConfig, list[Reason]]:
+    """`resolve_config` of the same description for one technique."""
+    return resolve_config(config.model_copy(update={"technique": technique}), sizes)
+
+
+def remark_rank(config: RunConfig, sizes: Sizes) -> list[Reason]:
     """What there is to say of a rank that no layer of the model has; nothing of others."""
-    rank, width = config.lora.r, facts.hidden_size
+    rank, width = config.lora.r, sizes.hidden_size
     if config.technique not in ADAPTERS or not width or rank <= width:
         return []
     reason = f"as given, but layers are {width:,} wide: a rank above that costs memory and can express no more"
@@ -80,12 +85,12 @@ def choose_lora_dropout(config: RunConfig) -> float:
     wanted = config.lora.lora_dropout
     if wanted != "auto":
         return wanted
-    return 0.0 if config.task == "text-generation" else 0.1
+    return 0.0 if config.task == GENERATION else 0.1
 
 
-def choose_max_seq_length(config: RunConfig, facts: Facts) -> Reason:
+def choose_max_seq_length(config: RunConfig, sizes: Sizes) -> Reason:
     """Tokens a row may keep: what was asked for within the model's limit, else the limit or 512, the smaller one."""
-    wanted, limit = config.model.max_seq_length, facts.max_positions
+    wanted, limit = config.model.max_seq_length, sizes.max_positions
     name = "model.max_seq_length"
     if wanted != "auto":
         if limit is not None and wanted > limit:
@@ -96,54 +101,54 @@ def choose_max_seq_length(config: RunConfig, facts: Facts) -> Reason:
     return Reason(name, LONGEST_BY_DEFAULT, "the usual limit; the time of attention grows with its square")
 
 
-def choose_objective(config: RunConfig, facts: Facts) -> Reason:
+def choose_objective(config: RunConfig, sizes: Sizes) -> Reason:
     """What is minimised: pairs of rows where a class has few of them, else the head's cross-entropy.
 
     Raises:
         ConfigError: for a contrastive objective where rows don't have one class each.
     """
     name, wanted = "training.objective", config.training.objective
-    if wanted == "contrastive" and not facts.classes:
+    if wanted == "contrastive" and not sizes.classes:
         raise ConfigError(
             "a contrastive objective needs rows with one class each: it draws together those of one class",
             found=f"{name}: contrastive", expected="cross-entropy or auto", remedy=f"--set {name}=auto",
         )  # fmt: skip
     if wanted != "auto":
         return Reason(name, wanted, "as given")
-    if measure_plenty(facts) > 1:
+    if measure_plenty(sizes) > 1:
         return Reason(name, "cross-entropy", "the usual one")
-    rows, per_class = facts.train_units, facts.train_units / facts.classes
+    rows, per_class = sizes.train_units, sizes.train_units / sizes.classes
     return Reason(name, "contrastive", f"{rows:,} rows, {per_class:.0f} a class, are few, and pairs of them are many")
 
 
-def measure_plenty(facts: Facts) -> float:
+def measure_plenty(sizes: Sizes) -> float:
     """How many rows there are for each one that `few rows` may have, in all or a class: 1 at the limit up to which they
     are learned by pairs, infinite where rows don't have one class each."""
-    if not facts.classes:
+    if not sizes.classes:
         return math.inf
-    return min(facts.train_units / FEW_ROWS, facts.train_units / facts.classes / FEW_ROWS_PER_CLASS)
+    return min(sizes.train_units / FEW_ROWS, sizes.train_units / sizes.classes / FEW_ROWS_PER_CLASS)
 
 
-def choose_learning_rate(config: RunConfig, facts: Facts) -> Reason:
+def choose_learning_rate(config: RunConfig, sizes: Sizes) -> Reason:
     """Peak learning rate by technique and width."""
     name, wanted = "training.learning_rate", config.training.learning_rate
     if wanted != "auto":
         return Reason(name, wanted, "as given")
-    full = FULL_RATE * FULL_WIDTH / facts.hidden_size if facts.hidden_size else FULL_RATE
+    full = FULL_RATE * FULL_WIDTH / sizes.hidden_size if sizes.hidden_size else FULL_RATE
     full = float(f"{min(max(full, 1e-5), 2e-4):.2g}")
     if config.technique in ADAPTERS:
         rate = float(f"{min(full * LORA_FACTOR, 2e-3):.2g}")
-        return Reason(name, rate, f"ten times that of full fine-tuning for a width of {facts.hidden_size} ({full:g})")
+        return Reason(name, rate, f"ten times that of full fine-tuning for a width of {sizes.hidden_size} ({full:g})")
     return Reason(
-        name, full, f"{FULL_RATE:g} at a width of {FULL_WIDTH}, in inverse proportion to the width {facts.hidden_size}"
+        name, full, f"{FULL_RATE:g} at a width of {FULL_WIDTH}, in inverse proportion to the width {sizes.hidden_size}"
     )
 
 
-def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
+def choose_epochs(config: RunConfig, sizes: Sizes) -> Reason:
     """Three passes, and more where that is fewer than `FEWEST_STEPS` steps."""
     name, wanted = "training.num_train_epochs", config.training.num_train_epochs
     rows_a_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
-    steps = max(1, math.ceil(facts.train_units / rows_a_step))
+    steps = max(1, math.ceil(sizes.train_units / rows_a_step))
     if config.training.max_steps:
         epochs = math.ceil(config.training.max_steps / steps)
         instead = "" if wanted in ("auto", epochs) else f", in place of the {wanted} that were asked for"
@@ -151,7 +156,7 @@ def choose_epochs(config: RunConfig, facts: Facts) -> Reason:
         return Reason(name, epochs, reason)
     if wanted != "auto":
         return Reason(name, wanted, "as given")
-    if config.task == "text-generation":
+    if config.task == GENERATION:
         return Reason(name, USUAL_EPOCHS, "the usual number; more of them make a language model repeat its examples")
     fewest, most = FEWEST_STEPS, MOST_EPOCHS
     if config.training.objective == "contrastive":

@@ -6,7 +6,7 @@ resolved from the data, the model and the machine (`config/resolve.py`), and the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -15,6 +15,8 @@ from afina.config.techniques import ChosenTechnique
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+GENERATION: Final = "text-generation"
+TAGGING: Final = "token-classification"
 TaskName = Literal["auto", "text-classification", "text-regression", "text-generation", "token-classification"]
 TechniqueName = Literal["auto", ChosenTechnique]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+AUTO = "auto"
+"""In place of a name: afina chooses."""
 ChosenTechnique = Literal["full", "feature-extraction", "lora", "qlora"]
 """A technique by name, once it is settled."""
 

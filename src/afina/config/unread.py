@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from afina.config.run import RunConfig
-from afina.config.techniques import ADAPTERS, BY_STEPS, IN_4_BITS
+from afina.config.run import GENERATION, RunConfig
+from afina.config.techniques import ADAPTERS, AUTO, BY_STEPS, IN_4_BITS
 
-AUTO = "auto"
 OF_LANGUAGE = (
     "data.messages_column", "data.prompt_column", "data.completion_column", "data.train_on", "data.packing",
     "model.chat_template", "model.chat_template_kwargs", "evaluation.generation_samples", "evaluation.max_new_tokens",
@@ -37,7 +36,7 @@ READ_BY = {**SECTIONS, **dict.fromkeys(OF_STEPS, (*BY_STEPS, AUTO))}
 
 def list_unread(config: RunConfig, *, is_generation: bool) -> list[str]:
     """A note on each setting that isn't its default, and that the task or the technique that is given doesn't read."""
-    defaults, task = RunConfig(), "text-generation" if is_generation else "a task with labels"
+    defaults, task = RunConfig(), GENERATION if is_generation else "a task with labels"
     unread = dict.fromkeys(OF_LABELS if is_generation else OF_LANGUAGE, task)
     unread |= {path: config.technique for path in OF_STEPS if config.technique not in READ_BY[path]}
     return [

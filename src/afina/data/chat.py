@@ -47,7 +47,7 @@ __all__ = [
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 # A prompt may already hold the first characters of an answer, such as <think>.
 OPENING_CHARACTERS = 40
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 NO_ANSWER = "no assistant turn"
 NO_WEIGHT = "no assistant turn that is to be learned"
@@ -154,7 +154,7 @@ def encode_messages(
 
 def _read_marks(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None) -> Sequence[int]:
     """1 for each token inside the template's {% generation %} marks; empty where it has none."""
-    if not tokenizer.is_fast or not GENERATION.search(tokenizer.get_chat_template(tools=tools)):
+    if not tokenizer.is_fast or not GENERATION_MARK.search(tokenizer.get_chat_template(tools=tools)):
         return ()
     encoded = tokenizer.apply_chat_template(messages, tools=tools, return_dict=True, return_assistant_tokens_mask=True)
     return encoded["assistant_masks"]

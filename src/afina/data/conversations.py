@@ -27,7 +27,15 @@ from afina.data.conversation_columns import (
 from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.data_notes import note_dropped
 from afina.data.findings import MEND, RowNumbers, count
-from afina.data.parts import carve_parts, check_fractions, count_rows, describe_source, hash_rows, list_problems
+from afina.data.parts import (
+    carve_parts,
+    check_fractions,
+    count_rows,
+    describe_source,
+    explain_choice,
+    hash_rows,
+    list_problems,
+)
 from afina.data.rows import RowTable
 from afina.data.split import Ints, hash_texts
 from afina.data.usable_rows import UsableRows
@@ -97,18 +105,13 @@ def load_conversations(
     check_fractions(config)
     tables = dict(tables)
     is_strict = config.on_bad_rows == "fail"
-    problems = [problem for table in tables.values() for problem in table.problems] if is_strict else []
-    try:
-        columns = choose_conversation_columns(tables, **{"text_column": config.text_column, **flags})
-    except DataError as error:
-        raise DataError(problems=[*problems, *error.problems]) from None
-    if is_strict:
-        problems = list_problems(tables, columns.names.values())
-    usable = {}
+    named = {"text_column": config.text_column, **flags}
+    columns = explain_choice(tables, lambda: choose_conversation_columns(tables, **named), names_unread=is_strict)
+    usable, problems = {}, list_problems(tables, columns.names.values())
     for name, table in tables.items():
         usable[name], found = find_usable_conversations(table, columns)
-        problems += found if is_strict else []
-    if problems:
+        problems += found
+    if is_strict and problems:
         raise DataError(problems=problems)
     parts = divide_conversations(tables, usable, columns, config, seed)
     counts = count_rows(tables, usable)

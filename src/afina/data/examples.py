@@ -28,6 +28,7 @@ from afina.data.parts import (
     check_fractions,
     count_rows,
     describe_source,
+    explain_choice,
     hash_rows,
     list_problems,
 )
@@ -106,19 +107,12 @@ def load_examples(
     check_fractions(config)
     tables = dict(tables)
     is_strict = config.on_bad_rows == "fail"
-    structural = [problem for table in tables.values() for problem in table.problems] if is_strict else []
-    try:
-        choice = choose_columns(tables, config, task)
-    except DataError as error:
-        raise DataError(problems=[*structural, *error.problems]) from None
+    choice = explain_choice(tables, lambda: choose_columns(tables, config, task), names_unread=is_strict)
     space, usable = find_usable(tables, choice, config)
-    if is_strict:
-        structural = list_problems(tables, [*choice.text_names, choice.label])
-    problems = (
-        [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)] if is_strict else []
-    )
-    if structural or problems:
-        raise DataError(problems=[*structural, *problems])
+    problems = list_problems(tables, [*choice.text_names, choice.label])
+    problems += [problem for name, rows in usable.items() for problem in rows.problems(tables[name], choice, space)]
+    if is_strict and problems:
+        raise DataError(problems=problems)
     parts = divide_rows(tables, usable, choice, space, config, seed)
     counts = count_rows(tables, usable)
     class_counts = {name: count_classes(part.labels, space) for name, part in parts.items()}

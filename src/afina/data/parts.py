@@ -28,6 +28,7 @@ MORE_ROWS = "add rows, or give a folder with train.*, validation.* and test.*"
 
 Rows = TypeVar("Rows", bound=UsableRows)
 Made = TypeVar("Made")
+Chosen = TypeVar("Chosen")
 
 
 def check_fractions(config: DataConfig) -> None:
@@ -40,6 +41,21 @@ def check_fractions(config: DataConfig) -> None:
             expected=f"at most {FRACTIONS_MOST:g} together",
             remedy="--set data.test_fraction=0.2",
         )
+
+
+def explain_choice(
+    tables: Mapping[str, RowTable], choose: Callable[[], Chosen], *, names_unread: bool = True
+) -> Chosen:
+    """What `choose` makes of the tables' columns.
+
+    Args:
+        names_unread: whether an error names the rows that can't be read, too: they may be why the others make no sense.
+    """
+    try:
+        return choose()
+    except DataError as error:
+        unread = [problem for table in tables.values() for problem in table.problems] if names_unread else []
+        raise DataError(problems=[*unread, *error.problems]) from None
 
 
 def carve_parts(

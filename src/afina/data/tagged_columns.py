@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from afina.config.reason import Reason
-from afina.config.run import DataConfig
+from afina.config.run import TAGGING, DataConfig
 from afina.data.column_names import normalize_name
 from afina.data.column_profile import profile_columns
 from afina.data.columns import ColumnChoice, check_apart, check_columns
 from afina.data.rows import RowTable
 from afina.data.tags import parse_json, read_spans
-from afina.data.task_choice import KnownTask
 from afina.errors import DataError
 
-TASK: KnownTask = "token-classification"
 # In the order of preference; a data set with several lists of tags has most often one of named entities.
 WORD_NAMES = ("tokens", "words", "token", "word", "palabras")
 TAG_NAMES = ("ner_tags", "tags", "labels", "ner", "label", "etiquetas", "pos_tags", "upos", "pos", "chunk_tags")
@@ -91,7 +89,7 @@ def describe(first: str, fitting: Sequence[str], config: DataConfig, what: str) 
         reasons.append(Reason("data.text_column", first, f"{first!r} and {fitting[0]!r} hold {what}"))
     if not config.label_column:
         reasons.append(Reason("data.label_column", fitting[0], f"{first!r} and {fitting[0]!r} hold {what}{others}"))
-    return ColumnChoice(first, None, fitting[0], TASK, False, tuple(reasons))
+    return ColumnChoice(first, None, fitting[0], TAGGING, False, tuple(reasons))
 
 
 def choose_tagged_columns(tables: Mapping[str, RowTable], config: DataConfig) -> ColumnChoice:
@@ -105,7 +103,7 @@ def choose_tagged_columns(tables: Mapping[str, RowTable], config: DataConfig) ->
     check_columns(table, [name for name in (config.text_column, config.label_column) if name], flagged=config)
     choice = find_tagged_columns(table, config)
     if choice is None and config.text_column and config.label_column:  # whatever is wrong with them is said row by row
-        choice = ColumnChoice(config.text_column, None, config.label_column, TASK, False)
+        choice = ColumnChoice(config.text_column, None, config.label_column, TAGGING, False)
     if choice is None:
         raise DataError(
             f"{table.source}: no columns of words and their tags were found",

@@ -29,6 +29,7 @@ from afina.data.parts import (
     check_fractions,
     count_rows,
     describe_source,
+    explain_choice,
     hash_rows,
     list_problems,
 )
@@ -115,16 +116,12 @@ def load_tagged(source: Any, config: DataConfig, seed: int, tables: Mapping[str,
     check_fractions(config)
     tables = dict(tables)
     is_strict = config.on_bad_rows == "fail"
-    structural = [problem for table in tables.values() for problem in table.problems] if is_strict else []
-    try:
-        choice = choose_tagged_columns(tables, config)
-    except DataError as error:
-        raise DataError(problems=[*structural, *error.problems]) from None
+    choice = explain_choice(tables, lambda: choose_tagged_columns(tables, config), names_unread=is_strict)
     space, usable = find_usable_tags(tables, choice)
-    structural = list_problems(tables, [choice.text, choice.label])
-    problems = [p for name, rows in usable.items() for p in rows.problems(tables[name], choice, space)]
-    if is_strict and (structural or problems):
-        raise DataError(problems=[*structural, *problems])
+    problems = list_problems(tables, [choice.text, choice.label])
+    problems += [problem for name, rows in usable.items() for problem in rows.problems(tables[name], choice, space)]
+    if is_strict and problems:
+        raise DataError(problems=problems)
     check_tags(next(iter(tables.values())), choice, space)
     for name, rows in usable.items():
         if not len(rows.indices):

@@ -29,6 +29,7 @@ from afina.metrics.intervals import (
     bootstrap_regression,
 )
 from afina.metrics.multilabel import DEFAULT_THRESHOLD, predict_labels, score_multilabel
+from afina.metrics.naming import prefix_bounds, prefix_scores
 from afina.metrics.paired import ScoredRows
 from afina.metrics.regression import score_regression
 
@@ -50,9 +51,9 @@ class Baseline:
     def describe(self, part: str = "test", gain: Mapping[str, Interval] | None = None) -> dict[str, Any]:
         """The baseline as a report stores it: its scores are keyed `part/name`, and so is the `gain` over it."""
         return {
-            "metrics": {f"{part}/{name}": value for name, value in self.metrics.items()},
-            "intervals": {f"{part}/{name}": list(bounds) for name, bounds in self.intervals.items()},
-            "gain": {f"{part}/{name}": list(bounds) for name, bounds in (gain or {}).items()},
+            "metrics": prefix_scores(part, self.metrics),
+            "intervals": prefix_bounds(part, self.intervals),
+            "gain": prefix_bounds(part, gain or {}),
             "seconds": self.seconds,
             "note": self.note,
         }

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-AUTO = "transformers.models.auto"
+AUTO_CLASSES = "transformers.models.auto"
 TABLE_OF_NEED = {
     "sequence-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
@@ -55,7 +55,9 @@ def _read_table(module: str, name: str) -> dict[str, Any]:
     try:
         return _parse_table(_read_module(module), name)
     except (OSError, LookupError, ValueError):
-        imported = importlib.import_module(f"{AUTO}.{'configuration_auto' if module == 'auto_mappings' else module}")
+        imported = importlib.import_module(
+            f"{AUTO_CLASSES}.{'configuration_auto' if module == 'auto_mappings' else module}"
+        )
         return dict(getattr(imported, name))
 
 

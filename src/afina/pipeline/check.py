@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, TAGGING, RunConfig
 from afina.config.unread import list_unread
 from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.conversation_columns import ConversationColumns, choose_conversation_columns
@@ -26,13 +26,13 @@ from afina.data.doctor.fix import Cleaner, ConversationCleaner, LabelledCleaner,
 from afina.data.doctor.fix_tags import TaggedCleaner, find_tag_spellings
 from afina.data.doctor.subject import Subject, view_conversations, view_labelled
 from afina.data.examples import count_classes, divide_rows, find_usable, make_part
-from afina.data.parts import check_fractions, describe_source
+from afina.data.parts import check_fractions, describe_source, explain_choice
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError
-from afina.pipeline.check_report import CheckReport, check_page
+from afina.pipeline.check_report import CheckReport, check_page_path
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, TAGGING, find_model, guess_task
+from afina.pipeline.source import find_model, guess_task
 from afina.pipeline.tagging.check import count_all_types, divide_tagged, find_tag_faults, look_at_words, open_tagged
 from afina.wording import suit_reader
 
@@ -101,7 +101,7 @@ def check_wanted(config: RunConfig, source: Any, wanted: Wanted) -> None:
     if wanted.fix:
         check_output(source, wanted.fix)
     if wanted.html:
-        check_page(wanted.html)
+        check_page_path(wanted.html)
 
 
 def open_data(config: RunConfig, source: Any, spool: Path) -> OpenedData:
@@ -113,17 +113,12 @@ def open_data(config: RunConfig, source: Any, spool: Path) -> OpenedData:
     reasons = [Reason("task", task, reason)] if reason else []
     columns: ColumnChoice | ConversationColumns
     usable: Mapping[str, Any]
-    try:
-        if task == TAGGING:
-            tagged, subject, usable = open_tagged(tables, config)
-            subject = subject.with_faults(tables, usable)
-            shortages = find_shortages(lambda: divide_tagged(tables, usable, tagged, subject, config))
-            return OpenedData(tables, tagged, subject, task, (*reasons, *tagged.reasons), shortages)
-        columns = find_columns(tables, config, task)
-    except DataError as error:
-        # Rows that can't be read may be why the others make no sense.
-        unread = [problem for table in tables.values() for problem in table.problems]
-        raise DataError(problems=[*unread, *error.problems]) from None
+    if task == TAGGING:
+        tagged, subject, usable = explain_choice(tables, lambda: open_tagged(tables, config))
+        subject = subject.with_faults(tables, usable)
+        shortages = find_shortages(lambda: divide_tagged(tables, usable, tagged, subject, config))
+        return OpenedData(tables, tagged, subject, task, (*reasons, *tagged.reasons), shortages)
+    columns = explain_choice(tables, lambda: find_columns(tables, config, task))
     if isinstance(columns, ConversationColumns):
         usable = {name: find_usable_conversations(table, columns)[0] for name, table in tables.items()}
         turns = (make_conversation_part(name, tables[name], columns, rows) for name, rows in usable.items())

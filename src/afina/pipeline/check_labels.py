@@ -18,7 +18,7 @@ from afina.data.findings import count
 from afina.metrics.probabilities import sigmoid, softmax
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import resolve_hardware
+from afina.pipeline.readiness import resolve_hardware
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +64,8 @@ def cross_predict(
     from afina.techniques.base import Setup
     from afina.techniques.registry import make_technique
 
-    config, device, precision = resolve_hardware(config, Narrator())
+    config = resolve_hardware(config, Narrator())
+    device, precision = str(config.training.device), str(config.training.precision)
     classes, labels = len(subject.names), subject.training.labels[places].astype(np.int64)
     head = {"num_labels": classes, "problem_type": LABELS_OF_HEADS[subject.kind]}
     setup = Setup(facts.folder, str(facts.folder), head, tokenizer.pad_token_id, config, precision)

@@ -22,7 +22,7 @@ from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
 from afina.pipeline.check_labels import LABELS_OF_HEADS, cross_predict, describe_suspects
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import list_facts
+from afina.pipeline.readiness import measure_sizes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from afina.data.encode import TokenArrays
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 ROWS_LOOKED_AT = 5000
 ROWS_LEAST = 50
@@ -54,7 +53,7 @@ def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: 
 
     base = resolve_model(str(config.model.reference), config.model.revision)
     facts = inspect_model(base, "sequence-classification")
-    reason = choose_max_seq_length(config, list_facts(len(subject.training), facts, subject.space))
+    reason = choose_max_seq_length(config, measure_sizes(len(subject.training), facts, subject.space))
     limit = int(reason.value)
     places = choose_rows(len(subject.training), config.seed)
     sample = f"a sample of {count(len(places), 'row')}" if len(places) < len(subject.training) else ""

@@ -125,7 +125,7 @@ class CheckReport:
         """
         from afina.evaluation.check_page import render_check
 
-        path = check_page(path)
+        path = check_page_path(path)
         unfinished = path.with_name(f".{path.name}.tmp")
         try:
             unfinished.write_text(render_check(self.to_dict()), encoding="utf-8")
@@ -135,7 +135,7 @@ class CheckReport:
         return path
 
 
-def check_page(path: str | Path) -> Path:
+def check_page_path(path: str | Path) -> Path:
     """The path of a page. DataError for the name of anything else, and for a file that isn't a page of ours: neither is
     written over.
     """

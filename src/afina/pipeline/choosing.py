@@ -13,32 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from afina.advice.choose import Choice, choose_technique
+from afina.advice.choose import Choice, choose_labelled_technique
 from afina.advice.evidence import gather_evidence
 from afina.config.load import list_given
 from afina.config.reason import Reason
-from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
-from afina.config.techniques import FIRST_LOOK, TRAITS
+from afina.config.techniques import AUTO, FIRST_LOOK, TRAITS
 from afina.config.unread import group_unread
-from afina.pipeline.costs import find_fitting
+from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import (
-    AUTO,
-    Prepared,
-    change_technique,
-    describe_workload,
-    keep,
-    list_facts,
-)
+from afina.pipeline.prepare import Prepared, change_technique, describe_workload, keep
+from afina.pipeline.readiness import measure_sizes
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
 from afina.runs.names import CHOICE
 from afina.techniques.feature_extraction import FeatureExtraction
-from afina.techniques.registry import list_moving
 from afina.training.seed import seed_torch
 
 # Standard error of a share near 0.8, times the root of the rows.
@@ -129,10 +121,10 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
             found.features["train"], first.examples.parts["train"].joined_texts(),
             pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
         )  # fmt: skip
-        configs = resolve_moving(first)
+        configs = resolve_all(first)
         by_pairs = any(each.training.objective == "contrastive" for each in configs.values())
         fitting = list_fitting(first, configs)
-        choice = choose_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
+        choice = choose_labelled_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
     chosen = {**choice.as_dict(), "evidence": evidence.as_dict(), "kept": settle_at_once(choice)}
     folder.write_json(CHOICE, chosen)
@@ -172,14 +164,12 @@ def is_clearly_better(right_N: Marks, other_right_N: Marks) -> bool:
     return ahead - behind > float(np.sqrt(ahead + behind))
 
 
-def resolve_moving(first: Prepared) -> dict[str, RunConfig]:
+def resolve_all(first: Prepared) -> dict[str, RunConfig]:
     """The description of the run by each technique that moves a backbone and is installed."""
-    sizes = list_facts(len(first.parts["train"]), first.facts, first.examples.labels)
-    names = list_moving(first.task.name)
-    return {name: resolve_config(first.given.model_copy(update={"technique": name}), sizes)[0] for name in names}
+    sizes = measure_sizes(len(first.parts["train"]), first.facts, first.examples.labels)
+    return resolve_moving(first.given, first.task.name, sizes)
 
 
 def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:
     """Whether each technique that moves a backbone fits into the memory of this machine."""
-    found = find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device)
-    return {name: each.fits for name, each in found.items()}
+    return list_fits(find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from afina.config.run import RunConfig
+from afina.config.resolve import Sizes, resolve_for
+from afina.config.run import TAGGING, RunConfig
 from afina.errors import AfinaError, ResourceError
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import TAGGING
 
 if TYPE_CHECKING:
     from afina.advice.costs import Costs, CostSubject
@@ -89,6 +89,18 @@ def find_fitting(
         is_checked = config.training.check_memory
         found[name] = Fitting(not is_checked or fits(costs, machine.memory_bytes), costs.trainable)
     return found
+
+
+def list_fits(found: Mapping[str, Fitting]) -> dict[str, bool]:
+    """Whether each technique fits, for those who ask no more."""
+    return {name: each.fits for name, each in found.items()}
+
+
+def resolve_moving(given: RunConfig, task: str, sizes: Sizes) -> dict[str, RunConfig]:
+    """The description for each technique that moves a backbone, suits the task and is installed."""
+    from afina.techniques.registry import list_moving
+
+    return {name: resolve_for(given, name, sizes)[0] for name in list_moving(task)}
 
 
 def make_subject(

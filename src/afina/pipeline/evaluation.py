@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
+from afina.config.run import TAGGING
 from afina.data.columns import ColumnChoice, check_columns
 from afina.data.examples import Part
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
-from afina.data.tagged_columns import TASK
 from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError
-from afina.pipeline.source import TAGGING
 from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
@@ -78,7 +77,7 @@ def find_tagged(
         DataError: with every row that can't be used, or has a tag that the model doesn't know.
     """
     check_columns(table, [text, label])
-    choice = ColumnChoice(text, None, label, TASK, False)
+    choice = ColumnChoice(text, None, label, TAGGING, False)
     usable = scan_table(table, choice, space)
     left_out = leave_out(
         [*table.problems_in([*choice.text_names, choice.label]), *usable.problems(table, choice, space)], on_bad_rows

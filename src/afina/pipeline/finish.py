@@ -73,7 +73,7 @@ def build_report(
         "task": prepared.task.name,
         "kind": prepared.task.labels.kind,
         "choice": learned.choice,
-        "rows": describe_rows(prepared),
+        "rows": summarise_rows(prepared),
         "class_counts": count_by_class(prepared.examples.class_counts),
         "primary_metric": prepared.task.primary_metric,
         **join_scores(scores, learned),
@@ -86,7 +86,7 @@ def count_by_class(by_part: Mapping[str, Mapping[str, int]]) -> dict[str, dict[s
     return {name: {part: counts.get(name, 0) for part, counts in by_part.items()} for name in names}
 
 
-def describe_rows(prepared: Prepared) -> dict[str, Any]:
+def summarise_rows(prepared: Prepared) -> dict[str, Any]:
     """Rows read, used, dropped by reason, and in each part."""
     counts = prepared.examples.counts
     return {

@@ -16,7 +16,7 @@ import torch
 from afina.durable import sync_folder, sync_tree
 from afina.errors import ProofError, RunFolderError, describe_cause
 from afina.models.load import load_tokenizer, quiet_transformers
-from afina.pipeline.predictor import open_setup
+from afina.pipeline.restoring import make_setup
 from afina.runs.folder import RunFolder
 from afina.techniques.registry import make_technique
 
@@ -34,12 +34,13 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
         raise RunFolderError(
             f"{output} is not an empty folder", expected="a new or empty folder", remedy="another --output"
         )
-    setup = open_setup(folder, "fp32")
-    technique = make_technique(str(setup.config.technique))
+    folder.check_model()
+    config, stored, tokenizer = folder.read_config(), folder.read_task(), load_tokenizer(folder.model)
+    setup = make_setup(folder, config, stored, tokenizer.pad_token_id, "fp32")
+    technique = make_technique(str(config.technique))
     merged = technique.merge(folder.model, setup)
-    sample = folder.read_task().get("sample", [])
-    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
-    write_merged(merged, load_tokenizer(folder.model), output)
+    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, stored.get("sample", []))
+    write_merged(merged, tokenizer, output)
     return output
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
-from afina.config.resolve import resolve_config
+from afina.config.resolve import resolve_config, resolve_for
 from afina.config.run import RunConfig
 from afina.config.techniques import TRAITS
 from afina.config.unread import list_unread
@@ -19,7 +19,7 @@ from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
 from afina.models.resolve import name_model
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import list_facts, resolve_hardware
+from afina.pipeline.readiness import measure_sizes, resolve_hardware
 from afina.pipeline.sampling import read_rows, sample_lengths
 from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
@@ -94,7 +94,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     labels = None if isinstance(rows, Conversations) else rows.labels
     train_rows = len(rows.parts["train"])
     config = config.model_copy(update={"task": task})
-    resolved, _ = resolve_config(config, list_facts(train_rows, opened.facts, labels))
+    resolved, _ = resolve_config(config, measure_sizes(train_rows, opened.facts, labels))
 
     from afina.advice.plan import Plan
     from afina.models.load import load_tokenizer
@@ -104,13 +104,13 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     tokenizer = load_tokenizer(opened.base)
     device = described.device if described else str(config.training.device)
     workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
-    sizes = list_facts(workload.train_rows, opened.facts, labels)
+    sizes = measure_sizes(workload.train_rows, opened.facts, labels)
     resolved, reasons = resolve_config(config, sizes)
     head = None if labels is None else make_task(task, labels).head_shape().as_config()
     machine = complete_machine(described, device, precision)
     subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
-    techniques = list_techniques(task) if config.technique == "auto" else choose_technique(config.technique, task)
-    configs = [resolve_config(config.model_copy(update={"technique": each.name}), sizes)[0] for each in techniques]
+    techniques = list_techniques(task) if config.technique == "auto" else take_technique(config.technique, task)
+    configs = [resolve_for(config, each.name, sizes)[0] for each in techniques]
     planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
     notes = [*tell_length(config, reasons), *tell_windows(train_rows, workload)]
@@ -155,8 +155,8 @@ def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunCo
         training = config.training.model_copy(update={"device": described.device})
         config = config.model_copy(update={"training": training})
     if described is None or described.is_alike or described.device == "cpu":
-        config, _, precision = resolve_hardware(config, Narrator())
-        return config, precision
+        config = resolve_hardware(config, Narrator())
+        return config, str(config.training.precision)
     usual = "bf16" if described.has_bf16 else "fp32"
     wanted = config.training.precision
     precision = usual if wanted == "auto" else wanted
@@ -174,7 +174,7 @@ def list_techniques(task: str) -> list[Technique]:
     return [technique for technique in map(make_technique, names) if task in technique.tasks]
 
 
-def choose_technique(name: str, task: str) -> list[Technique]:
+def take_technique(name: str, task: str) -> list[Technique]:
     """The one that was asked for.
 
     Raises:

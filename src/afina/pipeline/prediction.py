@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from afina.config.run import GENERATION, TAGGING
 from afina.data.columns import check_columns, check_free
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, TAGGING
 from afina.pipeline.source_rows import mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal

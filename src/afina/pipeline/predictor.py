@@ -9,30 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from afina.config.run import RunConfig
-from afina.config.techniques import ADAPTERS
-from afina.data.cache import locate_cache
+from afina.config.run import GENERATION, TAGGING
 from afina.data.encode import Texts, encode_texts
 from afina.data.examples import Part
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
-from afina.errors import ConfigError, DataError, ModelError, Problem
-from afina.models.gguf import convert_gguf
-from afina.models.inspect import inspect_model
-from afina.models.load import load_tokenizer
-from afina.models.resolve import resolve_model
-from afina.pipeline.description import check_as_written, is_lost
+from afina.errors import ConfigError, DataError, Problem
+from afina.metrics.naming import prefix_bounds, prefix_scores
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
-from afina.pipeline.source import GENERATION, NEEDS, TAGGING
+from afina.pipeline.restoring import restore_run
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
-from afina.runs.class_names import check_class_names
-from afina.runs.folder import RunFolder, open_run
+from afina.runs.folder import open_run
 from afina.tasks.base import Fit, Floats
 from afina.tasks.registry import make_task
-from afina.techniques.base import Setup
-from afina.techniques.registry import make_technique
 from afina.training.inference import Inference, predict_logits
-from afina.training.precision import choose_device, choose_precision
 
 
 class Predictor:
@@ -49,18 +39,13 @@ class Predictor:
             raise ConfigError(
                 f"{path} answers prompts and gives no labels", remedy="afina chat, or run.generate(prompts)"
             )
-        self.folder.check_model()
-        self.config = self.folder.read_config()
+        restored = restore_run(self.folder, stored)
+        self.config, self.technique = restored.setup.config, restored.technique
+        self.model, self.tokenizer = restored.model, restored.tokenizer
+        self.device, self.precision = restored.device, restored.setup.precision
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
         self.fit = Fit.from_dict(stored["fit"])
         self.columns: dict[str, str | None] = stored["columns"]
-        self.tokenizer = load_tokenizer(self.folder.model)
-        self.device = choose_device("auto").value
-        # A run in fp32 stays in fp32; one in bf16 is used in bf16 where the hardware computes in it.
-        wanted = "fp32" if self.config.training.precision == "fp32" else "auto"
-        self.precision = choose_precision(wanted, self.device).value
-        self.technique = make_technique(str(self.config.technique))
-        self.model = self.technique.restore(self.folder.model, open_setup(self.folder, self.precision)).to(self.device)
 
     @property
     def inference(self) -> Inference:
@@ -143,8 +128,8 @@ class Predictor:
             "run": str(self.folder.path),
             "technique": self.technique.name,
             "primary_metric": self.task.primary_metric,
-            "metrics": {f"test/{name}": value for name, value in scores.items()},
-            "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+            "metrics": prefix_scores("test", scores),
+            "intervals": prefix_bounds("test", intervals),
         }
 
 
@@ -155,38 +140,6 @@ def open_predictor(path: Path) -> Predictor:
     from afina.pipeline.tagging.predictor import TagPredictor
 
     return TagPredictor(path)
-
-
-def open_setup(folder: RunFolder, precision: str) -> Setup:
-    """What a technique needs to restore or merge the model of a finished run."""
-    config, stored = folder.read_config(), folder.read_task()
-    check_as_written(folder, config)
-    folder.check_model()
-    head = None  # a language model has its own
-    if stored["task"] != GENERATION:
-        head = make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape().as_config()
-        check_class_names(folder, head.get("id2label", {}))
-    needs_base = config.technique in ADAPTERS
-    base = find_base(config, stored["base"]) if needs_base else folder.model
-    pad_id = load_tokenizer(folder.model).pad_token_id
-    return Setup(base, stored["base"]["reference"], head, pad_id, config, precision)
-
-
-def find_base(config: RunConfig, stored: Mapping[str, Any]) -> Path:
-    """The folder of the model beside which an adapter was trained, looked at as any model that is named."""
-    original = Path(str(config.model.reference))
-    if original.suffix == ".gguf" and not Path(stored["reference"]).exists():
-        # The folder that was made of the GGUF file lay in a cache, which has been emptied.
-        return convert_gguf(resolve_model(str(original), allow_gguf=True), locate_cache())
-    if is_lost(stored["reference"]):
-        raise ModelError(
-            "the model beside which the adapter was trained is no longer where it was",
-            found=f"nothing at {stored['reference']}",
-            remedy="bring it back there, or write the place where it is now as base.reference into the run's task.json",
-        )
-    base = resolve_model(stored["reference"], stored["revision"])
-    inspect_model(base, NEEDS.get(str(config.task), "sequence-classification"))
-    return base
 
 
 def is_pair(value: Any) -> bool:

@@ -5,26 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from afina.config.resolve import Facts, resolve_config
-from afina.config.run import RunConfig
-from afina.config.techniques import FIRST_LOOK
-from afina.data.batches import TOKENS_AT_ONCE
+from afina.config.resolve import resolve_config, resolve_for
+from afina.config.run import TAGGING, RunConfig
+from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_labelled
 from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part
-from afina.data.labels import LabelSpace
 from afina.data.tagged_rows import TaggedPart
-from afina.errors import MissingExtraError, ModelError
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.readiness import (
+    check_vocabulary,
+    find_technique,
+    list_parts,
+    measure_sizes,
+    name_scored_part,
+    resolve_hardware,
+)
 from afina.pipeline.source import Opened
 from afina.pipeline.tagging.rows import encode_tagged, read_examples
-from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS, check_free_space, measure_folder
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
 
@@ -36,11 +40,7 @@ if TYPE_CHECKING:
 
     from afina.advice.costs import Costs
     from afina.advice.workload import Workload
-    from afina.data.encode import TokenArrays
     from afina.tasks.base import Task
-
-AUTO = "auto"
-WEIGHT_BYTES = 4
 
 
 @dataclass
@@ -89,8 +89,9 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     is_open = given.technique == AUTO
     config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
     # What can't be is refused before rows are tokenised; what their number decides waits for that of their windows.
-    rough, _ = resolve_config(config, list_facts(len(examples.parts["train"]), opened.facts, examples.labels))
-    config, device, precision = resolve_hardware(config, narrator)
+    rough, _ = resolve_config(config, measure_sizes(len(examples.parts["train"]), opened.facts, examples.labels))
+    config = resolve_hardware(config, narrator)
+    device, precision = str(config.training.device), str(config.training.precision)
 
     from afina.models.load import load_tokenizer
     from afina.tasks.registry import make_task
@@ -98,12 +99,12 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     task = make_task(config.task, examples.labels)
     technique = find_technique(config, task.name, opened.facts, folder)
     if (technique.traits.moves == "adapter" or opened.is_tagging) and config.features.pooling not in ("auto", "own"):
-        reader = "token-classification" if opened.is_tagging else technique.name
+        reader = TAGGING if opened.is_tagging else technique.name
         narrator.note(f"features.pooling: {reader} doesn't read it; its head reads the architecture's own")
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         parts = encode_parts(examples, tokenizer, opened.facts, rough, folder, narrator)
-    config, reasons = resolve_config(config, list_facts(len(parts["train"]), opened.facts, examples.labels))
+    config, reasons = resolve_config(config, measure_sizes(len(parts["train"]), opened.facts, examples.labels))
     for reason in reasons:
         narrator.explain(reason)
     head, reference = task.head_shape().as_config(), describe_reference(str(config.model.reference), str(opened.base))
@@ -122,24 +123,11 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     return prepared
 
 
-def find_technique(config: RunConfig, task: str, facts: ModelFacts, folder: RunFolder) -> Technique:
-    """The technique that the description names, once it is known to suit the task, the disk and what is installed."""
-    from afina.techniques.base import check_pair
-    from afina.techniques.registry import is_installed, make_technique
-
-    technique = make_technique(str(config.technique))
-    check_pair(technique, task)
-    if not is_installed(type(technique)):
-        raise MissingExtraError(technique.needs, technique.name, f"the technique {technique.name}")
-    check_disk(technique, facts, config, folder)
-    return technique
-
-
 def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepared:
     """The same rows for another technique; what depends on it is resolved anew."""
     facts = prepared.facts
-    sizes = list_facts(len(prepared.parts["train"]), facts, prepared.examples.labels)
-    config, reasons = resolve_config(prepared.given.model_copy(update={"technique": name}), sizes)
+    sizes = measure_sizes(len(prepared.parts["train"]), facts, prepared.examples.labels)
+    config, reasons = resolve_for(prepared.given, name, sizes)
     # What the hardware decided stays.
     chosen = {key: getattr(prepared.config.training, key) for key in ("device", "precision")}
     training = config.training.model_copy(update=chosen)
@@ -152,16 +140,6 @@ def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepa
     setup, workload = replace(prepared.setup, config=config), describe_workload(prepared.parts)
     costs = expect_costs(technique, setup, facts, workload, prepared.device, narrator)
     return replace(prepared, config=config, technique=technique, setup=setup, costs=costs)
-
-
-def list_facts(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Facts:
-    """What the choice of settings looks at; a language model has no labels.
-
-    Args:
-        train_units: see `Facts`.
-    """
-    classes = len(labels.names) if labels is not None and labels.kind == "multiclass" else 0
-    return Facts(train_units, model.hidden_size, model.max_positions, classes)
 
 
 def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
@@ -179,56 +157,12 @@ def keep(prepared: Prepared, narrator: Narrator) -> None:
     )  # fmt: skip
 
 
-def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
-    """Refuse a run whose model and checkpoints won't fit on the disk."""
-    weights = facts.parameters // 10 if technique.traits.moves == "adapter" else facts.parameters
-    checkpoint = weights * CHECKPOINT_BYTES if technique.traits.learns_by == "gradient" else 0
-    # A resumed run has some of them already.
-    needed, least = (
-        weights * WEIGHT_BYTES + checkpoint * (kept + EXTRA_CHECKPOINTS) - measure_folder(folder.checkpoints)
-        for kept in (config.training.save_total_limit, 1)
-    )
-    check_free_space(folder.path, needed, least)
-
-
-def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:
-    """Refuse rows with a token that the model has no vector for: its tokenizer is another model's.
-
-    Some tokenizers list a few tokens more than the model has and never give them, so it is the rows that count.
-    """
-    largest = int(tokens.ids.max()) if len(tokens.ids) else 0
-    if largest >= facts.vocab_size:
-        raise ModelError(
-            f"the tokenizer in {facts.folder} is not that of its model",
-            found=f"token {largest:,} in the rows",
-            expected=f"tokens below {facts.vocab_size:,}, the rows of the model's table",
-            remedy="copy the tokenizer's files from where the model was published",
-        )
-
-
 def tell_data(examples: Examples, narrator: Narrator) -> None:
     """Say what was guessed, dropped and counted."""
     for reason in examples.reasons:
         narrator.explain(reason)
     for note in examples.notes:
         narrator.note(note)
-
-
-def resolve_hardware(config: RunConfig, narrator: Narrator) -> tuple[RunConfig, str, str]:
-    """The description with device and number format, and the two."""
-    from afina.training.precision import choose_device, choose_precision
-
-    device = choose_device(config.training.device)
-    precision = choose_precision(config.training.precision, device.value)
-    if narrator.status:
-        narrator.status.device = device.value
-    for reason in (device, precision):
-        narrator.explain(reason)
-    training = config.training.model_copy(update={"device": device.value, "precision": precision.value})
-    evaluation = config.evaluation
-    if evaluation.eval_tokens_per_batch == "auto":
-        evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[device.value]})
-    return config.model_copy(update={"training": training, "evaluation": evaluation}), device.value, precision.value
 
 
 def encode_parts(
@@ -266,16 +200,6 @@ def encode_part(
             f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
         )
     return EncodedPart(part.name, tokens, part.labels, part.row_numbers)
-
-
-def name_scored_part(config: RunConfig) -> str:
-    """The part whose scores stand in the report."""
-    return "test" if config.evaluation.score_test else "validation"
-
-
-def list_parts(config: RunConfig) -> tuple[str, ...]:
-    """The parts that the run looks at."""
-    return ("train", "validation", "test") if config.evaluation.score_test else ("train", "validation")
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:

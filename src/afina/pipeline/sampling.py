@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.data.batches import Indices
 from afina.data.conversations import Conversations
 from afina.data.examples import Examples
@@ -17,8 +17,8 @@ from afina.errors import DataError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, refuse_empty
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import check_vocabulary
-from afina.pipeline.source import GENERATION, Opened
+from afina.pipeline.readiness import check_vocabulary
+from afina.pipeline.source import Opened
 from afina.pipeline.tagging.rows import read_examples
 from afina.runs.folder import RunFolder
 

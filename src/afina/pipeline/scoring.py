@@ -20,7 +20,7 @@ from afina.metrics.row_losses import cell_losses, class_losses
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
-from afina.pipeline.tagging.scoring import describe_tagged_rows, measure_tag_baselines, predict_part
+from afina.pipeline.tagging.scoring import iterate_tagged_row_scores, measure_tag_baselines, predict_part
 from afina.runs.predictions import write_predictions
 from afina.runs.row_scores import hash_content, write_row_scores
 
@@ -125,13 +125,13 @@ def write_rows(prepared: Prepared, learned: Learned) -> None:
     else:
         predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
     write_predictions(folder, scored.row_numbers, predictions)
-    write_row_scores(folder, (line for name in learned.logits for line in describe_rows(prepared, learned, name)))
+    write_row_scores(folder, (line for name in learned.logits for line in iterate_row_scores(prepared, learned, name)))
 
 
-def describe_rows(prepared: Prepared, learned: Learned, name: str) -> Iterator[dict[str, Any]]:
+def iterate_row_scores(prepared: Prepared, learned: Learned, name: str) -> Iterator[dict[str, Any]]:
     """For each row of a part: its number, a key of its content, its label, what is predicted, and its loss."""
     if prepared.setup.of_words:
-        yield from describe_tagged_rows(prepared, learned, name)
+        yield from iterate_tagged_row_scores(prepared, learned, name)
         return
     part, logits_NC = prepared.parts[name], learned.logits[name]
     predictions = prepared.task.predict(logits_NC, learned.fit)

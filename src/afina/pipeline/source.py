@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.config.reason import Reason
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, TAGGING, RunConfig
 from afina.config.unread import list_unread
 from afina.data.cache import locate_cache
 from afina.data.column_profile import profile_columns
@@ -24,9 +24,7 @@ from afina.models.resolve import describe_file, resolve_model
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 
-GENERATION = "text-generation"
-TAGGING = "token-classification"
-NEEDS = {GENERATION: "causal-lm", TAGGING: "token-classification"}
+NEEDS = {GENERATION: "causal-lm", TAGGING: TAGGING}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from afina.metrics.tags import Tagging, count_rows
 from afina.runs.folder import RunFolder
 from afina.runs.row_scores import check_lines, read_row_scores
 
-Lines = Mapping[tuple[str, int], Mapping[str, Any]]
-
 
 @dataclass(frozen=True)
 class Matched:

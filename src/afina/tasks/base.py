@@ -66,7 +66,7 @@ class Fit:
 
 
 class Task(Protocol):
-    """What the loop and the techniques see of a task."""
+    """What objectives, scoring and predictors see of a task."""
 
     name: str
     labels: LabelSpace

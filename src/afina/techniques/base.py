@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, TAGGING, RunConfig
 from afina.config.techniques import Traits
 from afina.errors import ConfigError
 from afina.models.load import LoadedModel, load_classifier, load_language_model
@@ -40,7 +40,7 @@ class Setup:
     @property
     def of_words(self) -> bool:
         """Whether the head reads each token rather than a whole text."""
-        return self.config.task == "token-classification"
+        return self.config.task == TAGGING
 
     @property
     def frozen_dtype(self) -> torch.dtype:
@@ -51,7 +51,7 @@ class Setup:
 
 
 class Technique(Protocol):
-    """What `api` sees of a technique."""
+    """What the pipeline and the advice see of a technique."""
 
     name: str
     traits: Traits
@@ -140,7 +140,7 @@ def check_pair(technique: Technique, task: str) -> None:
     Raises:
         ConfigError: naming the tasks that it can learn.
     """
-    if task == "text-generation" and task not in technique.tasks:
+    if task == GENERATION and task not in technique.tasks:
         raise ConfigError(
             f"{technique.name} has no meaning for a language model: it learns what its own head says, and has no other",
             expected="lora (the usual choice), full (much data), qlora (little memory)",

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from afina.data.batches import Indices, group_windows, order_training_batches
+from afina.metrics.naming import prefix_scores
 from afina.training.best import restore_best
 from afina.training.events import StopTraining, TrainingPlan, notify
 from afina.training.gradients import clip_gradient, compute_gradient
@@ -88,7 +89,7 @@ def evaluate_and_save(session: Session, *, epoch: int, window: int) -> None:
     progress.epoch, progress.window, progress.evaluated_step = epoch, window, progress.step
     objective = session.objective
     remember_best(progress, objective.rank(scores), scores["loss"], is_chosen=objective.chooses_best)
-    values = {f"validation/{name}": value for name, value in scores.items()}
+    values = prefix_scores("validation", scores)
     notify(session.callbacks, "on_evaluate_end", progress.step, {**values, "epoch": passes})
     save_checkpoint(session)
 

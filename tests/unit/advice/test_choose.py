@@ -9,8 +9,8 @@ import pytest
 from afina.advice.choose import (
     FEWEST_ROWS,
     LARGE_PARAMETERS,
+    choose_labelled_technique,
     choose_language_technique,
-    choose_technique,
     guess_technique,
 )
 from afina.advice.evidence import Evidence
@@ -49,15 +49,15 @@ def make_evidence(**changes: Any) -> Evidence:
 def test_the_choice_and_its_reason(
     changes: dict[str, Any], parameters: int, fits: dict[str, bool], technique: str, because: str
 ) -> None:
-    choice = choose_technique(make_evidence(**changes), parameters, fits)
+    choice = choose_labelled_technique(make_evidence(**changes), parameters, fits)
     assert choice.technique == technique
     assert because in choice.reason
 
 
 def test_what_would_have_changed_it_is_true() -> None:
-    few = choose_technique(make_evidence(rows=FEWEST_ROWS - 1), 10**8, ALL_FIT)
+    few = choose_labelled_technique(make_evidence(rows=FEWEST_ROWS - 1), 10**8, ALL_FIT)
     assert few.otherwise == (f"{FEWEST_ROWS} training rows or more: full",)
-    assert choose_technique(make_evidence(rows=FEWEST_ROWS), 10**8, ALL_FIT).technique == "full"
+    assert choose_labelled_technique(make_evidence(rows=FEWEST_ROWS), 10**8, ALL_FIT).technique == "full"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_would_have_changed_it_is_true() -> None:
 def test_few_rows_speak_against_nothing_where_pairs_are_learned(
     changes: dict[str, Any], technique: str, because: str
 ) -> None:
-    choice = choose_technique(make_evidence(**changes), 10**8, ALL_FIT, by_pairs=True)
+    choice = choose_labelled_technique(make_evidence(**changes), 10**8, ALL_FIT, by_pairs=True)
     assert choice.technique == technique
     assert because in choice.reason
 
@@ -113,9 +113,12 @@ def test_what_is_not_installed_is_said_with_how_to_get_it() -> None:
     installed, missing = {"full": False, "lora": True, "qlora": True}, {"full": False, "lora": True}
     pip = "less memory, and pip install 'afina[qlora]': qlora"
     for choose, *given in (
-        (choose_technique, make_evidence(), 10**8),
+        (choose_labelled_technique, make_evidence(), 10**8),
         (choose_language_technique, 10**5, 10**6, 10**8),
     ):
         assert "less memory: qlora" in choose(*given, installed).otherwise
         assert pip in choose(*given, missing).otherwise
-    assert choose_technique(make_evidence(), 10**8, {"full": False, "lora": False, "qlora": False}).otherwise == ()
+    assert (
+        choose_labelled_technique(make_evidence(), 10**8, {"full": False, "lora": False, "qlora": False}).otherwise
+        == ()
+    )

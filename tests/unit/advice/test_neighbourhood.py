@@ -8,14 +8,14 @@ from afina.advice.search.neighbourhood import choose_neighbourhood, find_centre
 from afina.advice.search.space import Space, build_space
 from afina.advice.search.study import STARTUP_TRIALS
 from afina.config.load import load_config
-from afina.config.resolve import Facts
+from afina.config.resolve import Sizes
 
 CROSS = {"training.objective": "cross-entropy"}
 
 
 def build(rows: int, *techniques: str) -> Space:
     config = load_config(None, {"task": "text-classification"})
-    return build_space(config, techniques, Facts(rows, 384, 512, classes=2), ("own", "first", "mean"), ())
+    return build_space(config, techniques, Sizes(rows, 384, 512, classes=2), ("own", "first", "mean"), ())
 
 
 def list_mine(*states: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from afina.advice.search.openings import list_openings
 from afina.advice.search.space import Space, build_space
 from afina.config.load import load_config
-from afina.config.resolve import Facts
+from afina.config.resolve import Sizes
 
 POOLINGS = ("own", "first", "mean")
 MEAN = {"features.pooling": "mean"}
@@ -17,7 +17,7 @@ MEAN = {"features.pooling": "mean"}
 
 def build(rows: int, *techniques: str, given: tuple[str, ...] = ()) -> Space:
     config = load_config(None, {"task": "text-classification"})
-    return build_space(config, techniques, Facts(rows, 384, 512, classes=2), POOLINGS, given)
+    return build_space(config, techniques, Sizes(rows, 384, 512, classes=2), POOLINGS, given)
 
 
 def end(technique: str, settings: Any = None, moved: Any = None, pooling: str = "mean") -> dict[str, Any]:

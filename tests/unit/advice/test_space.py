@@ -11,9 +11,9 @@ import pytest
 
 from afina.advice.search.space import ARM, Space, build_space
 from afina.config.load import load_config
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import Sizes, resolve_config
 
-FACTS = Facts(train_units=400, hidden_size=384, max_positions=512)
+SIZES = Sizes(train_units=400, hidden_size=384, max_positions=512)
 POOLINGS = ("own", "first", "mean")
 
 
@@ -31,7 +31,7 @@ def build() -> Callable[..., Space]:
 
     def make(*techniques: str, task: str = "text-classification", **settings: Any) -> Space:
         given = {key.replace("__", "."): value for key, value in settings.items()}
-        return build_space(load_config(None, {"task": task, **given}), techniques, FACTS, POOLINGS, set(given))
+        return build_space(load_config(None, {"task": task, **given}), techniques, SIZES, POOLINGS, set(given))
 
     return make
 
@@ -66,7 +66,7 @@ def test_the_default_is_a_point_of_the_space(technique: str, build: Callable[...
     )
     proposal = space.suggest(study.ask())
     assert (proposal.technique, proposal.settings) == (technique, {})
-    resolved, _ = resolve_config(load_config(None, {"task": "text-classification", "technique": technique}), FACTS)
+    resolved, _ = resolve_config(load_config(None, {"task": "text-classification", "technique": technique}), SIZES)
     for each in space.arms[technique].dimensions:
         section, name = each.setting.split(".")
         assert getattr(getattr(resolved, section), name) == each.default
@@ -90,15 +90,15 @@ def test_proposals_are_valid_and_the_same_when_asked_again(build: Callable[..., 
 
 def test_batches_are_not_larger_than_the_data_allows() -> None:
     config = load_config(None, {"task": "text-classification"})
-    space = build_space(config, ["full"], Facts(40, 384, 512), POOLINGS, ())
+    space = build_space(config, ["full"], Sizes(40, 384, 512), POOLINGS, ())
     batches = next(each for each in space.arms["full"].dimensions if "batch" in each.setting)
     assert batches.choices == (8, 16), "16 is the default and stays"
 
 
 def build_few(rows: int, classes: int, *given: str, **settings: Any) -> Space:
     config = load_config(None, {"task": "text-classification", **settings})
-    facts = Facts(rows, 384, 512, classes=classes)
-    return build_space(config, ["full", "lora", "feature-extraction"], facts, POOLINGS, given)
+    sizes = Sizes(rows, 384, 512, classes=classes)
+    return build_space(config, ["full", "lora", "feature-extraction"], sizes, POOLINGS, given)
 
 
 @pytest.mark.parametrize(

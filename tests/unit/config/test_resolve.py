@@ -8,14 +8,14 @@ import pytest
 
 from afina.config.load import build_config
 from afina.config.reason import Reason
-from afina.config.resolve import FEW_ROWS, FEW_ROWS_PER_CLASS, Facts, resolve_config
+from afina.config.resolve import FEW_ROWS, FEW_ROWS_PER_CLASS, Sizes, resolve_config
 from afina.errors import ConfigError
 
-BERT = Facts(train_units=16_000, hidden_size=768, max_positions=512)
+BERT = Sizes(train_units=16_000, hidden_size=768, max_positions=512)
 
 
-def resolve(facts: Facts = BERT, technique: str = "full", **sections: Any) -> tuple[Any, dict[str, Reason]]:
-    config, reasons = resolve_config(build_config({"technique": technique, **sections}), facts)
+def resolve(sizes: Sizes = BERT, technique: str = "full", **sections: Any) -> tuple[Any, dict[str, Reason]]:
+    config, reasons = resolve_config(build_config({"technique": technique, **sections}), sizes)
     return config, {reason.setting: reason for reason in reasons}
 
 
@@ -32,7 +32,7 @@ def resolve(facts: Facts = BERT, technique: str = "full", **sections: Any) -> tu
     ],
 )
 def test_length(wanted: Any, limit: int | None, length: int, reason: str) -> None:
-    config, reasons = resolve(Facts(10, 32, limit), model={"max_seq_length": wanted})
+    config, reasons = resolve(Sizes(10, 32, limit), model={"max_seq_length": wanted})
     assert reasons["model.max_seq_length"] == Reason("model.max_seq_length", length, reason)
     assert config.model.max_seq_length == length
 
@@ -49,16 +49,16 @@ def test_length(wanted: Any, limit: int | None, length: int, reason: str) -> Non
     ],
 )
 def test_learning_rate(technique: str, width: int, rate: float, reason: str) -> None:
-    config, reasons = resolve(Facts(10, width, None), technique)
+    config, reasons = resolve(Sizes(10, width, None), technique)
     assert reasons["training.learning_rate"] == Reason("training.learning_rate", rate, reason)
     assert config.training.learning_rate == rate
 
 
 def test_a_rank_that_no_layer_has_is_told() -> None:
     reason = "as given, but layers are 32 wide: a rank above that costs memory and can express no more"
-    assert resolve(Facts(10, 32, None), "lora", lora={"r": 33})[1]["lora.r"] == Reason("lora.r", 33, reason)
-    assert "lora.r" not in resolve(Facts(10, 32, None), "lora", lora={"r": 32})[1]
-    assert "lora.r" not in resolve(Facts(10, 15, None), "full")[1]
+    assert resolve(Sizes(10, 32, None), "lora", lora={"r": 33})[1]["lora.r"] == Reason("lora.r", 33, reason)
+    assert "lora.r" not in resolve(Sizes(10, 32, None), "lora", lora={"r": 32})[1]
+    assert "lora.r" not in resolve(Sizes(10, 15, None), "full")[1]
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_a_rank_that_no_layer_has_is_told() -> None:
 )
 def test_epochs(rows: int, batch: int, accumulation: int, epochs: int, reason: str) -> None:
     sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
-    config, reasons = resolve(Facts(rows, 768, 512), training=sizes)
+    config, reasons = resolve(Sizes(rows, 768, 512), training=sizes)
     assert reasons["training.num_train_epochs"] == Reason("training.num_train_epochs", epochs, reason)
     assert config.training.num_train_epochs == epochs
 
 
 def test_steps_stand_in_place_of_epochs() -> None:
-    config, reasons = resolve(Facts(100, 768, 512), training={"max_steps": 20, "num_train_epochs": 9})  # 7 an epoch
+    config, reasons = resolve(Sizes(100, 768, 512), training={"max_steps": 20, "num_train_epochs": 9})  # 7 an epoch
     assert config.training.num_train_epochs == 3
     assert reasons["training.num_train_epochs"].reason == (
         "max_steps=20 are that many of 7 steps, or a part, in place of the 9 that were asked for"
@@ -126,15 +126,15 @@ def test_a_reason_reads_as_a_sentence() -> None:
     ],
 )
 def test_few_rows_a_class_are_learned_by_pairs(rows: int, classes: int, objective: str) -> None:
-    config, _ = resolve(Facts(rows, 768, 512, classes))
+    config, _ = resolve(Sizes(rows, 768, 512, classes))
     assert config.training.objective == objective
-    assert resolve(Facts(rows, 768, 512, classes), training={"objective": "cross-entropy"})[0].training.objective == (
+    assert resolve(Sizes(rows, 768, 512, classes), training={"objective": "cross-entropy"})[0].training.objective == (
         "cross-entropy"
     )
 
 
 def test_pairs_need_fewer_steps() -> None:
-    config, reasons = resolve(Facts(160, 768, 512, 8))
+    config, reasons = resolve(Sizes(160, 768, 512, 8))
     assert config.training.num_train_epochs == 10
     assert reasons["training.num_train_epochs"].reason == (
         "10 steps an epoch are few, so enough epochs for 100 steps, at most 50"
@@ -143,4 +143,4 @@ def test_pairs_need_fewer_steps() -> None:
 
 def test_pairs_of_rows_without_one_class_each_are_refused() -> None:
     with pytest.raises(ConfigError, match="a contrastive objective needs rows with one class each"):
-        resolve(Facts(100, 768, 512, 0), training={"objective": "contrastive"})
+        resolve(Sizes(100, 768, 512, 0), training={"objective": "contrastive"})

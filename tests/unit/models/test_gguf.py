@@ -35,7 +35,7 @@ from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_tokenizer import build_tokenizer
 from afina.models.gguf_vocabulary import Vocabulary, read_vocabulary
 from afina.models.inspect import inspect_model
-from afina.pipeline.predictor import find_base
+from afina.pipeline.restoring import find_base
 
 gguf = pytest.importorskip("gguf")
 

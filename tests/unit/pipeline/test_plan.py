@@ -13,9 +13,9 @@ import pytest
 import afina
 from afina.advice.machine import Rates, describe_machine
 from afina.config.load import load_config
+from afina.data.batches import TOKENS_AT_ONCE
 from afina.errors import ConfigError, DataError, ResourceError
 from afina.pipeline.plan import choose_hardware, describe
-from afina.pipeline.prepare import TOKENS_AT_ONCE
 from afina.testing.data import make_conversations, make_rows
 
 KEYS = {

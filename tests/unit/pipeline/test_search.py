@@ -20,7 +20,7 @@ from afina.data.examples import Part
 from afina.errors import ConfigError, Interrupted, ResourceError, RunFolderError, TrainingError
 from afina.pipeline import choosing, features
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.search import entry, loop, outcome
+from afina.pipeline.search import launch, loop, outcome
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.trial import TrialListener
 from afina.runs.comparison import compare_runs
@@ -569,7 +569,7 @@ def test_what_lacked_time_is_tried_when_there_is_more(
     monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
     with monkeypatch.context() as patched:
         patched.setattr(TrialListener, "check_fit", lack_time)
-        patched.setattr("afina.pipeline.search.entry.finish_search", be_stopped)
+        patched.setattr("afina.pipeline.search.launch.finish_search", be_stopped)
         with pytest.raises(Interrupted):
             search("short", **settings)
         path = tmp_path / "short"
@@ -669,8 +669,8 @@ def test_the_cause_of_a_failure_stays_and_a_signal_has_none() -> None:
     error, stop = ValueError("no study"), Interrupted(130, None, "search")
     error.__cause__ = OSError("no disk")
     with pytest.raises(ValueError, match="no study") as caught:
-        entry.raise_stop(error, error)
+        launch.raise_stop(error, error)
     assert isinstance(caught.value.__cause__, OSError)
     with pytest.raises(Interrupted) as interrupted:
-        entry.raise_stop(stop, error)
+        launch.raise_stop(stop, error)
     assert interrupted.value.__suppress_context__

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import afina
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.data.read import read_parts
 from afina.errors import DataError
-from afina.pipeline.source import GENERATION, guess_task
+from afina.pipeline.source import guess_task
 
 
 def test_preference_data_is_told_from_labels(tmp_path: Path) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.advice.search.space import POOLING, Space
-from afina.config.techniques import FIRST_LOOK, MOVING, TRAITS
-
-AUTO = "auto"
+from afina.config.techniques import AUTO, FIRST_LOOK, MOVING, TRAITS
 
 
 def list_openings(space: Space, techniques: Sequence[str], first: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from afina.config.resolve import MOST_CONTRASTIVE_EPOCHS, MOST_EPOCHS, Facts, measure_plenty, resolve_config
-from afina.config.run import RunConfig
+from afina.config.resolve import MOST_CONTRASTIVE_EPOCHS, MOST_EPOCHS, Sizes, measure_plenty, resolve_config
+from afina.config.run import GENERATION, RunConfig
 from afina.config.techniques import ADAPTERS, SOLVED
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Space:
 
 
 def build_space(
-    config: RunConfig, techniques: Sequence[str], facts: Facts, poolings: Sequence[str], given: Collection[str]
+    config: RunConfig, techniques: Sequence[str], sizes: Sizes, poolings: Sequence[str], given: Collection[str]
 ) -> Space:
     """The space for one task and model.
 
@@ -142,26 +142,26 @@ def build_space(
         poolings: those that the model's architecture offers.
         given: paths of settings that the user gave, which stay.
     """
-    arms = [arm for name in techniques for arm in list_arms(config, name, facts, poolings, given)]
+    arms = [arm for name in techniques for arm in list_arms(config, name, sizes, poolings, given)]
     return Space({arm.name: arm for arm in arms}, "lora.lora_alpha" not in given)
 
 
 def list_arms(
-    config: RunConfig, technique: str, facts: Facts, poolings: Sequence[str], given: Collection[str]
+    config: RunConfig, technique: str, sizes: Sizes, poolings: Sequence[str], given: Collection[str]
 ) -> list[Arm]:
     """A technique by the objective that the rows stand for, and by the other one where that may be the better one."""
     config = config.model_copy(update={"technique": technique})
-    usual, _ = resolve_config(config, facts)
+    usual, _ = resolve_config(config, sizes)
     variants: list[dict[str, Any]] = [{}]
     is_open = OBJECTIVE not in given and technique not in SOLVED
-    if is_open and FEWEST_OF_BOTH <= measure_plenty(facts) <= MOST_OF_BOTH:
+    if is_open and FEWEST_OF_BOTH <= measure_plenty(sizes) <= MOST_OF_BOTH:
         variants.append({OBJECTIVE: CONTRASTIVE if usual.training.objective != CONTRASTIVE else "cross-entropy"})
     arms = []
     for settings in variants:
         wanted = {"objective": settings.get(OBJECTIVE, config.training.objective)}
         varied = config.model_copy(update={"training": config.training.model_copy(update=wanted)})
-        resolved, _ = resolve_config(varied, facts)
-        found = list_dimensions(resolved, facts.train_units, poolings)
+        resolved, _ = resolve_config(varied, sizes)
+        found = list_dimensions(resolved, sizes.train_units, poolings)
         by_pairs = technique not in SOLVED and resolved.training.objective == CONTRASTIVE
         arms.append(
             Arm(technique, settings, by_pairs, [each for each in found if each.is_open and each.setting not in given])
@@ -183,13 +183,13 @@ def list_dimensions(config: RunConfig, train_rows: int, poolings: Sequence[str])
         Dimension("training.per_device_train_batch_size", usual, tuple(sorted({*batches, usual}))),
     ]
     if config.technique not in ADAPTERS:
-        if config.task != "text-generation":  # by itself full fine-tuning keeps the architecture's own pooling
+        if config.task != GENERATION:  # by itself full fine-tuning keeps the architecture's own pooling
             others = tuple(name for name in poolings if name != "own")
             found.append(Dimension(POOLING, config.features.pooling, ("auto", *others)))
         return [*found, Dimension("training.dropout", training.dropout, tuple(dict.fromkeys((training.dropout, 0.1))))]
     found.append(Dimension("lora.r", lora.r, tuple(sorted({*RANKS, lora.r}))))
     found.append(Dimension("lora.lora_dropout", lora.lora_dropout, tuple(dict.fromkeys((lora.lora_dropout, 0.0, 0.1)))))
-    if config.task != "text-generation":  # there all linear layers have an adapter by default
+    if config.task != GENERATION:  # there all linear layers have an adapter by default
         targets = tuple(dict.fromkeys((lora.target_modules, "auto", "all-linear")))
         found.append(Dimension("lora.target_modules", lora.target_modules, targets))
     return found

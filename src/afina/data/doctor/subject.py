@@ -146,11 +146,6 @@ class Subject:
         return self.space.names if self.space else ()
 
     @property
-    def is_tagged(self) -> bool:
-        """Whether each word has a label; `labels` of its views are then hashes of a row's."""
-        return self.kind in ("entities", "tags")
-
-    @property
     def is_labelled(self) -> bool:
         return self.kind != "conversations"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.data.conversation_columns import Form
 from afina.data.doctor.finding import Finding, Severity
 from afina.data.doctor.lengths import summarise, tabulate_cuts
@@ -19,7 +19,7 @@ from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
 from afina.pipeline.language.prepare import EncodedLanguage, encode_language, read_language
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION, open_model
+from afina.pipeline.source import open_model
 from afina.runs.folder import RunFolder
 
 MANY_SHARE = 0.01

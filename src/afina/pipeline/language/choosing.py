@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afina.config.reason import Reason
-from afina.config.resolve import Facts, resolve_config
-from afina.config.run import RunConfig
+from afina.config.resolve import Sizes, resolve_for
+from afina.config.run import GENERATION, RunConfig
 from afina.errors import MissingExtraError
 from afina.models.inspect import ModelFacts
-from afina.pipeline.costs import find_fitting
+from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.source import GENERATION
 from afina.techniques.base import Setup
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ SMALLEST = "qlora"
 
 
 def choose_technique(
-    given: RunConfig, setup: Setup, facts: ModelFacts, sizes: Facts, workload: Workload, learned_tokens: int,
+    given: RunConfig, setup: Setup, facts: ModelFacts, sizes: Sizes, workload: Workload, learned_tokens: int,
     narrator: Narrator,
 ) -> str:  # fmt: skip
     """The technique to take.
@@ -38,16 +37,14 @@ def choose_technique(
     """
     from afina.advice.choose import choose_language_technique
 
-    configs = resolve_moving(given, sizes)
+    configs = resolve_moving(given, GENERATION, sizes)
     device = str(given.training.device)
     with narrator.stage("choose"):
         found = find_fitting(configs, setup, facts, workload, device)
         adapter = found["lora"].trainable or facts.parameters // 100
-        choice = choose_language_technique(
-            learned_tokens, adapter, facts.parameters, {name: each.fits for name, each in found.items()}
-        )
+        choice = choose_language_technique(learned_tokens, adapter, facts.parameters, list_fits(found))
         if choice is None and SMALLEST not in configs:
-            smallest = {SMALLEST: resolve(given, SMALLEST, sizes)[0]}
+            smallest = {SMALLEST: resolve_for(given, SMALLEST, sizes)[0]}
             if find_fitting(smallest, setup, facts, workload, device)[SMALLEST].fits:
                 raise MissingExtraError("bitsandbytes", "qlora", "qlora, the only technique that fits into memory,")
     # Where nothing fits, the smallest is tried, so that the refusal says what would make it fit.
@@ -55,15 +52,3 @@ def choose_technique(
     if choice:
         narrator.explain(Reason("technique", name, choice.reason, choice.otherwise))
     return name
-
-
-def resolve_moving(given: RunConfig, sizes: Facts) -> dict[str, RunConfig]:
-    """The description for each technique that is installed."""
-    from afina.techniques.registry import list_moving
-
-    return {name: resolve(given, name, sizes)[0] for name in list_moving(GENERATION)}
-
-
-def resolve(given: RunConfig, technique: str, sizes: Facts) -> tuple[RunConfig, list[Reason]]:
-    """The description for one technique."""
-    return resolve_config(given.model_copy(update={"technique": technique}), sizes)

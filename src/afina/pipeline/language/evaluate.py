@@ -15,6 +15,7 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
+from afina.metrics.naming import prefix_bounds, prefix_scores
 from afina.models.load import load_tokenizer
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.objective import take_apart
@@ -51,7 +52,7 @@ def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[
         objective = take_apart(NextTokens(data, data, pad_id, batch), speaker.model, accelerator, left_out.append)
         counts = objective.measure(speaker.model, data, accelerator)
     intervals = counts.bootstrap(config.evaluation.bootstrap_resamples, config.seed)
-    metrics = {f"test/{name}": value for name, value in counts.summarise().items()}
+    metrics = prefix_scores("test", counts.summarise())
     return {
         "run": str(folder.path),
         "technique": config.technique,
@@ -59,7 +60,7 @@ def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[
         "rows": data.row_count,
         "rows_seen": seen.count(hashes_N),
         "metrics": metrics,
-        "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+        "intervals": prefix_bounds("test", intervals),
         "notes": [*left_out, *seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
     }
 

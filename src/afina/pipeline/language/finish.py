@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from afina.config.reason import Reason
+from afina.config.run import GENERATION
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
 from afina.errors import ProofError
@@ -18,7 +19,6 @@ from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
-from afina.pipeline.source import GENERATION
 from afina.runs.seen_texts import write_seen_texts
 
 PRIMARY_METRIC = "loss"
@@ -118,7 +118,7 @@ def build_report(
         **describe_result(prepared, learned, proof, loading, narrator),
         "task": GENERATION,
         "kind": "generation",
-        "rows": describe_rows(prepared),
+        "rows": summarise_rows(prepared),
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "primary_metric": PRIMARY_METRIC,
         "mask": show_masks(prepared),
@@ -126,7 +126,7 @@ def build_report(
     }
 
 
-def describe_rows(prepared: PreparedLanguage) -> dict[str, Any]:
+def summarise_rows(prepared: PreparedLanguage) -> dict[str, Any]:
     """Rows read, used, dropped by reason, and in each part."""
     counts = prepared.conversations.counts
     dropped = {reason: entry["count"] for reason, entry in counts["dropped"].items()}

@@ -18,7 +18,7 @@ from afina.evaluation.general_text import read_paragraphs
 from afina.models.finite import check_losses
 from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.objective import choose_objective
+from afina.pipeline.language.objective import make_objective
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.listeners import describe_incidents
 from afina.pipeline.narrator import Narrator
@@ -83,7 +83,7 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     parameters = describe_parameters(model)
     narrator.say(parameters)
     accelerator = start_accelerator(prepared.device, prepared.setup.precision)
-    objective = choose_objective(prepared, model, accelerator, narrator)
+    objective = make_objective(prepared, model, accelerator, narrator)
     samples = choose_samples(prepared.parts[prepared.scored], prepared.tokenizer, config.evaluation.generation_samples)
     stops = find_stop_tokens(model, prepared.parts["train"], prepared.tokenizer)
 

@@ -16,7 +16,7 @@ from torch import nn
 from afina.config.reason import Reason
 from afina.data.packing import TokenBatch, collate_packed, collate_padded, pack_rows
 from afina.models.language_head import LanguageHead, compare_with_forward, find_language_head
-from afina.pipeline.language.prepare import PreparedLanguage
+from afina.pipeline.language.prepare import PreparedLanguage, expects_packing
 from afina.pipeline.narrator import Narrator
 from afina.training.next_tokens import NextTokens
 from afina.training.precision import precision_of
@@ -29,7 +29,7 @@ PACKED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
 LEAK_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
-def choose_objective(
+def make_objective(
     prepared: PreparedLanguage, model: nn.Module, accelerator: Accelerator, narrator: Narrator
 ) -> NextTokens:
     """The loss over the model's halves, and over packed rows, each where it is proven to be the plain one."""
@@ -64,7 +64,7 @@ def choose_packing(
     """The objective with rows packed, where that is wanted and equal to rows alone."""
     wanted = prepared.config.data.packing
     name = "data.packing"
-    if wanted is False or (wanted == "auto" and prepared.device == "cpu"):
+    if not expects_packing(prepared.config, prepared.device):
         why = "as given" if wanted is False else "on a CPU rows of like length share a batch, with little padding"
         narrator.explain(Reason(name, False, why))
         return objective

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from afina.config.reason import Reason
-from afina.config.resolve import Facts
-from afina.config.run import RunConfig
+from afina.config.resolve import Sizes, resolve_for
+from afina.config.run import GENERATION, RunConfig
+from afina.config.techniques import AUTO
 from afina.data.chat_template import choose_template
 from afina.data.conversations import ConversationPart, Conversations, load_conversations
 from afina.data.doctor.finding import Finding
@@ -21,17 +22,17 @@ from afina.models.resolve import describe_reference
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
-from afina.pipeline.language.choosing import FIRST_GUESS, choose_technique, resolve
+from afina.pipeline.language.choosing import FIRST_GUESS, choose_technique
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import (
-    AUTO,
+from afina.pipeline.readiness import (
     check_vocabulary,
     find_technique,
     list_parts,
+    measure_sizes,
     name_scored_part,
     resolve_hardware,
 )
-from afina.pipeline.source import GENERATION, Opened
+from afina.pipeline.source import Opened
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
 
@@ -91,9 +92,7 @@ class LanguageRows:
     """Resolved for its technique, or for a guess where that is still to be chosen."""
     conversations: Conversations
     findings: list[Finding]
-    sizes: Facts
-    device: str
-    precision: str
+    sizes: Sizes
 
     @property
     def is_open(self) -> bool:
@@ -121,25 +120,26 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
     """
     rows, facts = read_language(config, opened, narrator), opened.facts
     find_technique(rows.config, GENERATION, facts, folder)  # refused before rows are tokenised
+    device, precision = str(rows.config.training.device), str(rows.config.training.precision)
     encoded = encode_language(rows, opened, folder, narrator)
     parts, tokenizer = encoded.parts, encoded.tokenizer
     reference = describe_reference(str(config.model.reference), str(opened.base))
-    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, rows.config, rows.precision)
-    workload = describe_workload(parts, rows.config, rows.device)
+    setup = Setup(opened.base, reference, None, tokenizer.pad_token_id, rows.config, precision)
+    workload = describe_workload(parts, rows.config, device)
     sizes = replace(rows.sizes, train_units=len(parts["train"]))
     name = str(rows.given.technique)
     if rows.is_open:
         learned = count_tokens(parts["train"])["trained"]
         name = choose_technique(rows.given, setup, facts, sizes, workload, learned, narrator)
-    config, reasons = resolve(rows.given, name, sizes)
+    config, reasons = resolve_for(rows.given, name, sizes)
     for reason in reasons:
         if reason.setting != "model.max_seq_length":  # told before
             narrator.explain(reason)
     technique, setup = find_technique(config, GENERATION, facts, folder), replace(setup, config=config)
-    costs = expect_costs(technique, setup, facts, workload, rows.device, narrator)
+    costs = expect_costs(technique, setup, facts, workload, device, narrator)
     prepared = PreparedLanguage(
         folder, config, rows.conversations, rows.findings, facts, technique, setup, tokenizer, encoded.encoding, parts,
-        encoded.tallies, rows.device, costs,
+        encoded.tallies, device, costs,
     )  # fmt: skip
     data_hash = rows.conversations.data_hash
     keep_files(folder, config, setup.base, data_hash, describe_data(prepared), narrator)
@@ -159,14 +159,14 @@ def read_language(config: RunConfig, opened: Opened, narrator: Narrator) -> Lang
         narrator.note(note)
     subject = view_conversations(conversations.parts.values(), conversations.columns)
     findings = examine_rows(subject, config, narrator)
-    given, device, precision = resolve_hardware(config.model_copy(update={"task": GENERATION}), narrator)
+    given = resolve_hardware(config.model_copy(update={"task": GENERATION}), narrator)
     is_open = given.technique == AUTO
-    sizes = Facts(len(conversations.parts["train"]), facts.hidden_size, facts.max_positions)
-    config, reasons = resolve(given, FIRST_GUESS if is_open else str(given.technique), sizes)
+    sizes = measure_sizes(len(conversations.parts["train"]), facts, None)
+    config, reasons = resolve_for(given, FIRST_GUESS if is_open else str(given.technique), sizes)
     for reason in reasons:
         if reason.setting == "model.max_seq_length":  # the others wait for the technique and for windows
             narrator.explain(reason)
-    return LanguageRows(given, config, conversations, findings, sizes, device, precision)
+    return LanguageRows(given, config, conversations, findings, sizes)
 
 
 def encode_language(rows: LanguageRows, opened: Opened, folder: RunFolder, narrator: Narrator) -> EncodedLanguage:
@@ -330,7 +330,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
         "tokens": {name: count_tokens(part) for name, part in prepared.parts.items()},
         "untrained": {name: list(tally.untrained) for name, tally in prepared.tallies.items()},
         "split": {name: list(tally.split) for name, tally in prepared.tallies.items()},
-        "faults": describe_faults(prepared.tallies),
+        "faults": list_faulty_rows(prepared.tallies),
         "notes": list(conversations.notes),
         "findings": [finding.as_dict() for finding in prepared.findings],
     }
@@ -341,6 +341,6 @@ def count_tokens(part: TrainedRows) -> dict[str, int]:
     return {"all": len(part.tokens.ids), "trained": int(part.trained.sum(dtype="int64"))}
 
 
-def describe_faults(tallies: Mapping[str, Tally]) -> dict[str, dict[str, list[int]]]:
+def list_faulty_rows(tallies: Mapping[str, Tally]) -> dict[str, dict[str, list[int]]]:
     """Row numbers by part and reason."""
     return {name: {reason: list(rows) for reason, rows in tally.faults.items()} for name, tally in tallies.items()}

@@ -7,12 +7,13 @@ from typing import Any
 
 from afina.data.encode_conversations import number_rows
 from afina.evaluation.verdict import UNTOUCHED
+from afina.metrics.answers import score_answers
+from afina.metrics.naming import prefix_bounds, prefix_scores
 from afina.pipeline.language.learn import LearnedLanguage, Measured
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
 from afina.runs.predictions import write_predictions
 from afina.runs.row_scores import hash_content, write_row_scores
-from afina.tasks.text_generation import score_answers
 from afina.training.next_tokens import TokenCounts
 
 
@@ -24,7 +25,7 @@ def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrato
     gain = learned.after.counts.bootstrap_gain(
         learned.before.counts, config.evaluation.bootstrap_resamples, config.seed
     )
-    validation = {f"validation/{name}": value for name, value in learned.validation.summarise().items()}
+    validation = prefix_scores("validation", learned.validation.summarise())
     return {
         "scored": scored,
         "metrics": {**validation, **after["metrics"]},
@@ -32,7 +33,7 @@ def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrato
         "baselines": {
             UNTOUCHED: {
                 **before,
-                "gain": {f"{scored}/{name}": list(bounds) for name, bounds in gain.items()},
+                "gain": prefix_bounds(scored, gain),
                 "seconds": None,
                 "note": "",
             }
@@ -55,8 +56,8 @@ def score_state(
         metrics["general_loss"] = state.general_loss
     intervals = counts.bootstrap(evaluation.bootstrap_resamples, prepared.config.seed)
     return {
-        "metrics": {f"{prepared.scored}/{name}": value for name, value in metrics.items()},
-        "intervals": {f"{prepared.scored}/{name}": list(bounds) for name, bounds in intervals.items()},
+        "metrics": prefix_scores(prepared.scored, metrics),
+        "intervals": prefix_bounds(prepared.scored, intervals),
     }
 
 
@@ -81,11 +82,11 @@ def write_language_rows(prepared: PreparedLanguage, learned: LearnedLanguage) ->
     """predictions.jsonl (answers to the sampled prompts) and row_scores.jsonl (losses of all held-out rows)."""
     write_answers(prepared, list_answers(prepared, learned))
     counts = {"validation": learned.validation, prepared.scored: learned.after.counts}
-    lines = (line for name, found in counts.items() for line in describe_rows(prepared, name, found))
+    lines = (line for name, found in counts.items() for line in iterate_row_scores(prepared, name, found))
     write_row_scores(prepared.folder, lines)
 
 
-def describe_rows(prepared: PreparedLanguage, name: str, counts: TokenCounts) -> Iterator[dict[str, Any]]:
+def iterate_row_scores(prepared: PreparedLanguage, name: str, counts: TokenCounts) -> Iterator[dict[str, Any]]:
     """For each row of a part: its number, a key of its content, its learned tokens and what was found at them."""
     places = {int(number): place for place, number in enumerate(counts.row_numbers_N)}
     for number, row in number_rows(prepared.conversations.parts[name]):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from afina.config.load import load_config
-from afina.config.run import ModelConfig
+from afina.config.run import GENERATION, ModelConfig
 from afina.data.cache import locate_cache
 from afina.data.chat_template import ChatFaultError, choose_template, describe_turn_ends
 from afina.data.conversation_columns import Form
@@ -31,11 +31,10 @@ from afina.pipeline.language.prompts import (
     describe_cut,
     find_window,
 )
-from afina.pipeline.predictor import open_setup
-from afina.pipeline.source import GENERATION, check_writes
+from afina.pipeline.restoring import restore_run
+from afina.pipeline.source import check_writes
 from afina.runs.folder import open_run
 from afina.runs.names import CONFIG
-from afina.techniques.registry import make_technique
 from afina.training.precision import choose_device, choose_precision
 
 TEMPLATE_SETTINGS = {"chat_template", "chat_template_kwargs"}
@@ -94,14 +93,12 @@ class Speaker:
             raise ConfigError(
                 f"{path} gives labels, no answers", found=stored["task"], expected=GENERATION, remedy="afina predict"
             )
-        wanted = "fp32" if folder.read_config().training.precision == "fp32" else "auto"
-        device = choose_device("auto").value
-        precision = choose_precision(wanted, device).value
-        technique = make_technique(str(folder.read_config().technique))
-        model = technique.restore(folder.model, open_setup(folder, precision)).to(device)
+        restored = restore_run(folder, stored)
         reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
-        tokenizer = load_tokenizer(folder.model)
-        return cls(model, tokenizer, stored["stop_tokens"], reader, device=device, precision=precision)
+        return cls(
+            restored.model, restored.tokenizer, stored["stop_tokens"], reader, device=restored.device,
+            precision=restored.setup.precision,
+        )  # fmt: skip
 
     @classmethod
     def of_model(cls, reference: str, settings: ModelConfig) -> Speaker:

@@ -7,26 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from afina.config.run import RunConfig
-from afina.config.techniques import FIRST_LOOK
+from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
-from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_moving
+from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_all
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
 from afina.pipeline.learn import learn, make_objective
 from afina.pipeline.learned import Learned
 from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import (
-    AUTO,
-    Prepared,
-    change_technique,
-    describe_data,
-    describe_workload,
-    encode_part,
-    list_facts,
-)
+from afina.pipeline.prepare import Prepared, change_technique, describe_data, describe_workload, encode_part
 from afina.pipeline.proof import prove_saved_model
+from afina.pipeline.readiness import measure_sizes
 from afina.pipeline.result import rescore
 from afina.pipeline.scoring import score_run, write_rows
 from afina.pipeline.search.varied import vary
@@ -52,14 +45,14 @@ class LabelledWorkbench:
         self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
-        self.facts = list_facts(len(prepared.parts["train"]), facts, prepared.task.labels)
+        self.sizes = measure_sizes(len(prepared.parts["train"]), facts, prepared.task.labels)
         self.poolings = () if prepared.setup.of_words else list_poolings(facts.architecture)
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 
     def list_fitting(self) -> dict[str, bool]:
         first = change_technique(self.prepared, FIRST_LOOK, Narrator())
-        return {FIRST_LOOK: True, **list_fitting(first, resolve_moving(first))}
+        return {FIRST_LOOK: True, **list_fitting(first, resolve_all(first))}
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         if config.technique == AUTO:
@@ -101,7 +94,7 @@ class LabelledWorkbench:
         return vary(
             self.prepared,
             config,
-            self.facts,
+            self.sizes,
             lambda parts, _config, _device: describe_workload(parts),
             folder,
             narrator,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from afina.config.resolve import Facts
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.pipeline.changes import keep_files
-from afina.pipeline.costs import find_fitting
+from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
-from afina.pipeline.language.choosing import resolve_moving
 from afina.pipeline.language.finish import finish_language
 from afina.pipeline.language.learn import LearnedLanguage, learn_language, measure_model, tell_scores
-from afina.pipeline.language.objective import choose_objective
+from afina.pipeline.language.objective import make_objective
 from afina.pipeline.language.prepare import (
     PreparedLanguage,
     describe_data,
@@ -23,9 +21,9 @@ from afina.pipeline.language.prepare import (
 )
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.readiness import measure_sizes
 from afina.pipeline.result import rescore
 from afina.pipeline.search.varied import vary
-from afina.pipeline.source import GENERATION
 from afina.runs.folder import RunFolder
 from afina.runs.names import BASE, REPORT
 from afina.training.session import start_accelerator
@@ -43,8 +41,7 @@ class LanguageWorkbench:
         self.prepared = prepared
         self.base = prepared.setup.base
         self.device = prepared.device
-        facts = prepared.facts
-        self.facts = Facts(len(prepared.parts["train"]), facts.hidden_size, facts.max_positions)
+        self.sizes = measure_sizes(len(prepared.parts["train"]), prepared.facts, None)
         self.first_technique = prepared.technique.name
         self.data_hash = prepared.conversations.data_hash
         self.test_rows = len(prepared.conversations.parts["test"])
@@ -53,10 +50,9 @@ class LanguageWorkbench:
 
     def list_fitting(self) -> dict[str, bool]:
         shared = self.prepared
-        described = resolve_moving(shared.config, self.facts)
+        described = resolve_moving(shared.config, GENERATION, self.sizes)
         workload = describe_workload(shared.parts, shared.config, shared.device)
-        found = find_fitting(described, shared.setup, shared.facts, workload, shared.device)
-        return {name: each.fits for name, each in found.items()}
+        return list_fits(find_fitting(described, shared.setup, shared.facts, workload, shared.device))
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
@@ -93,7 +89,7 @@ class LanguageWorkbench:
     def vary(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> PreparedLanguage:
         """The shared rows under another description: technique and settings of training may differ."""
         config = config.model_copy(update={"task": GENERATION})
-        return vary(self.prepared, config, self.facts, describe_workload, folder, narrator)
+        return vary(self.prepared, config, self.sizes, describe_workload, folder, narrator)
 
 
 def measure_states(prepared: PreparedLanguage, kept_step: int | None, narrator: Narrator) -> LearnedLanguage:
@@ -101,7 +97,7 @@ def measure_states(prepared: PreparedLanguage, kept_step: int | None, narrator: 
     accelerator = start_accelerator(prepared.device, prepared.setup.precision)
     technique, setup = prepared.technique, prepared.setup
     untouched = technique.prepare(technique.load(setup), setup).to(prepared.device)
-    objective = choose_objective(prepared, untouched, accelerator, narrator)
+    objective = make_objective(prepared, untouched, accelerator, narrator)
     samples = choose_samples(prepared.parts["test"], prepared.tokenizer, prepared.config.evaluation.generation_samples)
     stops = find_stop_tokens(untouched, prepared.parts["train"], prepared.tokenizer)
     with narrator.stage("evaluate"):

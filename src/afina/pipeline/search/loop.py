@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import Budget, TrialDurations, describe_seconds
 from afina.advice.search.neighbourhood import choose_neighbourhood
-from afina.advice.search.openings import AUTO, list_openings
+from afina.advice.search.openings import list_openings
 from afina.advice.search.space import CONTRASTIVE, Proposal, Space
 from afina.advice.search.study import Ledger
 from afina.config.resolve import resolve_config
 from afina.config.run import RunConfig
-from afina.config.techniques import FIRST_LOOK
+from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.errors import ConfigError, Interrupted, ProofError, ResourceError, TrainingError
 from afina.pipeline.search.display import Display
 from afina.pipeline.search.plan import SearchPlan
@@ -177,7 +177,7 @@ class SearchLoop:
     def resolve(self, technique: str, settings: Mapping[str, Any]) -> RunConfig:
         """The description of a trial, with what it will choose by the number of rows."""
         config = self.plan.configure(technique, dict(settings))
-        return resolve_config(config.model_copy(update={"task": self.bench.task}), self.bench.facts)[0]
+        return resolve_config(config.model_copy(update={"task": self.bench.task}), self.bench.sizes)[0]
 
     def count_rows(self, technique: str, settings: Mapping[str, Any]) -> int:
         """Rows that pass through training if nothing ends it early; by pairs each one brings another."""
@@ -185,7 +185,7 @@ class SearchLoop:
             return 0
         training = self.resolve(technique, settings).training
         a_row = 2 if training.objective == CONTRASTIVE else 1
-        return a_row * self.bench.facts.train_units * int(training.num_train_epochs)
+        return a_row * self.bench.sizes.train_units * int(training.num_train_epochs)
 
     def run_trial(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """One trial from its start, or from where it was stopped, to its entry."""

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from afina.advice.search.openings import AUTO
 from afina.config.load import build_config
 from afina.config.run import RunConfig, TechniqueName
-from afina.config.techniques import IN_4_BITS, MOVING, SOLVED
+from afina.config.techniques import AUTO, IN_4_BITS, MOVING, SOLVED
 from afina.config.unread import leave_unread_out
 from afina.errors import ConfigError, Problem
 

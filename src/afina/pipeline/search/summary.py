@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.advice.search.budget import describe_seconds
-from afina.advice.search.openings import AUTO
+from afina.config.techniques import AUTO
 from afina.metrics.direction import is_better_larger
 
 Entry = Mapping[str, Any]

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from afina.advice.workload import Workload
-from afina.config.resolve import Facts, resolve_config
+from afina.config.resolve import Sizes, resolve_config
 from afina.config.run import RunConfig
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.prepare import Prepared, find_technique, list_parts, resolve_hardware
+from afina.pipeline.prepare import Prepared
+from afina.pipeline.readiness import find_technique, list_parts, resolve_hardware
 from afina.runs.folder import RunFolder
 
 AnyPrepared = TypeVar("AnyPrepared", Prepared, PreparedLanguage)
@@ -20,7 +21,7 @@ DescribeWorkload = Callable[[Mapping[str, Any], RunConfig, str], Workload]
 
 
 def vary(
-    shared: AnyPrepared, config: RunConfig, sizes: Facts, describe_workload: DescribeWorkload, folder: RunFolder,
+    shared: AnyPrepared, config: RunConfig, sizes: Sizes, describe_workload: DescribeWorkload, folder: RunFolder,
     narrator: Narrator,
 ) -> AnyPrepared:  # fmt: skip
     """The rows with the technique and the settings of training of `config`, which names its task.
@@ -29,7 +30,8 @@ def vary(
         describe_workload: gives what costs depend on from parts, description and device.
     """
     config, reasons = resolve_config(config, sizes)
-    config, device, precision = resolve_hardware(config, narrator)
+    config = resolve_hardware(config, narrator)
+    device, precision = str(config.training.device), str(config.training.precision)
     for reason in reasons:
         narrator.explain(reason)
     technique = find_technique(config, config.task, shared.facts, folder)

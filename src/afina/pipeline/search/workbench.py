@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from afina.config.reason import Reason
-from afina.config.resolve import Facts
+from afina.config.resolve import Sizes
 from afina.config.run import RunConfig
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.search.plan import SearchPlan, check_language_model
@@ -23,7 +23,7 @@ class Workbench(Protocol):
     primary_metric: str
     first_technique: str
     """What a run without a technique begins with: `auto`, or where its choice takes no training, what it chose."""
-    facts: Facts
+    sizes: Sizes
     """What a technique's defaults depend on."""
     poolings: tuple[str, ...]
     """Those that the architecture offers."""

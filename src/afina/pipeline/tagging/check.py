@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from afina.config.run import RunConfig
+from afina.config.run import TAGGING, RunConfig
 from afina.data.columns import ColumnChoice
 from afina.data.doctor.classes import ROWS_LEAST, group_variants, list_names
 from afina.data.doctor.finding import Finding, name_part
@@ -173,7 +173,7 @@ def look_at_words(config: RunConfig, subject: Subject, work: Path, narrator: Nar
     from afina.pipeline.check_model import ModelView
 
     base = resolve_model(str(config.model.reference), config.model.revision)
-    inspect_model(base, "token-classification")
+    inspect_model(base, TAGGING)
     part = get_parts(subject)[subject.training.name]
     places = np.unique(np.linspace(0, len(part) - 1, min(len(part), ROWS_SAMPLED)).astype(np.int64))
     with narrator.stage("tokenise"):

@@ -15,6 +15,7 @@ from afina.data.rows import RowTable
 from afina.data.tagged_rows import TaggedPart
 from afina.data.tags import Span, join_offsets, read_words
 from afina.errors import DataError, Problem
+from afina.metrics.naming import prefix_bounds, prefix_scores
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.predictor import Predictor
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
@@ -106,8 +107,8 @@ class TagPredictor(Predictor):
             "run": str(self.folder.path),
             "technique": self.technique.name,
             "primary_metric": self.task.primary_metric,
-            "metrics": {f"test/{name}": value for name, value in scores.items()},
-            "intervals": {f"test/{name}": list(bounds) for name, bounds in intervals.items()},
+            "metrics": prefix_scores("test", scores),
+            "intervals": prefix_bounds("test", intervals),
             "per_class": counts.tabulate(self._task.tagging.types),
         }
 

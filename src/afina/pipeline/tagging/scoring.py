@@ -48,7 +48,7 @@ def predict_part(prepared: Prepared, learned: Learned, name: str) -> list[dict[s
     return get_task(prepared).predict_rows(learned.logits[name], get_part(prepared, name).tags.offsets)
 
 
-def describe_tagged_rows(prepared: Prepared, learned: Learned, name: str) -> Iterator[dict[str, Any]]:
+def iterate_tagged_row_scores(prepared: Prepared, learned: Learned, name: str) -> Iterator[dict[str, Any]]:
     """For each row of a part: its number, a key of its content, its tags, what is predicted, and its summed loss."""
     part, task = get_part(prepared, name), get_task(prepared)
     predictions, losses_N = predict_part(prepared, learned, name), task.row_losses(learned.logits[name], part.tags)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from afina.advice.search.budget import Budget, describe_seconds
-from afina.advice.search.openings import AUTO
 from afina.advice.search.space import build_space
 from afina.advice.search.study import (
     SQLITE,
@@ -18,6 +17,7 @@ from afina.advice.search.study import (
     hide_password,
     import_optuna,
 )
+from afina.config.techniques import AUTO
 from afina.errors import ConfigError, Interrupted, RunFolderError
 from afina.metrics.direction import is_better_larger
 from afina.pipeline.changes import check_origin, describe_origin
@@ -141,7 +141,7 @@ def go_through(
         )
     description = plan.shared_config().model_copy(update={"task": bench.task})
     space = build_space(
-        description, [name for name in plan.techniques if name != AUTO], bench.facts, bench.poolings, plan.given
+        description, [name for name in plan.techniques if name != AUTO], bench.sizes, bench.poolings, plan.given
     )
     # Machines that share a storage share a study where they search for the same thing on the same rows, by the same
     # techniques.

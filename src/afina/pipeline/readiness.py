@@ -1,0 +1,98 @@
+"""What a run is made ready with, whatever it learns: a technique that suits, hardware, room on the disk, its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from afina.config.resolve import Sizes
+from afina.config.run import RunConfig
+from afina.data.batches import TOKENS_AT_ONCE
+from afina.data.labels import LabelSpace
+from afina.errors import MissingExtraError, ModelError
+from afina.models.inspect import ModelFacts
+from afina.pipeline.narrator import Narrator
+from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS, check_free_space, measure_folder
+from afina.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from afina.data.encode import TokenArrays
+    from afina.techniques.base import Technique
+
+WEIGHT_BYTES = 4
+
+
+def resolve_hardware(config: RunConfig, narrator: Narrator) -> RunConfig:
+    """The description with device and number format."""
+    from afina.training.precision import choose_device, choose_precision
+
+    device = choose_device(config.training.device)
+    precision = choose_precision(config.training.precision, device.value)
+    if narrator.status:
+        narrator.status.device = device.value
+    for reason in (device, precision):
+        narrator.explain(reason)
+    training = config.training.model_copy(update={"device": device.value, "precision": precision.value})
+    evaluation = config.evaluation
+    if evaluation.eval_tokens_per_batch == "auto":
+        evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[device.value]})
+    return config.model_copy(update={"training": training, "evaluation": evaluation})
+
+
+def measure_sizes(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Sizes:
+    """What the choice of settings looks at; a language model has no labels.
+
+    Args:
+        train_units: see `Sizes`.
+    """
+    classes = len(labels.names) if labels is not None and labels.kind == "multiclass" else 0
+    return Sizes(train_units, model.hidden_size, model.max_positions, classes)
+
+
+def find_technique(config: RunConfig, task: str, facts: ModelFacts, folder: RunFolder) -> Technique:
+    """The technique that the description names, once it is known to suit the task, the disk and what is installed."""
+    from afina.techniques.base import check_pair
+    from afina.techniques.registry import is_installed, make_technique
+
+    technique = make_technique(str(config.technique))
+    check_pair(technique, task)
+    if not is_installed(type(technique)):
+        raise MissingExtraError(technique.needs, technique.name, f"the technique {technique.name}")
+    check_disk(technique, facts, config, folder)
+    return technique
+
+
+def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folder: RunFolder) -> None:
+    """Refuse a run whose model and checkpoints won't fit on the disk."""
+    weights = facts.parameters // 10 if technique.traits.moves == "adapter" else facts.parameters
+    checkpoint = weights * CHECKPOINT_BYTES if technique.traits.learns_by == "gradient" else 0
+    # A resumed run has some of them already.
+    needed, least = (
+        weights * WEIGHT_BYTES + checkpoint * (kept + EXTRA_CHECKPOINTS) - measure_folder(folder.checkpoints)
+        for kept in (config.training.save_total_limit, 1)
+    )
+    check_free_space(folder.path, needed, least)
+
+
+def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:
+    """Refuse rows with a token that the model has no vector for: its tokenizer is another model's.
+
+    Some tokenizers list a few tokens more than the model has and never give them, so it is the rows that count.
+    """
+    largest = int(tokens.ids.max()) if len(tokens.ids) else 0
+    if largest >= facts.vocab_size:
+        raise ModelError(
+            f"the tokenizer in {facts.folder} is not that of its model",
+            found=f"token {largest:,} in the rows",
+            expected=f"tokens below {facts.vocab_size:,}, the rows of the model's table",
+            remedy="copy the tokenizer's files from where the model was published",
+        )
+
+
+def list_parts(config: RunConfig) -> tuple[str, ...]:
+    """The parts that the run looks at."""
+    return ("train", "validation", "test") if config.evaluation.score_test else ("train", "validation")
+
+
+def name_scored_part(config: RunConfig) -> str:
+    """The part whose scores stand in the report."""
+    return "test" if config.evaluation.score_test else "validation"
