@@ -96,3 +96,8 @@ def _write_call(found: re.Match[str]) -> str:
     if verb == "train" and "=" not in arguments[0]:
         arguments[0] = f"data={arguments[0]}"
     return f"afina.{FUNCTIONS[verb]}({', '.join(arguments)})"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -19,6 +19,7 @@ import numpy as np
 
 from afina.config.reason import Reason
 from afina.config.run import DataConfig
+from afina.data.bad_rows import MEND, RowNumbers
 from afina.data.conversation_columns import (
     ANY_FLAGS,
     ConversationColumns,
@@ -26,7 +27,6 @@ from afina.data.conversation_columns import (
 )
 from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
 from afina.data.data_notes import note_dropped
-from afina.data.findings import MEND, RowNumbers, count
 from afina.data.parts import (
     carve_parts,
     check_fractions,
@@ -40,6 +40,7 @@ from afina.data.rows import RowTable
 from afina.data.split import Ints, hash_texts
 from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
+from afina.wording import count
 
 SPLIT_TEXTS = "add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"
 

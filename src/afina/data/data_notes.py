@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from afina.data.findings import count
 from afina.data.labels import LabelKind
+from afina.wording import count
 
 CLASSES_SHOWN = 5
 STRATA: dict[LabelKind, str] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from afina.data.bad_rows import MEND, RowNumbers
 from afina.data.chat import (
     LOST_CALLS,
     ChatFaultError,
@@ -25,7 +26,6 @@ from afina.data.chat import (
 from afina.data.chat_template import LOST_ANSWER, MERGED, OTHER_PROMPT, REFUSED, REWRITTEN, find_special_strings
 from afina.data.conversations import ConversationPart
 from afina.data.encode import TokenArrays, map_file
-from afina.data.findings import MEND, RowNumbers
 from afina.data.text_windows import cut_windows
 from afina.errors import Problem
 

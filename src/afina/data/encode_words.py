@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from afina.data.bad_rows import RowNumbers
 from afina.data.batches import Indices, collate_rows
 from afina.data.encode import TokenArrays, filler_token, map_file
 from afina.data.encoded import EncodedPart
-from afina.data.findings import RowNumbers
 from afina.data.tags import TagArrays, join_offsets
 from afina.errors import ModelError
 

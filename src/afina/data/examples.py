@@ -19,7 +19,6 @@ from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
 from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.data_notes import note_absent, note_dropped, note_parts
-from afina.data.findings import count
 from afina.data.label_profile import profile_labels
 from afina.data.labels import LabelSpace, build_label_space
 from afina.data.parts import (
@@ -36,6 +35,7 @@ from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
 from afina.errors import DataError
+from afina.wording import count
 
 ROWS_A_CLASS = 2
 # Every held-out row has a probability for each class, and the report a table of which class was taken for which.

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from afina.data.bad_rows import FAULTS, BadRows
 from afina.data.encoding import check_bytes, explain_bytes
-from afina.data.findings import FAULTS, Findings
 from afina.errors import DataError, describe_json_fault
 
 WINDOW_CHARACTERS = 2**20
@@ -80,10 +80,10 @@ class JsonLinesFile:
     def __init__(self, path: Path, note: str = "") -> None:
         self.path, self.name, self.note = path, path.name, note
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         check_bytes(self.path)
         if self.note:
-            findings.notes.append(self.note)
+            bad_rows.notes.append(self.note)
         row, blank_count = 0, 0
         with self.path.open("rb") as file:
             for i, line in enumerate(file):
@@ -94,18 +94,18 @@ class JsonLinesFile:
                     blank_count += 1
                     continue
                 row += 1
-                mapping = self._parse(line, row, findings)
+                mapping = self._parse(line, row, bad_rows)
                 if mapping is not None:
                     yield row, mapping
         if blank_count:
-            findings.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
+            bad_rows.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
 
-    def explain(self, findings: Findings) -> None:
-        if "bytes" in findings.rows:
-            findings.describe("bytes", *explain_bytes(self.path))
+    def explain(self, bad_rows: BadRows) -> None:
+        if "bytes" in bad_rows.rows:
+            bad_rows.describe("bytes", *explain_bytes(self.path))
 
     def _check_first(self, line: bytes) -> None:
-        if line.lstrip().startswith(b"[") and self._parse(line, 1, Findings(self.name)) is None:
+        if line.lstrip().startswith(b"[") and self._parse(line, 1, BadRows(self.name)) is None:
             raise DataError(
                 f"{self.name} is not JSON lines",
                 found="a JSON array",
@@ -113,19 +113,19 @@ class JsonLinesFile:
                 remedy="give the file the suffix .json",
             )
 
-    def _parse(self, line: bytes, row: int, findings: Findings) -> Mapping[str, Any] | None:
+    def _parse(self, line: bytes, row: int, bad_rows: BadRows) -> Mapping[str, Any] | None:
         try:
             value = DECODER.decode(line.decode())
         except UnicodeDecodeError:
-            findings.add("bytes", row)
+            bad_rows.add("bytes", row)
         except (ValueError, RecursionError) as error:
             fault = fault_of(error)
-            findings.add(fault.code, row, str(fault))
+            bad_rows.add(fault.code, row, str(fault))
         else:
             found = read_object(value)
             if found is not None:
                 return found
-            findings.add("object", row, describe_value(value))
+            bad_rows.add("object", row, describe_value(value))
         return None
 
 
@@ -138,21 +138,21 @@ class JsonArrayFile:
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         check_bytes(self.path)
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             try:
-                yield from self._read(_Window(file), findings)
+                yield from self._read(_Window(file), bad_rows)
             except UnicodeDecodeError:
                 found, remedy = explain_bytes(self.path)
                 raise DataError(
                     f"{self.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy
                 ) from None
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add: bad bytes end the reading of an array."""
 
-    def _read(self, window: _Window, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def _read(self, window: _Window, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if window.next_character() != "[":
             self._refuse(0, f"it begins with {window.rest(20)!r}", ARRAY_OR_LINES)
         window.position += 1
@@ -168,7 +168,7 @@ class JsonArrayFile:
                     if found is not None:
                         yield row, found
                     else:
-                        findings.add("object", row, describe_value(value))
+                        bad_rows.add("object", row, describe_value(value))
                 except UnicodeDecodeError:
                     raise
                 except (ValueError, RecursionError) as error:

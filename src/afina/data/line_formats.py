@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from afina.data.bad_rows import BadRows
 from afina.data.encoding import check_bytes, explain_bytes
-from afina.data.findings import Findings
 from afina.data.text_formats import FIELD_CHARACTERS
 from afina.errors import DataError
 
@@ -39,12 +39,12 @@ class LinesFile(ABC):
         self.path, self.name, self.note = path, path.name, note
 
     @abstractmethod
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """See `Source`."""
 
-    def explain(self, findings: Findings) -> None:
-        if "bytes" in findings.rows:
-            findings.describe("bytes", *explain_bytes(self.path))
+    def explain(self, bad_rows: BadRows) -> None:
+        if "bytes" in bad_rows.rows:
+            bad_rows.describe("bytes", *explain_bytes(self.path))
 
     def blocks(self) -> Iterator[list[str]]:
         """Lines between blank lines, without their ends.
@@ -84,10 +84,10 @@ def refuse_long(name: str, characters: int, end: str) -> None:
 class TextFile(LinesFile):
     """A file of plain texts: rows with a column `text`."""
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         has_blocks = self.has_blank_lines()
         unit = "the text between two blank lines" if has_blocks else "a line, since no line is blank"
-        findings.notes.append(f"{self.name}: a row is {unit}")
+        bad_rows.notes.append(f"{self.name}: a row is {unit}")
         row = 0
         for block in self.blocks():
             for text in ["\n".join(block)] if has_blocks else block:
@@ -114,9 +114,9 @@ class TextFile(LinesFile):
 class TaggedLinesFile(LinesFile):
     """A file of words and tags: rows with the columns `tokens` and `tags`, and one for each column of words between."""
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if self.note:
-            findings.notes.append(self.note)
+            bad_rows.notes.append(self.note)
         row, width = 0, 0
         for block in self.blocks():
             lines = [split_fields(line) for line in block if not line.startswith(DOCUMENT)]
@@ -126,7 +126,7 @@ class TaggedLinesFile(LinesFile):
             width = width or len(lines[0])
             odd = next((line for line in lines if len(line) != width or width < 2), None)
             if odd is not None:
-                findings.add("tagged line", row, " ".join(odd)[:80])
+                bad_rows.add("tagged line", row, " ".join(odd)[:80])
                 continue
             columns = list(map(list, zip(*lines, strict=True)))
             between = {f"column {number}": column for number, column in enumerate(columns[1:-1], 2)}
@@ -169,8 +169,8 @@ class TextFolder:
     def __init__(self, paths: list[Path]) -> None:
         self.paths, self.name = paths, f"{paths[0].parent.name}/"
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        findings.notes.append(
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        bad_rows.notes.append(
             f"{self.name}: each of its {len(self.paths):,} files is a row, in the order of their names"
         )
         for row, path in enumerate(self.paths, 1):
@@ -184,8 +184,8 @@ class TextFolder:
             if text.strip():
                 yield row, {"text": text}
 
-    def explain(self, findings: Findings) -> None:
-        if "bytes" in findings.rows:
-            path = self.paths[findings.rows["bytes"][0] - 1]
+    def explain(self, bad_rows: BadRows) -> None:
+        if "bytes" in bad_rows.rows:
+            path = self.paths[bad_rows.rows["bytes"][0] - 1]
             found, remedy = explain_bytes(path)
-            findings.describe("bytes", f"{path.name}: {found}", remedy)
+            bad_rows.describe("bytes", f"{path.name}: {found}", remedy)

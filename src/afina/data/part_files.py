@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from afina.data.findings import count
 from afina.errors import DataError
+from afina.wording import count
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".conll", ".bio", ".iob", ".iob2")
 TEXTS = (".txt", ".md")

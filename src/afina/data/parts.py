@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from afina.config.run import DataConfig
-from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.data.split import Ints, split_rows
 from afina.data.usable_rows import UsableRows
 from afina.errors import ConfigError, DataError, Problem
+from afina.wording import count
 
 PARTS = ("train", "validation", "test")
 ROWS_LEAST = 8

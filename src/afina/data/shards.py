@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from afina.data.findings import Findings, RowNumbers
+from afina.data.bad_rows import BadRows, RowNumbers
 from afina.data.spool import Source
 
 FILES_SHOWN = 5
@@ -19,43 +19,43 @@ class Shards:
         first, *others = self.sources
         self.name = f"{first.name} and {len(others)} more"
         self.surrogate_fault, self.refuses_nul = first.surrogate_fault, first.refuses_nul
-        self.faulty: list[tuple[Source, Findings]] = []
+        self.faulty: list[tuple[Source, BadRows]] = []
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         self.faulty, firsts, before = [], [], 0
         for source in self.sources:
             firsts.append(f"{source.name} from row {before + 1:,}")
-            inner, read = Findings(source.name), 0
+            inner, read = BadRows(source.name), 0
             try:
                 for row, values in source.rows(inner):
                     read += 1
                     yield before + row, values
             finally:
                 self.faulty.append((source, inner))
-                take_over(findings, inner, before)
+                take_over(bad_rows, inner, before)
             before += read + sum(map(len, inner.rows.values()))
         more = f", and {len(firsts) - FILES_SHOWN:,} more" if len(firsts) > FILES_SHOWN else ""
-        findings.notes.append(
+        bad_rows.notes.append(
             f"rows are numbered through {len(firsts):,} files: {', '.join(firsts[:FILES_SHOWN])}{more}"
         )
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, bad_rows: BadRows) -> None:
         """What each file tells of its own faults; the first file with a kind of fault is the one that is shown."""
         told: set[str] = set()
         for source, inner in self.faulty:
             if inner.rows:
                 source.explain(inner)
             for code in inner.rows.keys() - told:
-                findings.describe(code, f"{source.name}: {inner.found[code]}", inner.remedies.get(code, ""))
+                bad_rows.describe(code, f"{source.name}: {inner.found[code]}", inner.remedies.get(code, ""))
                 told.add(code)
 
 
-def take_over(findings: Findings, inner: Findings, before: int) -> None:
+def take_over(bad_rows: BadRows, inner: BadRows, before: int) -> None:
     """Add what was found in one file, with its rows numbered through."""
-    findings.notes += inner.notes
+    bad_rows.notes += inner.notes
     for code, rows in inner.rows.items():
-        known = findings.rows.get(code, RowNumbers())
-        findings.found.setdefault(code, inner.found[code])
-        findings.rows[code] = RowNumbers(
+        known = bad_rows.rows.get(code, RowNumbers())
+        bad_rows.found.setdefault(code, inner.found[code])
+        bad_rows.rows[code] = RowNumbers(
             [*known.kept, *(before + row for row in rows.kept)], len(known) + len(rows)
         )  # fmt: skip

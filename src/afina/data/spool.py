@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from afina.data.bad_rows import BadRows, forbid_dropping
 from afina.data.cells import CellFaultError, build_array, find_cell_fault, find_text_fault, join_kinds
-from afina.data.findings import Findings, count, forbid_dropping
 from afina.data.rows import ARROW_TYPES, Kind, RowTable
 from afina.errors import DataError, describe_cause
+from afina.wording import count
 
 BATCH_BYTES = 4 * 2**20
 ROWS_FIRST, ROWS_MOST = 256, 8192
@@ -39,11 +40,11 @@ class Source(Protocol):
     refuses_nul: bool
     """Whether NUL characters are a fault; JSON and typed tables spell them on purpose, and keep them."""
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Row numbers from 1 and values (None, str, int, float, bool, or lists and dicts of these)."""
         ...
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, bad_rows: BadRows) -> None:
         """Add what only a second look at the source can tell about the faults found."""
         ...
 
@@ -55,16 +56,16 @@ def spool_rows(source: Source, path: Path) -> RowTable:
     kinds: dict[str, Kind | None] = {}
     try:
         while True:
-            findings = Findings(source.name)
-            spool = _Pass(source, findings, kinds, partial)
+            bad_rows = BadRows(source.name)
+            spool = _Pass(source, bad_rows, kinds, partial)
             try:
                 spool.run()
             except DataError as error:
-                source.explain(findings)
-                raise DataError(problems=(*findings.problems(), *error.problems)) from None
+                source.explain(bad_rows)
+                raise DataError(problems=(*bad_rows.problems(), *error.problems)) from None
             if not spool.is_stale:
                 break
-        source.explain(findings)
+        source.explain(bad_rows)
         _check_any_rows(source, spool)
         os.replace(partial, path)
     except OSError as error:
@@ -78,18 +79,18 @@ def spool_rows(source: Source, path: Path) -> RowTable:
         known,
         spool.kept_count,
         spool.read_count,
-        findings.problems(),
-        tuple(findings.notes),
-        findings.revision,
-        findings.cell_problems(),
+        bad_rows.problems(),
+        tuple(bad_rows.notes),
+        bad_rows.revision,
+        bad_rows.cell_problems(),
     )
 
 
 def _check_any_rows(source: Source, spool: _Pass) -> None:
-    if not spool.kept_count and spool.findings.rows:
+    if not spool.kept_count and spool.bad_rows.rows:
         raise DataError(
             f"{source.name}: none of its {spool.read_count:,} rows can be used",
-            problems=forbid_dropping(spool.findings.problems()),
+            problems=forbid_dropping(spool.bad_rows.problems()),
         )
     if not spool.kept_count or not spool.kinds:
         raise DataError(f"{source.name} holds no rows of data", expected="at least one row with named values")
@@ -98,8 +99,8 @@ def _check_any_rows(source: Source, spool: _Pass) -> None:
 class _Pass:
     """One reading of the source: writes batches while `kinds` hold, and widens `kinds` in place."""
 
-    def __init__(self, source: Source, findings: Findings, kinds: dict[str, Kind | None], path: Path) -> None:
-        self.source, self.findings, self.kinds, self.path = source, findings, kinds, path
+    def __init__(self, source: Source, bad_rows: BadRows, kinds: dict[str, Kind | None], path: Path) -> None:
+        self.source, self.bad_rows, self.kinds, self.path = source, bad_rows, kinds, path
         self.is_stale = False
         self.kept_count = self.read_count = 0
         self._writer: Any = None
@@ -111,7 +112,7 @@ class _Pass:
         rows: Rows = []
         self.path.unlink(missing_ok=True)
         try:
-            for item in self.source.rows(self.findings):
+            for item in self.source.rows(self.bad_rows):
                 rows.append(item)
                 if len(rows) >= self._batch_rows:
                     self._add_batch(rows)
@@ -120,14 +121,14 @@ class _Pass:
         finally:
             self._close()
         for name, found in self._nul_counts.items():
-            self.findings.notes.append(f"{self.source.name}: NUL characters kept in {count(found, 'row')} of {name!r}")
-        for column in dict.fromkeys(column for column, _ in self.findings.cells):
-            total = sum(len(rows) for (name, _), rows in self.findings.cells.items() if name == column)
-            self.findings.notes.append(
+            self.bad_rows.notes.append(f"{self.source.name}: NUL characters kept in {count(found, 'row')} of {name!r}")
+        for column in dict.fromkeys(column for column, _ in self.bad_rows.cells):
+            total = sum(len(rows) for (name, _), rows in self.bad_rows.cells.items() if name == column)
+            self.bad_rows.notes.append(
                 f"{self.source.name}: gaps in {count(total, 'row')} of {column!r}, whose values can't be stored"
             )
         # A row counts as read whether its source refused it or the checks here did.
-        bad = sum(len(numbers) for numbers in self.findings.rows.values())
+        bad = sum(len(numbers) for numbers in self.bad_rows.rows.values())
         self.read_count = self.kept_count + bad
 
     def _add_batch(self, rows: Rows) -> None:
@@ -221,7 +222,7 @@ class _Pass:
             if bad.isdisjoint(mapping):
                 kept.append((number, mapping))
             else:
-                self.findings.add(self.source.surrogate_fault, number)
+                self.bad_rows.add(self.source.surrogate_fault, number)
         return kept
 
     def _drop_bad_cells(self, rows: Rows) -> Rows:
@@ -234,11 +235,11 @@ class _Pass:
             name = next((name for name, fault in faults.items() if is_counted.get(fault, True)), None)
             if name is None:
                 for gap in gaps:
-                    self.findings.add_cell(gap, faults[gap], number)
+                    self.bad_rows.add_cell(gap, faults[gap], number)
                 kept.append((number, {**mapping, **dict.fromkeys(gaps)} if gaps else mapping))
             else:
                 code = self.source.surrogate_fault if faults[name] == "surrogate" else faults[name]
-                self.findings.add(code, number, f"in column {name!r}")
+                self.bad_rows.add(code, number, f"in column {name!r}")
         return kept
 
     def _close(self) -> None:

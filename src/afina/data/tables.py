@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from afina.data.findings import Findings
+from afina.data.bad_rows import BadRows
 from afina.data.text_formats import check_header
 from afina.errors import DataError, describe_cause
 
@@ -61,19 +61,19 @@ class MappingRows:
     def __init__(self, mappings: Sequence[Any], name: str) -> None:
         self.mappings, self.name = mappings, name
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row, mapping in enumerate(self.mappings, 1):
             if not isinstance(mapping, Mapping):
-                findings.add("mapping", row, f"a {type(mapping).__name__}")
+                bad_rows.add("mapping", row, f"a {type(mapping).__name__}")
             elif not all(type(name) is str for name in mapping):
-                findings.add("key", row, repr(next(name for name in mapping if type(name) is not str)))
+                bad_rows.add("key", row, repr(next(name for name in mapping if type(name) is not str)))
             else:
                 try:
                     yield row, {name: to_plain(value) for name, value in mapping.items()}
                 except RecursionError:
-                    findings.add("deep", row)
+                    bad_rows.add("deep", row)
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add."""
 
 
@@ -86,7 +86,7 @@ class FrameRows:
     def __init__(self, frame: Any, name: str) -> None:
         self.frame, self.name = frame, name
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         names = [str(name) for name in self.frame.columns]
         check_header(self.name, names)
         for start in range(0, len(self.frame), BATCH_ROWS):
@@ -95,7 +95,7 @@ class FrameRows:
             for row, values in enumerate(zip(*columns, strict=True), start + 1):
                 yield row, dict(zip(names, values, strict=True))
 
-    def explain(self, findings: Findings) -> None:
+    def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add."""
 
 
@@ -120,19 +120,19 @@ class ArrowRows(ABC):
         """Names of the classes whose numbers stand in a column."""
         return {}
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         row, classes, has_noted = 0, self.class_names(), False
         for batch in self.batches():
             names = [field.name for field in batch.schema if not _holds_bytes(field.type)]
             if not has_noted:
                 has_noted = True
                 check_header(self.name, names)
-                self._note_columns(batch.schema.names, names, classes, findings)
+                self._note_columns(batch.schema.names, names, classes, bad_rows)
             columns = [_name_classes(self._list_values(batch, name), classes.get(name)) for name in names]
             for row, values in enumerate(zip(*columns, strict=True), row + 1):  # noqa: B020 (row goes on counting)
                 yield row, {name: to_plain(value) for name, value in zip(names, values, strict=True)}
 
-    def explain(self, findings: Findings) -> None:  # noqa: B027  most have nothing to explain
+    def explain(self, bad_rows: BadRows) -> None:  # noqa: B027  most have nothing to explain
         """Nothing to add."""
 
     def _list_values(self, batch: Any, name: str) -> list[Any]:
@@ -147,14 +147,14 @@ class ArrowRows(ABC):
             ) from None
 
     def _note_columns(
-        self, all_names: list[str], names: list[str], classes: Mapping[str, Sequence[str]], findings: Findings
+        self, all_names: list[str], names: list[str], classes: Mapping[str, Sequence[str]], bad_rows: BadRows
     ) -> None:
         for name in all_names:
             if name not in names:
-                findings.notes.append(f"{self.name}: column {name!r} left out, since it holds bytes")
+                bad_rows.notes.append(f"{self.name}: column {name!r} left out, since it holds bytes")
             elif name in classes:
                 shown = ", ".join(classes[name][:5]) + (", ..." if len(classes[name]) > 5 else "")
-                findings.notes.append(f"{self.name}: numbers in {name!r} read as the classes they stand for: {shown}")
+                bad_rows.notes.append(f"{self.name}: numbers in {name!r} read as the classes they stand for: {shown}")
 
 
 def _name_classes(values: list[Any], names: Sequence[str] | None) -> list[Any]:
@@ -247,10 +247,10 @@ class DatasetRows(ArrowRows):
     def __init__(self, dataset: Any, name: str, revision: str = "", note: str = "") -> None:
         self.dataset, self.name, self.revision, self.note = dataset, name, revision, note
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        findings.revision = self.revision
-        findings.notes += [self.note] if self.note else []
-        yield from super().rows(findings)
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        bad_rows.revision = self.revision
+        bad_rows.notes += [self.note] if self.note else []
+        yield from super().rows(bad_rows)
 
     def batches(self) -> Iterator[Any]:
         if len(self.dataset):

@@ -18,10 +18,10 @@ import numpy as np
 
 from afina.config.run import DataConfig
 from afina.data import tags as reasons
+from afina.data.bad_rows import MEND, RowNumbers
 from afina.data.columns import ColumnChoice
 from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.examples import Examples, Part
-from afina.data.findings import MEND, RowNumbers, count
 from afina.data.labels import LabelSpace, sort_names
 from afina.data.parts import (
     carve_parts,
@@ -39,6 +39,7 @@ from afina.data.tagged_columns import FORMS, choose_tagged_columns
 from afina.data.tags import SpanFaultError, TagArrays, TaggedRow, are_entity_tags, join_offsets, read_row
 from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
+from afina.wording import count
 
 TAGS_MOST = 1000
 TAGS_SHOWN = 20

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afina.config.run import TaskName
-from afina.data.findings import RowNumbers, count
+from afina.data.bad_rows import RowNumbers
 from afina.data.label_profile import LabelProfile, ValueKind, find_kind
 from afina.data.label_values import parse_number
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
+from afina.wording import count
 
 CLASSES_OF_NUMBERS = 20
 ROWS_A_CLASS = 5

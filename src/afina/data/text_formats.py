@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from afina.data.bad_rows import BadRows
 from afina.data.encoding import check_bytes, explain_bytes
-from afina.data.findings import Findings, count
 from afina.errors import DataError, Problem
+from afina.wording import count
 
 FIELD_CHARACTERS = 16 * 2**20
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -34,7 +35,7 @@ class DelimitedFile:
         self.path, self.name, self.delimiter = path, path.name, delimiter
         self._lengths: Counter[int] = Counter()
 
-    def rows(self, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         check_bytes(self.path)
         self._lengths.clear()
         # The limit belongs to the process: it is put back, so that other readers keep theirs.
@@ -43,11 +44,11 @@ class DelimitedFile:
             delimiter = self.find_delimiter()
             if delimiter != self.delimiter:
                 plural = OTHER_DELIMITERS[delimiter]
-                findings.notes.append(
+                bad_rows.notes.append(
                     f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
                 )
             with self._open() as file:
-                yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), findings)
+                yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), bad_rows)
         finally:
             csv.field_size_limit(limit)
 
@@ -57,13 +58,13 @@ class DelimitedFile:
             header = self._read_header(csv.reader(file, delimiter=self.find_delimiter(), strict=True))
             return header[self._count_unnamed(header) :]
 
-    def explain(self, findings: Findings) -> None:
-        if "bytes" in findings.rows:
-            findings.describe("bytes", *explain_bytes(self.path))
-        if "ragged" in findings.rows:
+    def explain(self, bad_rows: BadRows) -> None:
+        if "bytes" in bad_rows.rows:
+            bad_rows.describe("bytes", *explain_bytes(self.path))
+        if "ragged" in bad_rows.rows:
             shown = self._lengths.most_common(COUNTS_SHOWN)
             counts = (f"{count(n, 'field')} in {count(rows, 'row')}" for n, rows in shown)
-            findings.describe("ragged", ", ".join(counts))
+            bad_rows.describe("ragged", ", ".join(counts))
 
     def find_delimiter(self) -> str:
         """What separates the fields: the usual one, or in a csv file whose header has no comma what it has instead."""
@@ -77,12 +78,12 @@ class DelimitedFile:
     def _open(self) -> TextIO:
         return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
-    def _read(self, reader: Any, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def _read(self, reader: Any, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = self._read_header(reader)
         width, skipped = len(header), self._count_unnamed(header)
         if skipped:
             header = header[skipped:]
-            findings.notes.append(f"{self.name}: the first column has numbers and no name, as an index: left out")
+            bad_rows.notes.append(f"{self.name}: the first column has numbers and no name, as an index: left out")
         row, blank_count, line = 0, 0, reader.line_num
         while True:
             try:
@@ -99,14 +100,14 @@ class DelimitedFile:
                         yield row, dict(zip(header, [cell or None for cell in cells], strict=True))
                     else:
                         self._lengths[len(cells)] += 1
-                        findings.add("ragged", row)
+                        bad_rows.add("ragged", row)
                 break
             except csv.Error as error:
                 row += 1
-                self._record_quote(error, row, (line + 1, reader.line_num), findings)
+                self._record_quote(error, row, (line + 1, reader.line_num), bad_rows)
                 line = reader.line_num
         if blank_count:
-            findings.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
+            bad_rows.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
 
     def _read_header(self, reader: Any) -> list[str]:
         try:
@@ -147,12 +148,12 @@ class DelimitedFile:
                 return 0
         return int(first.isascii() and first.isdigit())
 
-    def _record_quote(self, error: csv.Error, row: int, lines: tuple[int, int], findings: Findings) -> None:
+    def _record_quote(self, error: csv.Error, row: int, lines: tuple[int, int], bad_rows: BadRows) -> None:
         """A stray quote within one line spoils that row; one that swallowed lines spoils what comes after."""
         first, last = lines
         where = f"on line {first:,} of the file" if first == last else f"on lines {first:,} to {last:,} of the file"
         if first == last and not str(error).startswith(("unexpected end", "field larger")):
-            findings.add("quote", row, f"{where}: {describe_fault(error)}")
+            bad_rows.add("quote", row, f"{where}: {describe_fault(error)}")
             return
         raise DataError(
             f"{self.name}: a quote opened in row {row} is not closed as it should be",

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afina.data import labels as reasons
+from afina.data.bad_rows import MEND, OR_DROP, RowNumbers
 from afina.data.columns import ColumnChoice
-from afina.data.findings import MEND, OR_DROP, RowNumbers
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.data.split import Ints, hash_texts

@@ -14,11 +14,11 @@ from afina.data.doctor.confident import Suspects, find_suspect_marks, find_suspe
 from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, shorten, show_share
 from afina.data.doctor.subject import Subject
 from afina.data.encoded import EncodedPart
-from afina.data.findings import count
 from afina.metrics.probabilities import sigmoid, softmax
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import resolve_hardware
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

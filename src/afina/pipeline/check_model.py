@@ -17,12 +17,12 @@ from afina.data.doctor.finding import Finding, show_share
 from afina.data.doctor.lengths import summarise, tabulate_cuts
 from afina.data.doctor.subject import Subject, View
 from afina.data.examples import Part
-from afina.data.findings import count
 from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
 from afina.pipeline.check_labels import LABELS_OF_HEADS, cross_predict, describe_suspects
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import measure_sizes
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

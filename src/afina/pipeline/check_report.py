@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.data.doctor.finding import SEVERITIES, Finding
-from afina.data.findings import count
 from afina.errors import DataError
 from afina.terminal import make_printable
+from afina.wording import count
 
 if TYPE_CHECKING:
     from rich.console import Console

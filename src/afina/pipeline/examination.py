@@ -31,7 +31,7 @@ def examine_rows(subject: Subject, config: RunConfig, narrator: Narrator) -> lis
 
 
 def describe_errors(findings: Sequence[Finding]) -> list[Problem]:
-    """Findings as an error lists them."""
+    """BadRows as an error lists them."""
     return [
         Problem(f"{finding.title} [{finding.code}]", finding.list_rows(), "", f"{finding.remedy}; {GO_ON}")
         for finding in findings

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afina.data.findings import OR_DROP, forbid_dropping
+from afina.data.bad_rows import OR_DROP, forbid_dropping
 from afina.data.read import choose_part, read_parts
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem, describe_rows

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from afina.data import text_formats
+from afina.data.bad_rows import BadRows
 from afina.data.doctor.rewrite import number_class, rewrite_file
-from afina.data.findings import Findings
 from afina.data.read import open_file, read_parts
 from afina.errors import DataError
 
@@ -120,7 +120,7 @@ def test_what_save_to_disk_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_table_have_their_notes(tmp_path: Path) -> None:
-    findings = Findings("rows")
+    bad_rows = BadRows("rows")
     make_dataset().to_parquet(tmp_path / "rows.parquet")
-    list(open_file(tmp_path / "rows.parquet").rows(findings))
-    assert findings.notes[0] == "rows.parquet: numbers in 'label' read as the classes they stand for: neg, pos"
+    list(open_file(tmp_path / "rows.parquet").rows(bad_rows))
+    assert bad_rows.notes[0] == "rows.parquet: numbers in 'label' read as the classes they stand for: neg, pos"

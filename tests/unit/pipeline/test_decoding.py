@@ -12,7 +12,7 @@ import torch
 from afina.data.batches import PROMPTS_AT_ONCE
 from afina.errors import ConfigError, DataError
 from afina.models.load import load_language_model, load_tokenizer
-from afina.pipeline.language.answers import answer_prompts
+from afina.pipeline.language.answers import Answerer
 from afina.pipeline.language.decoding import Decoding, GumbelNoise
 from afina.pipeline.language.prompts import PromptReader
 from afina.pipeline.language.speaker import Speaker
@@ -40,7 +40,7 @@ def speak(tiny_models: Callable[[str], Path]) -> Callable[..., Speaker]:
         folder = tiny_models(family)
         model, tokenizer = load_language_model(folder).model.eval(), load_tokenizer(folder)
         reader = PromptReader("text", {"text": "text"}, has_template=False)
-        return Speaker(model, tokenizer, [tokenizer.eos_token_id], reader, device="cpu", precision="fp32")
+        return Speaker(Answerer(model, tokenizer, [tokenizer.eos_token_id], "cpu", "fp32"), reader)
 
     return build
 
@@ -95,9 +95,7 @@ def test_an_answer_ends_where_the_window_ends(speak: Callable[..., Speaker]) -> 
     speaker = speak("gpt2")
     window = speaker.model.config.max_position_embeddings
     longest = speaker.encode("x" * (window - 3))
-    found = answer_prompts(
-        speaker.model, speaker.tokenizer, [longest], [], Decoding(50), device="cpu", precision="fp32"
-    )
+    found = Answerer(speaker.model, speaker.tokenizer, [], "cpu", "fp32").answer_prompts([longest], Decoding(50))
     assert 0 < len(found[0]) <= 3, "GPT-2 has no positions for more"
     with pytest.raises(DataError) as caught:
         speaker.answer(["x", "x" * window, ""], Decoding(2))

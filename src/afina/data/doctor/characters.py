@@ -10,7 +10,7 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding, Severity, shorten
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import count
+from afina.wording import count
 
 # Tab, line feed and carriage return have a meaning in texts; C1 stands where Windows' quotes were read as Latin-1.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\ufffe]")

@@ -12,8 +12,8 @@ import numpy as np
 from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding, name_part
 from afina.data.doctor.subject import View
-from afina.data.findings import count
 from afina.data.split import Ints
+from afina.wording import count
 
 ROWS_LEAST = 5
 """Rows of a class below which a model hardly learns it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from afina.data.column_profile import profile_columns
 from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
-from afina.data.findings import count
+from afina.wording import count
 
 
 class SilentColumns(Check):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from afina.data.bad_rows import RowNumbers
 from afina.data.doctor.personal_forms import hide_personal
-from afina.data.findings import RowNumbers
 from afina.errors import ROWS_SHOWN
 
 Severity = Literal["error", "warning", "hint"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from afina.data.bad_rows import RowNumbers
 from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, Finding, Severity, shorten
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import RowNumbers
 
 
 class FoundRows:

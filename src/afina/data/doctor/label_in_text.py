@@ -11,8 +11,8 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import count
 from afina.data.split import normalize_text
+from afina.wording import count
 
 ROWS_LOOKED_AT = 20_000
 CLASSES_MOST = 500

@@ -17,7 +17,7 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import count
+from afina.wording import count
 
 TEXTS_LOOKED_AT = 1000
 CHARACTERS_LEAST = 40

@@ -11,8 +11,8 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Example, Finding, name_part, name_row, shorten, show_share
 from afina.data.doctor.minhash import compare, join_bands, sign_texts, split_shingles
 from afina.data.doctor.subject import Batch, Subject, View, find_repeats
-from afina.data.findings import count
 from afina.data.split import Ints
+from afina.wording import count
 
 WORDS_LEAST = 8
 """Shorter texts are alike by chance: one word in five changes what is asked."""

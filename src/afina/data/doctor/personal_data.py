@@ -10,7 +10,7 @@ from afina.data.doctor.finding import Finding
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.personal_forms import find_personal, hide
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import count
+from afina.wording import count
 
 
 class PersonalData(Check):

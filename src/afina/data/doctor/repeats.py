@@ -10,9 +10,9 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.classes import unify_classes
 from afina.data.doctor.finding import WORTHLESS_SHARE, Finding, name_part, show_share
 from afina.data.doctor.subject import Bools, View, combine, find_repeats
-from afina.data.findings import count
 from afina.data.split import Ints
 from afina.data.usable_rows import Labels
+from afina.wording import count
 
 MANY_SHARE = 0.05
 """Share of repeated rows from which on they weigh enough to warn of."""

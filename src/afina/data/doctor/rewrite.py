@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afina.data.findings import Findings
+from afina.data.bad_rows import BadRows
 from afina.data.json_formats import JsonLinesFile
 from afina.data.shards import Shards
 from afina.data.spool import Source
@@ -32,7 +32,7 @@ def rewrite_file(source: Source, output: Path, change: Change) -> int:
 
 def keep_rows(source: Source, change: Change) -> Iterator[dict[str, Any]]:
     """The rows as they are to stand."""
-    for number, row in source.rows(Findings(source.name)):
+    for number, row in source.rows(BadRows(source.name)):
         cells = change(number, row)
         if cells is not None:
             yield {**row, **cells}
@@ -70,7 +70,7 @@ def rewrite_parquet(source: ParquetFile, output: Path, change: Change) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, count, classes = iter(source.rows(Findings(source.name))), 0, source.class_names()
+    rows, count, classes = iter(source.rows(BadRows(source.name))), 0, source.class_names()
     with pq.ParquetWriter(output, pq.read_schema(source.paths[0])) as writer:
         for batch in source.batches():
             kept, changed = [], []

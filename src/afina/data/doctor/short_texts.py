@@ -10,7 +10,7 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject
-from afina.data.findings import count
+from afina.wording import count
 
 MANY_SHARE = 0.05
 

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from afina.data.bad_rows import RowNumbers
 from afina.data.columns import ColumnChoice
 from afina.data.conversation_columns import ConversationColumns
 from afina.data.conversations import ConversationPart
 from afina.data.doctor.finding import EXAMPLES_SHOWN, Example, shorten
 from afina.data.examples import Part
-from afina.data.findings import RowNumbers
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.data.split import Ints

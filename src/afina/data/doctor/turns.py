@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from afina.data.bad_rows import MEND
 from afina.data.chat_messages import check_messages
 from afina.data.chat_template import ChatFaultError
 from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding, shorten
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject, text_of
-from afina.data.findings import MEND, count
+from afina.wording import count
 
 PREAMBLE = ("system", "developer")
 # What each kind of trouble is called, what it means, what to do, and whether a run stops on it.

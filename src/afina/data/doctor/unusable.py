@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from afina.data import labels
+from afina.data.bad_rows import DROP, RowNumbers
 from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
-from afina.data.findings import DROP, RowNumbers, count
 from afina.data.usable_rows import NO_TEXT, NOT_TEXT
+from afina.wording import count
 
 CODES = {
     NO_TEXT: "empty-text",

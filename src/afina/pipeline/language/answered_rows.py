@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from afina.data.bad_rows import RowNumbers
 from afina.data.chat_template import ChatFaultError
 from afina.data.columns import check_free
 from afina.data.conversation_rows import ConversationFaultError
-from afina.data.findings import RowNumbers
 from afina.data.rows import RowTable
 from afina.errors import Interrupted, Problem, describe_rows
 from afina.models.fingerprint import hash_model

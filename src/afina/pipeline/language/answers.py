@@ -61,58 +61,73 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
     return sorted(int(token) for token in stops if token is not None)
 
 
-def answer_prompts(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], stops: list[int],
-    decoding: Decoding, *, device: str, precision: str, on_cut: Callable[[int], object] = lambda number: None,
-) -> list[str]:  # fmt: skip
-    """The answer to each prompt, without special tokens.
-
-    Args:
-        on_cut: told the place of each answer that goes on where the model's window ends.
-    """
-    answers = [""] * len(prompts)
-    window = find_window(model.config.get_text_config())
-    for places in plan_batches([len(prompt) for prompt in prompts], window, decoding.max_new_tokens):
-        batch = {place: prompts[place] for place in places}
-        found = answer_batch(
-            model, tokenizer, batch, stops, decoding, device=device, precision=precision, on_cut=on_cut
-        )
-        for place, answer in found.items():
-            answers[place] = answer
-    return answers
+def ignore(number: int) -> None:
+    """What is told of an answer and nobody asks for."""
 
 
-def answer_batch(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Mapping[int, list[int]], stops: list[int],
-    decoding: Decoding, *, device: str, precision: str, streamer: Any = None,
-    on_cut: Callable[[int], object] = lambda number: None,
-) -> dict[int, str]:  # fmt: skip
-    """The answers to the prompts of one batch by their numbers, which also tell their draws apart.
+@dataclass(frozen=True)
+class Answerer:
+    """A language model that answers encoded prompts."""
 
-    Args:
-        prompts: with the same room for an answer, see `plan_batches`.
-        streamer: of transformers, told each token as it comes; for one prompt alone.
-        on_cut: told the number of each answer that goes on where the model's window ends.
-    """
-    ids_BT, mask_BT = pad_left(list(prompts.values()), int(tokenizer.pad_token_id))
-    width = ids_BT.shape[1]
-    room = find_window(model.config.get_text_config()) - width
-    model.eval()
-    with torch.inference_mode(), autocast(device, precision), cached(model), quiet_transformers():
-        out_BT = model.generate(
-            input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), do_sample=False, temperature=None,
-            top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, room),
-            logits_processor=decoding.list_processors(list(prompts), torch.device(device)), streamer=streamer,
-            eos_token_id=stops or None, pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
-    answers = {number: cut_at(ids_T, stops) for number, ids_T in zip(prompts, out_BT[:, width:].tolist(), strict=True)}
-    for number, ids in answers.items():
-        if room < decoding.max_new_tokens and len(ids) >= room:
-            on_cut(number)
-    return {number: tokenizer.decode(ids, skip_special_tokens=True).strip() for number, ids in answers.items()}
+    model: Any
+    """On the device."""
+    tokenizer: PreTrainedTokenizerBase
+    stops: Sequence[int]
+    """Tokens that end an answer."""
+    device: str
+    precision: str
+
+    @property
+    def window(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return find_window(self.model.config.get_text_config())
+
+    def answer_prompts(
+        self, prompts: Sequence[list[int]], decoding: Decoding, on_cut: Callable[[int], object] = ignore
+    ) -> list[str]:
+        """The answer to each prompt, without special tokens.
+
+        Args:
+            on_cut: told the place of each answer that goes on where the model's window ends.
+        """
+        answers = [""] * len(prompts)
+        for places in plan_batches([len(prompt) for prompt in prompts], self.window, decoding.max_new_tokens):
+            batch = {place: prompts[place] for place in places}
+            for place, answer in self.answer_batch(batch, decoding, on_cut=on_cut).items():
+                answers[place] = answer
+        return answers
+
+    def answer_batch(
+        self, prompts: Mapping[int, list[int]], decoding: Decoding, *, streamer: Any = None,
+        on_cut: Callable[[int], object] = ignore,
+    ) -> dict[int, str]:  # fmt: skip
+        """The answers to the prompts of one batch by their numbers, which also tell their draws apart.
+
+        Args:
+            prompts: with the same room for an answer, see `plan_batches`.
+            streamer: of transformers, told each token as it comes; for one prompt alone.
+            on_cut: told the number of each answer that goes on where the model's window ends.
+        """
+        ids_BT, mask_BT = pad_left(list(prompts.values()), int(self.tokenizer.pad_token_id))
+        width = ids_BT.shape[1]
+        room = self.window - width
+        self.model.eval()
+        with torch.inference_mode(), autocast(self.device, self.precision), cached(self.model), quiet_transformers():
+            out_BT = self.model.generate(
+                input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device), do_sample=False,
+                temperature=None, top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, room),
+                logits_processor=decoding.list_processors(list(prompts), torch.device(self.device)), streamer=streamer,
+                eos_token_id=list(self.stops) or None, pad_token_id=self.tokenizer.pad_token_id,
+            )  # fmt: skip
+        told = out_BT[:, width:].tolist()
+        answers = {number: cut_at(ids_T, self.stops) for number, ids_T in zip(prompts, told, strict=True)}
+        for number, ids in answers.items():
+            if room < decoding.max_new_tokens and len(ids) >= room:
+                on_cut(number)
+        return {number: self.tokenizer.decode(ids, skip_special_tokens=True).strip() for number, ids in answers.items()}
 
 
-def cut_at(ids: list[int], stops: list[int]) -> list[int]:
+def cut_at(ids: list[int], stops: Sequence[int]) -> list[int]:
     """The tokens before the first that ends the answer."""
     return ids[: next((i for i, token in enumerate(ids) if token in stops), len(ids))]
 

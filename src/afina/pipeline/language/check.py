@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from afina.config.run import GENERATION, RunConfig
+from afina.data.bad_rows import RowNumbers
 from afina.data.conversation_columns import Form
 from afina.data.doctor.finding import Finding, Severity
 from afina.data.doctor.lengths import summarise, tabulate_cuts
 from afina.data.encode_conversations import STRANGE, Tally, choose_remedy, hits_all
-from afina.data.findings import RowNumbers, count
 from afina.data.rows import RowTable
 from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
@@ -21,6 +21,7 @@ from afina.pipeline.language.prepare import EncodedLanguage, encode_language, re
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import open_model
 from afina.runs.folder import RunFolder
+from afina.wording import count
 
 MANY_SHARE = 0.01
 # What a special token's string in a text means and what to do: in a conversation, and in a plain text.
@@ -35,7 +36,7 @@ SPELLED = (
 def look_at_conversations(
     config: RunConfig, source: Any, tables: Mapping[str, RowTable], mask: int, work: Path, narrator: Narrator
 ) -> ModelView:
-    """Findings on what is learned of each row, counts of tokens, and the first `mask` training rows in stretches.
+    """BadRows on what is learned of each row, counts of tokens, and the first `mask` training rows in stretches.
 
     Raises:
         DataError: if nothing is left to learn.

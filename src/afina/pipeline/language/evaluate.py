@@ -12,7 +12,6 @@ from afina.data.columns import check_columns
 from afina.data.conversation_columns import OPTIONAL, ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations, list_faults
-from afina.data.findings import count
 from afina.data.rows import RowTable
 from afina.errors import DataError
 from afina.metrics.naming import prefix_bounds, prefix_scores
@@ -26,6 +25,7 @@ from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
 from afina.training.next_tokens import NextTokens
 from afina.training.session import start_accelerator
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
         speaker = Speaker.of_run(folder.path)
-        accelerator = start_accelerator(speaker.device, speaker.precision)
+        accelerator = start_accelerator(speaker.answerer.device, speaker.answerer.precision)
         objective = take_apart(NextTokens(data, data, pad_id, batch), speaker.model, accelerator, left_out.append)
         counts = objective.measure(speaker.model, data, accelerator)
     intervals = counts.bootstrap(config.evaluation.bootstrap_resamples, config.seed)

@@ -13,10 +13,9 @@ from torch import nn
 from afina.data.chat_template import tokenize
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
-from afina.data.findings import count
 from afina.evaluation.general_text import read_paragraphs
 from afina.models.finite import check_losses
-from afina.pipeline.language.answers import Sample, answer_prompts, choose_samples, find_stop_tokens
+from afina.pipeline.language.answers import Answerer, Sample, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.objective import make_objective
 from afina.pipeline.language.prepare import PreparedLanguage
@@ -29,6 +28,7 @@ from afina.techniques.base import describe_parameters
 from afina.training.next_tokens import NextTokens, TokenCounts
 from afina.training.seed import seed_torch
 from afina.training.session import start_accelerator
+from afina.wording import count
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,9 @@ def measure_model(
     if evaluation.general_text:
         text = encode_general_text(prepared)
         general = objective.measure(model, text, accelerator).summarise()["loss"]
-    answers = answer_prompts(
-        model, prepared.tokenizer, [sample.prompt_ids for sample in samples], stops,
-        Decoding(evaluation.max_new_tokens), device=prepared.device, precision=prepared.setup.precision,
-    )  # fmt: skip
+    answerer = Answerer(model, prepared.tokenizer, stops, prepared.device, prepared.setup.precision)
+    prompts = [sample.prompt_ids for sample in samples]
+    answers = answerer.answer_prompts(prompts, Decoding(evaluation.max_new_tokens))
     return Measured(counts, general, answers)
 
 

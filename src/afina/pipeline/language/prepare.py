@@ -10,12 +10,12 @@ from afina.config.reason import Reason
 from afina.config.resolve import Sizes, resolve_for
 from afina.config.run import GENERATION, RunConfig
 from afina.config.techniques import AUTO
+from afina.data.bad_rows import forbid_dropping
 from afina.data.chat_template import choose_template
 from afina.data.conversations import ConversationPart, Conversations, load_conversations
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.subject import view_conversations
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations, list_faults
-from afina.data.findings import count, forbid_dropping
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
@@ -35,6 +35,7 @@ from afina.pipeline.readiness import (
 from afina.pipeline.source import Opened
 from afina.runs.folder import RunFolder
 from afina.techniques.base import Setup, Technique
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,8 +21,8 @@ from afina.data.columns import check_columns
 from afina.data.conversation_columns import Form, parse_objects
 from afina.data.conversation_rows import put_system_first, read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
-from afina.data.findings import count
 from afina.data.rows import RowTable
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

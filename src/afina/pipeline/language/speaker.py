@@ -21,7 +21,7 @@ from afina.models.inspect import inspect_model
 from afina.models.load import load_language_model, load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.pipeline.given_texts import list_given
-from afina.pipeline.language.answers import answer_batch, answer_prompts
+from afina.pipeline.language.answers import Answerer, ignore
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import (
     EMPTY_PROMPT,
@@ -29,7 +29,6 @@ from afina.pipeline.language.prompts import (
     PromptEncoder,
     PromptReader,
     describe_cut,
-    find_window,
 )
 from afina.pipeline.restoring import restore_run
 from afina.pipeline.source import check_writes
@@ -44,17 +43,14 @@ class Speaker:
     """Answers prompts: a text, or the messages of a conversation.
 
     Args:
-        model: on its device.
-        stops: tokens that end an answer.
+        answerer: the model with its tokenizer.
         reader: of prompts in rows; it knows whether they are put into the tokenizer's chat template.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, stops: list[int], reader: PromptReader, *, device: str, precision: str
-    ) -> None:
-        self.model, self.tokenizer, self.stops, self.reader = model, tokenizer, stops, reader
-        self.encoder = PromptEncoder(tokenizer, reader, find_window(model.config.get_text_config()))
-        self.device, self.precision = device, precision
+    def __init__(self, answerer: Answerer, reader: PromptReader) -> None:
+        self.answerer, self.reader = answerer, reader
+        self.model, self.tokenizer = answerer.model, answerer.tokenizer
+        self.encoder = PromptEncoder(answerer.tokenizer, reader, answerer.window)
 
     @classmethod
     def of(cls, reference: str, template: Mapping[str, Any]) -> Speaker:
@@ -95,10 +91,10 @@ class Speaker:
             )
         restored = restore_run(folder, stored)
         reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
-        return cls(
-            restored.model, restored.tokenizer, stored["stop_tokens"], reader, device=restored.device,
-            precision=restored.setup.precision,
-        )  # fmt: skip
+        answerer = Answerer(
+            restored.model, restored.tokenizer, stored["stop_tokens"], restored.device, restored.setup.precision
+        )
+        return cls(answerer, reader)
 
     @classmethod
     def of_model(cls, reference: str, settings: ModelConfig) -> Speaker:
@@ -122,7 +118,7 @@ class Speaker:
         has_template = bool(tokenizer.chat_template)
         form: Form = "messages" if has_template else "text"
         reader = PromptReader(form, {form: form}, has_template)
-        return cls(model, tokenizer, sorted(stops), reader, device=device, precision=precision)
+        return cls(Answerer(model, tokenizer, sorted(stops), device, precision), reader)
 
     @property
     def has_template(self) -> bool:
@@ -174,27 +170,21 @@ class Speaker:
         if faults:
             raise DataError(problems=faults)
         cut: list[int] = []
-        answers = answer_prompts(
-            self.model, self.tokenizer, ids, self.stops, decoding, device=self.device, precision=self.precision,
-            on_cut=cut.append,
-        )  # fmt: skip
+        answers = self.answerer.answer_prompts(ids, decoding, cut.append)
         if cut:
             named = describe_rows([place + 1 for place in sorted(cut)], "prompt")
             warnings.warn(describe_cut(len(cut), self.encoder.window, named), stacklevel=3)
         return answers
 
     def answer_batch(
-        self, prompts: dict[int, list[int]], decoding: Decoding, on_cut: Callable[[int], object] = lambda number: None
+        self, prompts: dict[int, list[int]], decoding: Decoding, on_cut: Callable[[int], object] = ignore
     ) -> dict[int, str]:
-        """The answers to the encoded prompts of one batch by their numbers, see `answers.answer_batch`."""
-        return answer_batch(
-            self.model, self.tokenizer, prompts, self.stops, decoding, device=self.device, precision=self.precision,
-            on_cut=on_cut,
-        )  # fmt: skip
+        """The answers to the encoded prompts of one batch by their numbers, see `Answerer.answer_batch`."""
+        return self.answerer.answer_batch(prompts, decoding, on_cut=on_cut)
 
     def stream(
         self, prompt: Prompt, tell: Callable[[str], None], decoding: Decoding, number: int = 0,
-        on_cut: Callable[[int], object] = lambda number: None,
+        on_cut: Callable[[int], object] = ignore,
     ) -> str:  # fmt: skip
         """The answer to one prompt; its words are told as they come.
 
@@ -213,10 +203,7 @@ class Speaker:
         except ChatFaultError as fault:
             raise DataError(f"the prompt is of no use: {fault}", found=fault.detail) from None
         teller = Teller(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        return answer_batch(
-            self.model, self.tokenizer, {number: ids}, self.stops, decoding, device=self.device,
-            precision=self.precision, streamer=teller, on_cut=on_cut,
-        )[number]  # fmt: skip
+        return self.answerer.answer_batch({number: ids}, decoding, streamer=teller, on_cut=on_cut)[number]
 
 
 def is_conversation(prompts: Sequence[Any]) -> bool:

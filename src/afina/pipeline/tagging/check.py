@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from afina.config.run import TAGGING, RunConfig
+from afina.data.bad_rows import RowNumbers
 from afina.data.columns import ColumnChoice
 from afina.data.doctor.classes import ROWS_LEAST, group_variants, list_names
 from afina.data.doctor.finding import Finding, name_part
 from afina.data.doctor.lengths import summarise, tabulate_cuts
 from afina.data.doctor.subject import Subject, view_labelled
-from afina.data.findings import RowNumbers, count
 from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.data.tagged_columns import choose_tagged_columns
@@ -32,6 +32,7 @@ from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.tagging.rows import count_types, find_loose_rows
+from afina.wording import count
 
 if TYPE_CHECKING:
     from afina.pipeline.check_model import ModelView

@@ -12,12 +12,12 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
 from afina.data.examples import Examples, load_examples
-from afina.data.findings import count
 from afina.data.labels import LabelSpace
 from afina.data.tagged_rows import TaggedPart, load_tagged
 from afina.metrics.tags import Tagging, find_entities, find_scheme
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
+from afina.wording import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

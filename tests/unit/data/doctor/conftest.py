@@ -1,4 +1,4 @@
-"""Findings of small hand-made data, by their code."""
+"""BadRows of small hand-made data, by their code."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ FAULTS = {
 
 
 @dataclass(slots=True)
-class Findings:
+class BadRows:
     """Bad rows of one source by kind of fault, and notes on what was done without asking."""
 
     source: str
@@ -143,8 +143,3 @@ class Findings:
             )
             for code, rows in self.rows.items()
         )
-
-
-def count(number: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
