@@ -1,9 +1,15 @@
-"""Files that are still there, whole, after a power cut: contents first, then the names they are found by."""
+"""Paths as users write them, and files that are still there, whole, after a power cut: contents first, then the names
+they are found by."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` as the user's home; that of a user who isn't known here stays a name like any other."""
+    return Path(os.path.expanduser(path))
 
 
 def write_synced(path: Path, content: bytes) -> None:

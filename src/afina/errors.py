@@ -22,6 +22,7 @@ import contextlib
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,7 +231,7 @@ class Interrupted(KeyboardInterrupt):
         self, exit_code: int, run: Path | None = None, verb: str = "resume", *, found: str = "", remedy: str = ""
     ) -> None:
         self.problems: tuple[Problem, ...] = (
-            Problem("interrupted", found, remedy=f"afina {verb} {run}" if run else remedy),
+            Problem("interrupted", found, remedy=f"afina {verb} {shlex.quote(str(run))}" if run else remedy),
         )
         super().__init__(str(self.problems[0]))
         self.exit_code = exit_code

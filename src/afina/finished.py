@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from afina.config.run import GENERATION
+from afina.durable import expand_home
 from afina.errors import ConfigError
 from afina.isolation import isolate, isolated, public
 from afina.pipeline.narrator import make_narrator
@@ -30,7 +31,7 @@ class Run:
 
     @public
     def __init__(self, path: AnyRun) -> None:
-        folder = open_run(find_path(path).expanduser().resolve())
+        folder = open_run(find_path(path).resolve())
         self.path = folder.path
         self.report: dict[str, Any] = folder.read_json(REPORT)
         self._predictor: Predictor | None = None
@@ -196,7 +197,7 @@ def predict_file(
     """
     from afina.pipeline.prediction import predict_to_file
 
-    return predict_to_file(open_run(run), data, Path(output).expanduser(), decoding, make_narrator(verbose))
+    return predict_to_file(open_run(run), data, expand_home(output), decoding, make_narrator(verbose))
 
 
 @isolated
@@ -234,7 +235,7 @@ def merge(run: AnyRun, output: str | Path) -> Path:
     """
     from afina.pipeline.merging import merge_run
 
-    return merge_run(open_run(run), Path(output).expanduser())
+    return merge_run(open_run(run), expand_home(output))
 
 
 @isolated

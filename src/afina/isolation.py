@@ -82,13 +82,15 @@ def _keep_random_state() -> Iterator[None]:
             numpy.random.set_state(numpy_state)
         if torch:
             torch.set_rng_state(torch_state)
+        elif imported := _find("torch"):  # as where it is imported: by chance, and not by the seed of a run
+            imported.seed()
         if is_on_gpu:
             torch.cuda.set_rng_state_all(gpu_states)
 
 
 @contextlib.contextmanager
 def _use_usual_torch() -> Iterator[None]:
-    """Gradients and fp32 tensors, as where torch was just imported, whatever the caller has set for the thread."""
+    """Gradients, fp32 tensors and no autocast, as where torch was just imported, whatever the caller has set."""
     torch = _find("torch")
     if not torch:
         yield
@@ -96,7 +98,9 @@ def _use_usual_torch() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
         torch.set_default_dtype(dtype)

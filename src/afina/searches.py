@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ class Search:
         """
         best = self._stored["best"]
         if best is None:
-            raise ConfigError(f"{self.path} isn't finished", remedy=f"afina search --resume {self.path}")
+            raise ConfigError(
+                f"{self.path} isn't finished", remedy=f"afina search --resume {shlex.quote(str(self.path))}"
+            )
         return Run(best["run"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def check_resumed(path: str | Path, kept: Mapping[str, Any], trials: int | None)
         Problem(
             f"a search that goes on keeps its {name}", found=f"{name} = {value!r} beside resume",
             expected="budget, trials, storage and rows that were in memory, or nothing",
-            remedy=f"afina search --resume {path}, or a new search",
+            remedy=f"afina search --resume {shlex.quote(str(path))}, or a new search",
         )
         for name, value in kept.items() if value is not None
     ]  # fmt: skip

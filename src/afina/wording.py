@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 
 FUNCTIONS = {
@@ -28,13 +29,14 @@ NUMBER = r"\d[\w.]*\w|\d"
 PATH = r"[\w~.-]*/[^\s,;:()]*[^\s,;:().]"
 WORD = rf"(?:{'|'.join(WORDS)})(?:,(?:{'|'.join(WORDS)}))*(?![\w-])"
 VALUE = rf"{QUOTED}|{PLACEHOLDER}|{NUMBER}|{PATH}|{WORD}"
-SETTING = re.compile(r"--set ([a-z_]+\.)?([A-Za-z_]+)(?:=([^\s,;:()]*[^\s,;:().]))?")
+SETTING = re.compile(r"--set ([a-z_]+\.)?([A-Za-z_]+)(?:=(\{[^}]*\}|[^\s,;:()]*[^\s,;:().]))?")
 METRIC = re.compile(r"--metric ([a-z]\w*[_\d]\w*|accuracy|loss|rmse|mae|f1)\b")
-COLUMN = re.compile(r"--([a-z-]+-column) (?!for\b|with\b|or\b|and\b|takes\b)(\w+)")
+COLUMN = re.compile(r"--([a-z-]+-column) (?!for\b|with\b|or\b|and\b|takes\b)(\w(?:[\w-]*\w)?)")
 FLAG = re.compile(rf"--([a-z][a-z-]*[a-z])(?:[ =]({VALUE}))?(?![\w-])")
 # What stands behind a verb: values, keywords, dots, or one last name.
-ARGUMENTS = rf"(?: (?:\w+=(?:{QUOTED}|[^\s,;:()]+)|{VALUE}|\.\.\.|[\w.-]+(?=$|[,;:)])))*"
-VERB = re.compile(rf"\bafina ({'|'.join(FUNCTIONS)})\b({ARGUMENTS})")
+ARGUMENTS = rf"(?: (?:\w+=(?:{QUOTED}|[^\s,;:()]+)|{VALUE}|\.\.\.|(?!made\b|gave\b)[\w.-]+(?=$|[,;:)])))*"
+VERB = re.compile(rf"(?<![\w/.~-])afina ({'|'.join(FUNCTIONS)})\b({ARGUMENTS})")
+TWICE = re.compile(r"(afina\.\w+),? or \1(?:\(\))?,?(?= )")
 ARGUMENT = re.compile(rf"\w+=(?:{QUOTED}|\S+)|{QUOTED}|\S+")
 
 _is_command_line = False
@@ -69,7 +71,12 @@ def spell_for_python(text: str) -> str:
     text = METRIC.sub(lambda found: _write_keyword("metric", found[1]), text)
     text = COLUMN.sub(lambda found: _write_keyword(found[1].replace("-", "_"), found[2]), text)
     text = FLAG.sub(lambda found: _write_keyword(found[1].replace("-", "_"), found[2]), text)
-    return VERB.sub(_write_call, text)
+    return TWICE.sub(r"\1", VERB.sub(_write_call, text))
+
+
+def quote_name(name: str) -> str:
+    """A column's name as a flag takes it: in quotes, unless it is a plain word."""
+    return name if re.fullmatch(r"\w(?:[\w-]*\w)?", name) else shlex.quote(name)
 
 
 def _write_keyword(name: str, value: str | None) -> str:
@@ -83,7 +90,8 @@ def _write_value(value: str) -> str:
     if value == "null":
         return "None"
     is_number = re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value) is not None
-    if is_number or re.fullmatch(PLACEHOLDER, value) or re.fullmatch(QUOTED, value):
+    is_mapping = value.startswith("{")
+    if is_number or is_mapping or re.fullmatch(PLACEHOLDER, value) or re.fullmatch(QUOTED, value):
         return value
     return f'"{value}"'
 

@@ -56,6 +56,16 @@ def test_the_state_of_the_caller_is_kept(bert: Path, tmp_path: Path) -> None:
     assert run.metrics == usual.metrics
 
 
+def test_autocast_of_the_caller_changes_no_number(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    usual = fit(bert, rows, tmp_path / "usual", "lora", num_train_epochs=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        odd = fit(bert, rows, tmp_path / "odd", "lora", num_train_epochs=1)
+        found = odd.predict_proba(["a", "b"])
+    assert odd.metrics == usual.metrics
+    assert found == usual.predict_proba(["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [([0, 1], int), ([0.0, 1.0], int), ([0.5, 1.5], float), ([True, False], bool), (["0", "1"], str)],

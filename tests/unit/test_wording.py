@@ -76,6 +76,13 @@ SOURCE = Path(afina.__file__).parent
         ("--set model.revision with one of those", "revision with one of those"),
         ("a dash -- and a - stay, as does well-known", "a dash -- and a - stay, as does well-known"),
         ("pip install 'afina[qlora]'", "pip install 'afina[qlora]'"),
+        ("afina resume '/my home/run 1'", "afina.resume('/my home/run 1')"),
+        ("--label-column 'Star Rating' or --label-column b-c", "label_column='Star Rating' or label_column=\"b-c\""),
+        ("the folder that afina search made", "the folder that afina.search made"),
+        ("the folder that afina train or afina.fit made", "the folder that afina.fit made"),
+        ("afina runs, or afina.list_runs(), gives the runs here", "afina.list_runs gives the runs here"),
+        ('--set model.chat_template_kwargs={"a": 1}', 'chat_template_kwargs={"a": 1}'),
+        ("/data/afina check/a.csv", "/data/afina check/a.csv"),
     ],
 )  # fmt: skip
 def test_flags_become_keywords_and_verbs_functions(said: str, spelled: str) -> None:

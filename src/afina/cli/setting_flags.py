@@ -5,10 +5,12 @@ The help of a verb lists the flags that people reach for; an error may name any 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
+
+SWITCHED = ("true", "false", "auto")
 
 
 class SettingsCommand(TyperCommand):
@@ -21,9 +23,10 @@ class SettingsCommand(TyperCommand):
 
 def spell_settings(arguments: Sequence[str], own: Collection[str]) -> Iterator[str]:
     """The arguments with `--set name=value` for each flag that is a setting's name and none of the verb's own."""
-    names: Collection[str] | None = None
-    rest = iter(arguments)
-    for argument in rest:
+    names: Mapping[str, bool] | None = None
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
         flag, separator, value = argument.partition("=")
         if argument == "--":  # what follows are no flags
             yield from (argument, *rest)
@@ -36,16 +39,21 @@ def spell_settings(arguments: Sequence[str], own: Collection[str]) -> Iterator[s
         if name not in names:
             yield argument
             continue
-        given = value if separator else next(rest, None)
-        # Without a value it stays as it is, and the parser refuses it.
-        yield from (argument,) if given is None else ("--set", f"{name}={given}")
+        if not separator and names[name] and not (rest and rest[0] in SWITCHED):
+            value = "true"  # what is true or false needs no value
+        elif not separator and (not rest or rest[0].startswith("--")):
+            yield argument  # the parser refuses it
+            continue
+        elif not separator:
+            value = rest.pop(0)
+        yield from ("--set", f"{name}={value}")
 
 
-def list_settings() -> Collection[str]:
-    """The last parts of all settings' paths, which name them."""
-    from afina.config.load import list_keys, name_leaves  # pydantic, which help does without
+def list_settings() -> Mapping[str, bool]:
+    """The last parts of all settings' paths, which name them, and whether each is true or false."""
+    from afina.config.load import list_fields  # pydantic, which help does without
 
-    return name_leaves(list_keys())
+    return {path.rpartition(".")[2]: "bool" in str(field.annotation) for path, field in list_fields().items()}
 
 
 def mend_flag(flag: str, what: str, remedy: str) -> tuple[str, str]:

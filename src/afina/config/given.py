@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from afina.config.run import RunConfig
+from afina.durable import expand_home
 from afina.errors import Problem
 
 
@@ -33,12 +32,12 @@ def anchor_paths(config: RunConfig) -> RunConfig:
     update = {
         "data": config.data.model_copy(update={"path": _anchor(config.data.path)}),
         "model": config.model.model_copy(update={name: _anchor(path) for name, path in files.items()}),
-        "output": config.output and str(Path(config.output).expanduser()),
+        "output": config.output and str(expand_home(config.output)),
     }
     return config.model_copy(update=update)
 
 
 def _anchor(path: str | None) -> str | None:
     """The whole path of what is there; anything else, such as a Hub id, as it is."""
-    whole = Path(path).expanduser() if path else None
+    whole = expand_home(path) if path else None
     return str(whole.resolve()) if whole and whole.exists() else path

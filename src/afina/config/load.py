@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from afina.config.kinds import describe_kind
 from afina.config.run import RunConfig, TechniqueName
 from afina.config.unread import SECTIONS, group_unread, leave_unread_out
+from afina.durable import expand_home
 from afina.errors import ConfigError, Problem, describe_cause, find_close
 
 LONGEST_FOUND = 200
@@ -77,7 +78,7 @@ def read_description(description: Description) -> dict[str, Any]:
     if isinstance(description, Mapping):
         return copy.deepcopy(dict(description))
     if isinstance(description, str | Path):
-        return read_yaml(Path(description).expanduser())
+        return read_yaml(expand_home(description))
     raise ConfigError(
         "config is no description", found=f"an object of type {type(description).__name__}",
         expected="the path of a YAML file, a mapping such as one holds, or an afina.RunConfig",

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from afina.data.label_values import parse_number
 from afina.data.rows import RowTable
+
+Indices = npt.NDArray[np.int64]
 
 SAMPLE_ROWS = 1000
 EXAMPLE_CHARACTERS = 40
@@ -27,6 +30,8 @@ class ColumnProfile:
     distinct_count: int
     mean_characters: float
     example: str
+    is_whole: bool = False
+    """Whether all its numbers are whole."""
 
     @property
     def is_text(self) -> bool:
@@ -37,6 +42,11 @@ class ColumnProfile:
         """Whether it holds texts of some length that seldom repeat."""
         is_long = self.mean_characters >= LONG_TEXT_CHARACTERS
         return self.is_text and is_long and self.distinct_count > 0.5 * self.filled_count
+
+    @property
+    def is_target(self) -> bool:
+        """Whether it holds numbers that don't just count the rows, as whole ones do of which each stands once."""
+        return self.shape == "numbers" and (self.distinct_count < self.filled_count or not self.is_whole)
 
     @property
     def is_label_like(self) -> bool:
@@ -55,8 +65,12 @@ def profile_columns(table: RowTable) -> dict[str, ColumnProfile]:
 
 def sample_columns(table: RowTable) -> dict[str, list[Any]]:
     """Values of all columns, by name, in rows spread evenly over the table."""
-    spread = np.unique(np.linspace(0, table.row_count - 1, SAMPLE_ROWS).astype(np.int64))
-    return table.take(spread, table.names)
+    return table.take(choose_spread(table.row_count), table.names)
+
+
+def choose_spread(rows: int) -> Indices:
+    """Places of some rows, evenly over all: files are often sorted."""
+    return np.unique(np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64))
 
 
 def _profile(name: str, values: list[Any]) -> ColumnProfile:
@@ -66,7 +80,9 @@ def _profile(name: str, values: list[Any]) -> ColumnProfile:
     keys = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in filled}
     mean = sum(map(len, texts)) / len(texts) if texts else 0.0
     example = _shorten(json.dumps(filled[0], ensure_ascii=False)) if filled else ""
-    return ColumnProfile(name, _join_shapes(shapes), len(filled), len(keys), mean, example)
+    numbers = [parse_number(value) for value in filled]
+    is_whole = all(number is not None and number.is_integer() for number in numbers)
+    return ColumnProfile(name, _join_shapes(shapes), len(filled), len(keys), mean, example, is_whole)
 
 
 def _shape_of(value: Any) -> Shape:

@@ -19,6 +19,7 @@ from afina.data.label_profile import profile_labels
 from afina.data.rows import RowTable
 from afina.data.task_choice import KnownTask, choose_task
 from afina.errors import DataError, Problem, find_close
+from afina.wording import quote_name
 
 FLAGS = {"text": "--text-column", "text_pair": "--text-pair-column", "label": "--label-column"}
 COLUMNS_SHOWN = 12
@@ -80,7 +81,7 @@ def check_apart(config: DataConfig) -> None:
         if label and name == label:
             raise DataError(
                 f"the text and the label are the same column {label!r}",
-                found=f"{FLAGS[key]} {label} and {FLAGS['label']} {label}",
+                found=f"{FLAGS[key]} {quote_name(label)} and {FLAGS['label']} {quote_name(label)}",
                 expected="two columns",
                 remedy=f"another {FLAGS[key]}, or leave one of the two out and it is guessed",
             )
@@ -244,7 +245,7 @@ class _Guess:
         shown = candidates or list(self.profiles.values())
         listed = "; ".join(map(str, shown[:COLUMNS_SHOWN]))
         found = f"several that it may be: {listed}" if candidates else f"none that it may be: {listed}"
-        remedy = " or ".join(f"{FLAGS[key]} {p.name}" for p in candidates[:2]) or f"{FLAGS[key]} NAME"
+        remedy = " or ".join(f"{FLAGS[key]} {quote_name(p.name)}" for p in candidates[:2]) or f"{FLAGS[key]} NAME"
         remedy = find_nested(self.table, shown) or remedy
         return DataError(f"{self.table.source}: it is not clear {question}", found=found, remedy=remedy + otherwise)
 

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from afina.config.reason import Reason
 from afina.data.column_names import LABEL_TIERS, normalize_name
-from afina.data.column_profile import SAMPLE_ROWS, ColumnProfile, profile_columns
+from afina.data.column_profile import ColumnProfile, choose_spread, profile_columns
 from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, find_nested, list_names
 from afina.data.header import add_hint
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
+from afina.wording import quote_name
 
 Form = Literal["messages", "completion", "instruction", "text"]
 Content = Literal["objects", "text", "neither"]
@@ -33,13 +32,15 @@ MESSAGES = (
 ASKED = {
     "instruction": "output", "instruccion": "salida", "prompt": "completion", "question": "answer",
     "pregunta": "respuesta", "query": "response", "consulta": "respuesta", "input": "output", "entrada": "salida",
+}  # fmt: skip
+# As often names of other things: only texts are taken for these, and only where no column is called a text.
+RARELY_ASKED = {
     "inputs": "targets", "input_text": "target_text", "source": "target", "source_text": "target_text",
     "user": "assistant", "human": "assistant", "usuario": "asistente", "problem": "solution", "problema": "solucion",
     "article": "highlights", "document": "summary", "dialogue": "summary", "articulo": "resumen",
     "documento": "resumen",
 }  # fmt: skip
 ANSWERS = ("completion", "output", "response", "answer", "salida", "respuesta")
-# Answers by name, though as often names of labels or of texts: only behind a column that is asked.
 RARE_ANSWERS = (
     "targets",
     "target_text",
@@ -58,10 +59,9 @@ BESIDE = {
 }
 TOOLS = ("tools", "functions", "herramientas")
 EARLIER = ("history", "historial")
-TEXTS = (
-    "text", "texto", "content", "contenido", "body", "cuerpo", "document", "documento", "article", "articulo", "story",
-    "page", "markdown", "code",
-)  # fmt: skip
+TEXTS = ("text", "texto", "content", "contenido")
+# Of the longest texts only.
+RARE_TEXTS = ("body", "cuerpo", "document", "documento", "article", "articulo", "story", "page", "markdown", "code")
 OPTIONAL = frozenset({"tools", "input", "system"})
 
 # What the columns named by flags may hold, and which flags go together.
@@ -146,8 +146,9 @@ def looks_like_conversations(table: RowTable, *, writes: bool = False) -> bool:
 
 
 def holds_labels(table: RowTable) -> bool:
-    """Whether a column has a usual name of labels, or few values that repeat."""
-    return any(is_named_as_label(each) or each.is_label_like for each in profile_columns(table).values())
+    """Whether a column has a usual name of labels, few values that repeat, or numbers to predict."""
+    profiles = profile_columns(table).values()
+    return any(is_named_as_label(each) or each.is_label_like or each.is_target for each in profiles)
 
 
 def is_named_as_label(profile: ColumnProfile) -> bool:
@@ -196,6 +197,8 @@ class _Guess:
         pairs = ((name, self.answer_of(name)) for name in self.present(ASKED))
         asked, answer = next((pair for pair in pairs if pair[1]), ("", None))
         if answer is None:
+            asked, answer = self.rare_pair()
+        if answer is None:
             return None
         reason = f"{asked!r} and {answer!r} are usual names for a prompt and its answer"
         if self.content(asked) == "objects":
@@ -214,16 +217,32 @@ class _Guess:
     def answer_of(self, asked: str) -> str | None:
         """The column that answers `asked`, with the same kind of content."""
         content = self.content(asked)
-        usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS, *RARE_ANSWERS])
+        usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS])
         found = [name for name in self.present(usual) if name != asked and content != "neither"]
         return next((name for name in found if self.content(name) == content), None)
 
+    def rare_pair(self) -> tuple[str, str | None]:
+        """Two columns of texts whose names may stand for what is asked and answered, where none is called a text."""
+        if self.present(TEXTS):
+            return "", None
+        profiles = profile_columns(self.table)
+        asked_by = {**RARELY_ASKED, **ASKED}
+        for asked in self.present(asked_by):
+            usual = dict.fromkeys([asked_by[normalize_name(asked)], *ANSWERS, *RARE_ANSWERS])
+            answer = next((name for name in self.present(usual) if name != asked and profiles[name].is_text), None)
+            if answer and profiles[asked].is_text and not profiles[asked].is_label_like:
+                return asked, answer
+        return "", None
+
     def text(self) -> ConversationColumns | None:
-        found = next((name for name in self.present(TEXTS) if self.content(name) == "text"), None)
         others = "no columns of prompts and answers are there"
+        texts = [name for name, profile in profile_columns(self.table).items() if profile.is_text]
+        found = next((name for name in self.present(TEXTS) if self.content(name) == "text"), None)
+        if not found and texts:
+            longest = max(texts, key=lambda name: profile_columns(self.table)[name].mean_characters)
+            found = longest if normalize_name(longest) in RARE_TEXTS else None
         if found:
             return _explain("text", {"text": found}, f"{found!r} is a usual name for it, and {others}")
-        texts = [name for name, profile in profile_columns(self.table).items() if profile.is_text]
         # What is asked, without a column of texts that answer it, isn't all that is to be learned.
         if len(texts) != 1 or normalize_name(texts[0]) in (*ASKED, *sum(MESSAGES, ())):
             return None
@@ -263,7 +282,7 @@ class _Guess:
 
     def content(self, name: str, *, is_json: bool = False) -> Content:
         """What most filled cells of a column hold, in rows spread evenly over the table."""
-        spread = np.unique(np.linspace(0, self.table.row_count - 1, SAMPLE_ROWS).astype(np.int64))
+        spread = choose_spread(self.table.row_count)
         filled = [value for value in self.table.take(spread, [name])[name] if value is not None and value != ""]
         if 2 * sum(parse_objects(value, is_json=is_json) is not None for value in filled) > len(filled):
             return "objects"
@@ -342,7 +361,7 @@ def _check_flags(table: RowTable, flagged: dict[str, str]) -> None:
     """DataError where columns are missing, or where flags don't make up one form."""
     problems = []
     if flagged.keys() not in TOGETHER or len(set(flagged.values())) < len(flagged):
-        given = ", ".join(f"--{role}-column {name}" for role, name in flagged.items())
+        given = ", ".join(f"--{role}-column {quote_name(name)}" for role, name in flagged.items())
         what, expected = "the flags don't say what a row is made of", "flags for the columns of one form"
         problems.append(Problem(what, given, expected, ANY_FLAGS))
     for role, name in flagged.items():

@@ -192,8 +192,9 @@ def encode_row(
     for note in dict.fromkeys([*(note for each in found for note in each.notes), *strange]):
         tally.notes.setdefault(note, RowNumbers()).add(number)
     if "text" in row:
-        return cut_text(found[0], encoding, number, tally)
-    rows = [cut_row(each, encoding, tally) for each in found]
+        rows = cut_text(found[0], encoding, number, tally)
+    else:
+        rows = [cut_row(each, encoding, tally) for each in found]
     rows = [(ids, marks) for ids, marks in rows if any(marks)]
     if not rows:
         tally.untrained.add(number)

@@ -78,9 +78,12 @@ class LabelSpace:
         """The label of this name as the data has it."""
         if self.values == "booleans":
             return name == "true"
-        number = parse_number(name) if self.values == "numbers" else None
-        if number is None:
+        if self.values != "numbers":
             return name
+        try:
+            return int(name)  # not by way of float, which holds whole numbers up to 2^53 only
+        except ValueError:
+            number = float(name)
         return int(number) if number.is_integer() else number
 
     def _find(self, name: str) -> int:

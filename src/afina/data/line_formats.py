@@ -95,9 +95,17 @@ class TextFile(LinesFile):
                 yield row, {"text": text}
 
     def has_blank_lines(self) -> bool:
-        """Whether a blank line stands between two others, as far as a look at the beginning tells."""
+        """Whether a blank line stands between two others."""
+        was_text = was_blank = False
         with open_lines(self.path) as file:
-            return re.search(r"\S[^\n]*\n[ \t\r]*\n\s*\S", file.read(SNIFFED_CHARACTERS)) is not None
+            while line := file.readline(SNIFFED_CHARACTERS):
+                if line.isspace():
+                    was_blank = was_text
+                elif was_blank:
+                    return True
+                else:
+                    was_text = True
+        return False
 
     def blocks(self) -> Iterator[list[str]]:
         if self.has_blank_lines():
@@ -119,7 +127,7 @@ class TaggedLinesFile(LinesFile):
             bad_rows.notes.append(self.note)
         row, width = 0, 0
         for block in self.blocks():
-            lines = [split_fields(line) for line in block if not line.startswith(DOCUMENT)]
+            lines = [split_fields(line) for line in block if not line.startswith(DOCUMENT) and not is_comment(line)]
             if not lines:
                 continue
             row += 1
@@ -133,6 +141,11 @@ class TaggedLinesFile(LinesFile):
             yield row, {"tokens": columns[0], **between, "tags": columns[-1]}
 
 
+def is_comment(line: str) -> bool:
+    """Whether a line is about a sentence, as `# text = ...` is, and no word of it."""
+    return line.startswith("# ") and not TAG.fullmatch(split_fields(line)[-1])
+
+
 def split_fields(line: str) -> list[str]:
     """What stands between tabs, or where there are none between spaces."""
     return line.split("\t") if "\t" in line else line.split()
@@ -141,8 +154,10 @@ def split_fields(line: str) -> list[str]:
 def holds_tagged_lines(path: Path) -> bool:
     """Whether a text file holds words with a tag each, as far as its beginning tells."""
     with open_lines(path) as file:
-        lines = file.read(SNIFFED_CHARACTERS).splitlines()[:-1]
-    fields = [split_fields(line) for line in lines if line.strip() and not line.startswith(DOCUMENT)]
+        lines = file.read(SNIFFED_CHARACTERS).splitlines()
+    lines = lines if len(lines) <= LINES_LEAST else lines[:-1]  # which may be cut off
+    words = (line for line in lines if line.strip() and not line.startswith(DOCUMENT) and not is_comment(line))
+    fields = [split_fields(line) for line in words]
     widths = {len(each) for each in fields}
     return (
         len(fields) >= LINES_LEAST
@@ -181,8 +196,7 @@ class TextFolder:
                     f"{path.name} holds more than {FIELD_CHARACTERS:,} characters", expected="a text of a row",
                     remedy="name the file itself, whose blank lines part its texts",
                 )  # fmt: skip
-            if text.strip():
-                yield row, {"text": text}
+            yield row, {"text": text.rstrip("\r\n")}
 
     def explain(self, bad_rows: BadRows) -> None:
         if "bytes" in bad_rows.rows:

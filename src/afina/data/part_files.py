@@ -45,8 +45,12 @@ def find_texts(folder: Path) -> list[Path]:
     """The files of a folder of plain texts, sorted; none where it holds a part's file, files of another kind, or only a
     README."""
     files = list_files(folder)
-    are_texts = all(path.suffix.lower() in TEXTS and not name_part(path) for path in files)
-    return files if are_texts and any(path.stem.lower() != "readme" for path in files) else []
+    if not all(path.suffix.lower() in TEXTS and not name_part(path) for path in files):
+        return []
+    texts = [path for path in files if path.name.lower() != "readme.md"]
+    # Among other documents a README is one; beside plain texts it is about them.
+    has_documents = any(path.suffix.lower() == ".md" for path in texts)
+    return files if has_documents else texts
 
 
 def find_part_files(folder: Path) -> dict[str, list[Path]]:
@@ -57,16 +61,12 @@ def find_part_files(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: without a training file, and where files for one part aren't all of its shards.
     """
-    data = folder / "data"
-    if data.is_dir() and not any(map(name_part, folder.iterdir())):
-        folder = data
     files = list_files(folder)
-    by_part: dict[str, list[Path]] = {}
-    for path in files:
-        if part := name_part(path):
-            by_part.setdefault(part, []).append(path)
-    if not by_part:
-        by_part = find_numbered(files)
+    by_part = group_by_part(files) or find_numbered(files)
+    if not by_part and (folder / "data").is_dir():
+        folder = folder / "data"
+        files = list_files(folder)
+        by_part = group_by_part(files) or find_numbered(files)
     for part, found in by_part.items():
         check_whole(folder, part, found)
     if not by_part.keys() & {"train", "all"}:
@@ -74,21 +74,29 @@ def find_part_files(folder: Path) -> dict[str, list[Path]]:
     return by_part
 
 
+def group_by_part(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files that name a part, by it: alone, as a shard, or with a number; those with a number in its order."""
+    by_part: dict[str, list[Path]] = {}
+    for path in sorted(files, key=read_number):
+        part = name_part(path)
+        if part is None and path.suffix.lower() in JOINED:
+            part = PART_NAMES.get(NUMBER.sub("", path.stem).lower())
+        if part:
+            by_part.setdefault(part, []).append(path)
+    return by_part
+
+
 def find_numbered(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files that are told apart by a number alone (`rows-0.jsonl`, `rows-1.jsonl`), in its order, by their part."""
-    families: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    for path in files:
-        number = NUMBER.search(path.stem)
-        if path.suffix.lower() in JOINED and number:
-            key = (path.stem[: number.start()], path.suffix.lower())
-            families.setdefault(key, []).append((int(number[1]), path))
-    sorted_families = {key: [path for _, path in sorted(found)] for key, found in families.items()}
-    named = ((PART_NAMES.get(stem.lower()), found) for (stem, _), found in sorted_families.items())
-    by_part = {part: found for part, found in named if part}
-    if by_part or len(families) != 1:
-        return by_part
-    (found,) = sorted_families.values()
-    return {"all": found} if len(found) > 1 else {}
+    """Files that are told apart by a number alone (`rows-0.jsonl`, `rows-1.jsonl`), as one table; none where others of
+    their kind lie beside them."""
+    tables = sorted((path for path in files if path.suffix.lower() in JOINED), key=read_number)
+    return {"all": tables} if len(tables) > 1 and is_one_family(tables, NUMBER) else {}
+
+
+def read_number(path: Path) -> int:
+    """The number at the end of a name, 0 where there is none."""
+    found = NUMBER.search(path.stem)
+    return int(found[1]) if found and not SHARD.search(path.stem) else 0
 
 
 def check_whole(folder: Path, part: str, files: Sequence[Path]) -> None:
@@ -115,7 +123,7 @@ def check_whole(folder: Path, part: str, files: Sequence[Path]) -> None:
 def is_one_family(files: Sequence[Path], ending: re.Pattern[str]) -> bool:
     """Whether files are of one kind and have one name, but for an ending that each has, and may be joined."""
     suffixes = {path.suffix.lower() for path in files}
-    stems = {ending.sub("", path.stem) for path in files}
+    stems = {ending.sub("", path.stem).lower() for path in files}
     have_endings = all(ending.search(path.stem) for path in files)
     return have_endings and len(stems) == 1 and len(suffixes) == 1 and (len(files) == 1 or suffixes <= {*JOINED})
 

@@ -23,6 +23,7 @@ from afina.data.shards import Shards
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
 from afina.data.text_formats import DelimitedFile
+from afina.durable import expand_home
 from afina.errors import CLOSE, DataError
 
 __all__ = ["RowTable", "read_parts"]
@@ -71,7 +72,7 @@ def _find_sources(source: Any) -> dict[str, Any]:
 def _find_named(name: str) -> dict[str, Any]:
     if isinstance(name, bytes) or not name or "\0" in name:
         raise DataError(f"{name!r} is no path", expected=ACCEPTED)
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if name == "-" or path.is_fifo():
         raise DataError(
             "rows aren't read from a pipe: they are looked at more than once", remedy="write them to a file"
@@ -219,25 +220,30 @@ def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
     return by_part
 
 
-def list_columns(parts: Mapping[Any, Any]) -> MappingRows | None:
+def list_columns(parts: Mapping[Any, Any], source: str = "the data") -> MappingRows | None:
     """The rows of a dict of columns, such as `datasets.Dataset.from_dict` takes; None for anything else."""
     columns = {name: list_column(value) for name, value in parts.items()}
     if not parts or any(str(name).lower() in PART_NAMES or column is None for name, column in columns.items()):
         return None
+    if all(column and isinstance(column[0], Mapping) for column in columns.values()):
+        return None  # parts by other names
     lengths = {str(name): len(column or ()) for name, column in columns.items()}
     if len({*lengths.values()}) > 1:
         raise DataError(
-            "the data has columns of several lengths", found=", ".join(f"{n}: {k:,}" for n, k in lengths.items()),
+            f"{source} has columns of several lengths", found=", ".join(f"{n}: {k:,}" for n, k in lengths.items()),
             expected="a value in each column for each row",
         )  # fmt: skip
     rows = zip(*(column or () for column in columns.values()), strict=True)
-    return MappingRows([dict(zip(lengths, row, strict=True)) for row in rows], "the data")
+    return MappingRows([dict(zip(lengths, row, strict=True)) for row in rows], source)
 
 
 def list_column(value: Any) -> list[Any] | None:
     """The values of one column: of a list, a tuple, an array of one dimension or a series; None for anything else."""
     if isinstance(value, list | tuple):
-        return None if any(isinstance(each, Mapping) for each in value[:1]) else list(value)
+        return list(value)
+    for name in ("to_pylist", "to_list"):  # of pyarrow, and of polars
+        if hasattr(value, name) and not hasattr(value, "columns") and not hasattr(value, "column_names"):
+            return list(getattr(value, name)())
     return list(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1 else None
 
 
@@ -245,7 +251,7 @@ def find_delimiter(source: Any, suffix: str) -> str | None:
     """What separates the fields of the file that `source` is predicted from; None if it has another suffix."""
     if not isinstance(source, (str, os.PathLike)):
         return None
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if path.is_dir() and not find_texts(path):
         files = find_part_files(path)
         path = files[choose_part(files)][0]
@@ -263,10 +269,12 @@ def open_object(value: Any, name: str) -> Source:
     """The reader of a Python object that holds one table."""
     module, kind = type(value).__module__.split(".")[0], type(value).__name__
     if isinstance(value, (str, os.PathLike)):
-        path = Path(value).expanduser()
+        path = expand_home(value)
         if not path.exists():
             raise missing_file(path)
         return open_file(path)
+    if isinstance(value, Mapping) and (columns := list_columns(value, name)):
+        return columns
     if module == "datasets" and kind == "Dataset":
         return DatasetRows(value, name)
     if module == "pandas" and kind == "DataFrame":

@@ -3,7 +3,6 @@ as memory needs."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -82,7 +81,5 @@ def compute_in_pieces(
 
 
 def autocast(device: str, precision: str) -> Any:
-    """The context in which products are computed in `precision`."""
-    if precision != "bf16":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=torch.bfloat16)
+    """The context in which a model computes in this number format, whatever the caller's own autocast is."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")

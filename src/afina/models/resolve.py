@@ -19,6 +19,7 @@ import os
 import re
 from pathlib import Path
 
+from afina.durable import expand_home
 from afina.errors import ModelError
 
 PACKAGE_PREFIX = "package:"
@@ -49,7 +50,7 @@ def resolve_model(reference: str, revision: str | None = None, *, allow_gguf: bo
         raise ModelError(
             "the model's name is no name", found=repr(reference)[:80], expected=KINDS, remedy="--model REF"
         )
-    path = Path(os.path.expanduser(reference))
+    path = expand_home(reference)
     is_package = reference.startswith(PACKAGE_PREFIX)
     if revision is not None and (is_package or os.path.exists(path)):
         raise ModelError(
@@ -238,5 +239,5 @@ def _describe_unreachable(error: Exception, reference: str) -> ModelError:
 
 def describe_reference(reference: str, base: str) -> str:
     """How another machine or library would call the model: its id on the Hub, else where its folder is."""
-    is_id = not reference.startswith(PACKAGE_PREFIX) and not Path(reference).expanduser().exists()
+    is_id = not reference.startswith(PACKAGE_PREFIX) and not expand_home(reference).exists()
     return reference if is_id else base

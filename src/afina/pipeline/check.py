@@ -29,6 +29,7 @@ from afina.data.examples import count_classes, divide_rows, find_usable, make_pa
 from afina.data.parts import check_fractions, describe_source, explain_choice
 from afina.data.read import read_parts
 from afina.data.rows import RowTable
+from afina.durable import expand_home
 from afina.errors import ConfigError, DataError
 from afina.pipeline.check_report import CheckReport, check_page_path
 from afina.pipeline.narrator import Narrator
@@ -188,7 +189,7 @@ def fix_data(config: RunConfig, source: Any, opened: OpenedData, output: Path) -
     else:
         cleaner = ConversationCleaner(opened.columns)
     drops = decide_drops(opened.tables, cleaner, opened.subject.kind == "regression")
-    return write_copy(Path(source).expanduser(), output, opened.tables, cleaner, drops)
+    return write_copy(expand_home(source), output, opened.tables, cleaner, drops)
 
 
 def write_report(

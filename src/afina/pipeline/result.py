@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -65,9 +66,9 @@ def write_model(folder: RunFolder, save: Callable[[Path], None]) -> None:
         sync_folder(folder.path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
-        again = (
-            f"resume {folder.path}" if folder.checkpoints.exists() else "train once more, or --output on another disk"
-        )
+        again = "train once more, or --output on another disk"
+        if folder.checkpoints.exists():
+            again = f"resume {shlex.quote(str(folder.path))}"
         raise RunFolderError(
             f"the model can't be written to {folder.model}",
             found=describe_cause(error, "safetensors"),

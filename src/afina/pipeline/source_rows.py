@@ -46,7 +46,8 @@ class open_rows:  # noqa: N801  a context manager, used like a function
 
 
 def mind_parts(rows: open_rows, narrator: Narrator) -> None:
-    """Refuse several parts in memory, of which only one would come out, and say which part of a folder does.
+    """Refuse several parts in memory, of which only one would come out; say which part of a folder does, and what was
+    done to its rows when they were read.
 
     Raises:
         DataError: naming the parts.
@@ -56,6 +57,8 @@ def mind_parts(rows: open_rows, narrator: Narrator) -> None:
             "the rows to predict are in several parts", found=", ".join([rows.part, *rows.others]),
             expected="one table, all of whose rows come out", remedy=f"name one of them, such as data[{rows.part!r}]",
         )  # fmt: skip
+    for note in rows.table.notes:
+        narrator.note(note)
     if rows.others:
         narrator.say(f"of {rows.source} the {rows.part} part is predicted; {', '.join(rows.others)} isn't")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
-from afina.durable import sync_folder
+from afina.durable import expand_home, sync_folder
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
 from afina.runs.damage import COPY, refuse_description, refuse_missing, refuse_no_model
@@ -291,7 +292,7 @@ def check_new(path: Path) -> None:
         if (path / name).exists():
             raise RunFolderError(
                 f"{path} already holds {what}",
-                remedy=f"another --output, or afina {verb} {path} to go on with that one",
+                remedy=f"another --output, or afina {verb} {shlex.quote(str(path))} to go on with that one",
             )
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not is_beginning(path):
         raise RunFolderError(
@@ -341,7 +342,7 @@ def find_path(run: AnyRun) -> Path:
             "this is no run", found=f"{path!r}"[:80], expected="the path of a run's folder, or what afina.fit gave",
             remedy="give each run by itself: afina.compare(run, other)" if isinstance(path, list | tuple) else "",
         )  # fmt: skip
-    return Path(path)
+    return expand_home(path)
 
 
 def open_run(run: AnyRun) -> RunFolder:

@@ -150,6 +150,10 @@ LAYOUTS = [
      "'content' is a usual name for it, and no columns of prompts and answers are there", False),
     ({"text": "a", "chat": "no list", "messages": ["b"]}, "text", {"text": "text"},
      "'text' is a usual name for it, and no columns of prompts and answers are there", False),
+    ({"source": "web", "text": "a", "summary": "b"}, "text", {"text": "text"},
+     "'text' is a usual name for it, and no columns of prompts and answers are there", False),
+    ({"page": "p. 7", "body": "a longer text"}, "text", {"text": "body"},
+     "'body' is a usual name for it, and no columns of prompts and answers are there", False),
     ({"text": "a", "prompt": "b", "completion": 3}, "text", {"text": "text"},
      "'text' is a usual name for it, and no columns of prompts and answers are there", False),
 ]  # fmt: skip
@@ -313,6 +317,8 @@ def test_nothing_fits(tmp_path: Path) -> None:
         ({"messages": "[{'role': 'user', 'content': 'a'}]"},
          "write the lists in 'messages' as JSON, as json.dumps does"),
         ({"id": 1, "prompt": "a"}, ANY_FLAGS),
+        ({"page": "p. 7", "paragraph": "a longer text"}, ANY_FLAGS),
+        ({"user": "ana", "target": 0.5, "film": "a film"}, ANY_FLAGS),
     ],
 )  # fmt: skip
 def test_shapes_that_no_flag_mends(tmp_path: Path, row: dict[str, Any], remedy: str) -> None:

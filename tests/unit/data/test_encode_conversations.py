@@ -78,3 +78,9 @@ def test_nothing_of_a_long_text_is_lost(tmp_path: Path) -> None:
     assert learned == rows[0]["text"] + tokenizer.eos_token
     assert (tally.cut_rows, tally.whole_trained, list(tally.untrained)) == (0, int(data.trained.sum()), [])
     assert {int(data.tokens.row(i)[0]) for i in range(len(data))} == {tokenizer.bos_token_id}
+
+
+def test_a_text_of_nothing_but_an_end_is_left_out(tmp_path: Path) -> None:
+    rows = [{"text": "abc"}, {"text": "<|im_end|>"}]
+    data, tally, _ = encode("qwen2.5", rows, tmp_path, has_template=False)
+    assert (list(data.row_numbers), list(tally.untrained)) == ([1], [2])

@@ -158,3 +158,11 @@ def test_a_number_is_found_however_it_is_spelled() -> None:
         LabelSpace("multiclass", ("1", "1.0")).encode("1.00")
     with pytest.raises(ValueError, match=UNKNOWN):
         LabelSpace("multiclass", ("1.0", "two")).encode("1")
+
+
+@pytest.mark.parametrize("value", [9007199254740993, 10**30 + 1, -7, 2.5, 1e300, 0])
+def test_numbers_come_back_as_they_were(value: float) -> None:
+    name = name_label(value)
+    assert name is not None
+    restored = LabelSpace("multiclass", (name, "1"), values="numbers").restore(name)
+    assert (restored, type(restored)) == (value, int if float(value).is_integer() else float)

@@ -29,6 +29,7 @@ def list_columns(table: RowTable) -> dict[str, list[object]]:
         ("one\nmore\n\ntwo\n \n\n three", ["one\nmore", "two", " three"], "the text between two blank lines"),
         ("\n\none\ntwo\r\n\n", ["one", "two"], "a line, since no line is blank"),
         ("\ufeffone", ["one"], "a line, since no line is blank"),
+        ("one\n" * 40_000 + "\ntwo", ["one\n" * 39_999 + "one", "two"], "the text between two blank lines"),
     ],
 )
 def test_plain_texts(tmp_path: Path, content: str, texts: list[str], unit: str) -> None:
@@ -86,7 +87,7 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     for name, text in (("b.txt", "second"), ("a.md", "# first\n\nmore"), (".hidden", "x"), ("c.txt", " \n")):
         (folder / name).write_text(text)
     (table,) = read_parts(str(folder), tmp_path / "spool").values()
-    assert list_columns(table) == {"text": ["# first\n\nmore", "second"]}
+    assert list_columns(table) == {"text": ["# first\n\nmore", "second", " "]}
     (folder / "notes.pdf").write_text("x")
     with pytest.raises(DataError, match="holds no training part"):
         read_parts(str(folder), tmp_path / "spool")
@@ -111,3 +112,19 @@ def test_no_copy_of_a_file_without_columns(tmp_path: Path, name: str) -> None:
     path.touch()
     with pytest.raises(DataError, match=f"no cleaned copy of {name} can be written"):
         check_output(path, tmp_path / "out")
+
+
+def test_comments_of_conll_are_no_words(tmp_path: Path) -> None:
+    content = "# text = Ana lives\nAna B-PER\nlives O\n\n# id = 2\n# O\nhere O\n"
+    assert list(read(tmp_path / "a.conll", content).column("tokens")) == [["Ana", "lives"], ["#", "here"]]
+    assert list(read(tmp_path / "b.txt", "Ana B-PER\nlives O\n").column("tokens")) == [["Ana", "lives"]]
+
+
+def test_a_folder_of_texts_gives_a_row_for_each(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, text in {"a.txt": "hello\n", "b.txt": " \n", "c.txt": "bye\r\n", "README.md": "about"}.items():
+        (folder / name).write_text(text)
+    assert list(read_parts(folder, tmp_path / "spool")["all"].column("text")) == ["hello", " ", "bye"]
+    (folder / "d.md").write_text("more")
+    assert next(iter(read_parts(folder, tmp_path / "spool")["all"].column("text"))) == "about"

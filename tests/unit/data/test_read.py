@@ -552,3 +552,18 @@ def test_bare_lists_of_messages_are_rows(suffix: str, tmp_path: Path) -> None:
     assert list_columns(table)["messages"] == [TALK, SHARED]
     (problem,) = table.problems
     assert (problem.what, list(problem.rows)) == (f"rows{suffix}: rows that are not JSON objects", [3, 4])
+
+
+def test_columns_of_any_kind_are_a_table(tmp_path: Path) -> None:
+    columns = {"text": ["a", "b"], "meta": [{"n": 1}, {"n": 2}], "label": pa.array(["x", "y"])}
+    table = read(columns, tmp_path)
+    assert list_columns(table) == {"text": ["a", "b"], "meta": [{"n": 1}, {"n": 2}], "label": ["x", "y"]}
+    parts = read_parts({"train": columns, "test": [{"text": "c"}]}, tmp_path / "spool")
+    assert {name: list(table.column("text")) for name, table in parts.items()} == {"train": ["a", "b"], "test": ["c"]}
+    with pytest.raises(DataError, match="the data has a part 'rows'"):
+        read({"rows": [{"text": "a"}]}, tmp_path)
+
+
+def test_the_home_of_somebody_unknown_is_a_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file or folder ~nobody-here"):
+        read("~nobody-here/a.csv", tmp_path)

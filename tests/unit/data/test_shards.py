@@ -36,18 +36,21 @@ def list_rows(table: Any) -> list[str]:
     [
         ("train__00000-of-00002_jsonl", "train__00001-of-00002_jsonl"),
         ("train1_jsonl", "train2_jsonl"),
+        ("Train__1_jsonl", "train__2_jsonl"),
         ("train__9_jsonl", "train__10_jsonl"),
     ],
 )
 def test_shards_are_one_part(names: tuple[str, str], tmp_path: Path) -> None:
     first, second = lines({"text": "a"}, {"text": "b"}), lines({"text": "c", "n": 1})
     folder = write(tmp_path / "set", **dict(zip(names, (first, second), strict=True)), test_jsonl=lines({"text": "d"}))
-    if "1" in names[0] or "9" in names[0]:  # numbered files beside a file of a part: that file alone is meant
-        (folder / "test.jsonl").unlink()
-    table = read_parts(folder, tmp_path / "rows")["train"]
+    parts = read_parts(folder, tmp_path / "rows")
+    table = parts["train"]
+    assert list_rows(parts["test"]) == ["d"]
     assert list_rows(table) == ["a", "b", "c"]
     assert table.row_numbers.tolist() == [1, 2, 3]
-    first_name, second_name = sorted((path.name for path in folder.glob("train*")), key=lambda name: (len(name), name))
+    first_name, second_name = sorted(
+        (path.name for path in folder.glob("[tT]rain*")), key=lambda name: (len(name), name)
+    )
     assert table.notes == (f"rows are numbered through 2 files: {first_name} from row 1, {second_name} from row 3",)
 
 
@@ -55,6 +58,16 @@ def test_numbered_files_without_a_part_are_one_table(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", part0_csv="text,n\na,1\n", part1_csv="text,n\nb,2\n")
     (folder / "README.md").write_text("a card")
     assert list_rows(read_parts(folder, tmp_path / "rows")["all"]) == ["a", "b"]
+
+
+def test_numbered_parts_lie_beside_plain_ones_and_any_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", train_csv="text\na\n", test1_csv="text\nb\n", test2_csv="text\nc\n")
+    (folder / "data").mkdir()
+    parts = read_parts(folder, tmp_path / "rows")
+    assert [list_rows(parts[part]) for part in ("train", "test")] == [["a"], ["b", "c"]]
+    other = write(tmp_path / "other", rows0_csv="text\na\n", rows1_csv="text\nb\n")
+    (other / "data").mkdir()
+    assert list_rows(read_parts(other, tmp_path / "rows")["all"]) == ["a", "b"]
 
 
 def test_faults_are_numbered_through(tmp_path: Path) -> None:
@@ -95,7 +108,13 @@ def test_columns_of_csv_shards_agree(tmp_path: Path) -> None:
         (("train__00000-of-00002_jsonl", "train__00001-of-00002_csv"), INCOMPLETE),
         (("train_jsonl", "train__00000-of-00001_jsonl"), INCOMPLETE),
         (("train_jsonl", "train_csv"), "holds 2 files for the part 'train'"),
+        (("train1_jsonl", "training1_jsonl"), "holds 2 files for the part 'train'"),
+        (("train_csv", "train1_csv"), "holds 2 files for the part 'train'"),
+        (("train1_csv", "train2_csv", "train1_jsonl", "train2_jsonl"), "holds 4 files for the part 'train'"),
+        (("train_csv", "dev1_csv", "val1_csv"), "holds 2 files for the part 'validation'"),
         (("a1_jsonl", "b1_jsonl"), "holds no training part"),
+        (("data_csv", "data1_csv", "data2_csv"), "holds no training part"),
+        (("rows1_csv", "rows2_csv", "extra_csv"), "holds no training part"),
         (("a1_jsonl",), "holds no training part"),
     ],
 )  # fmt: skip

@@ -48,7 +48,16 @@ def test_a_language_model_learns_to_write_where_nothing_looks_like_labels(
     assert guess(rows, tmp_path / "b", tiny_models("bert")) == "auto"
 
 
-@pytest.mark.parametrize("row", [{"text": "a page {}", "label": "{}"}, {"text": "a page {}", "kind": "news", "n": 1}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a page {}", "label": "{}"},
+        {"text": "a page {}", "kind": "news", "n": 1},
+        {"review": "good film {}", "stars_given": "3.{}"},
+        {"user": "ana {}", "text": "a film {}", "target": "0.{}"},
+        {"user": "ana {}", "film": "a film {}", "target": "0.{}"},
+    ],
+)
 def test_labels_are_for_a_classifier_whatever_the_model(
     row: dict[str, Any], tiny_models: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from afina.data.part_files import find_part_files, find_texts
 from afina.data.parts import describe_source
 from afina.data.read import open_files
 from afina.data.rows import RowTable
+from afina.durable import expand_home
 from afina.errors import DataError, refuse_unwritable
 
 LOG_OF_FOLDER = "changes.jsonl"
@@ -47,11 +48,11 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: if the data isn't a file or a folder, or if the output is there already or of another format.
     """
-    if not isinstance(source, str | os.PathLike) or not Path(source).expanduser().exists():
+    if not isinstance(source, str | os.PathLike) or not expand_home(source).exists():
         raise DataError(
             "--fix copies a file or a folder", found=describe_source(source), remedy="save the rows as a file"
         )
-    path = Path(source).expanduser()
+    path = expand_home(source)
     files = find_part_files(path) if path.is_dir() and not find_texts(path) else {"all": [path]}
     for paths in files.values():
         if paths[0].is_dir() or paths[0].suffix.lower() not in COPIED:
@@ -105,7 +106,8 @@ def write_copy(
     try:
         with (unfinished / LOG_OF_FOLDER).open("w", encoding="utf-8") as log_file:
             for part, paths in files.items():
-                name = paths[0].name if len(paths) == 1 else f"{part}{paths[0].suffix}"
+                # One file for all shards; a folder of one table holds it as `train`.
+                name = paths[0].name if len(paths) == 1 else f"{'train' if part == 'all' else part}{paths[0].suffix}"
                 changes = Changes(part, set(tables[part].row_numbers.tolist()), cleaner, drops[part], log_file, rules)
                 rows[part] = rewrite_file(open_files(paths), unfinished / name, changes)
                 changes.log_unread(tables[part].read_count)

@@ -55,7 +55,9 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
     found = model.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
     special = set(tokenizer.all_special_ids)
-    for row in range(min(100, len(data))):
+    # A window in the middle of a text ends anywhere.
+    ends = np.flatnonzero(np.diff(data.row_numbers, append=-1))[:100]
+    for row in ends.tolist():
         last = int(data.tokens.row(row)[np.flatnonzero(data.marks(row))[-1]])
         stops |= {last} & special
     return sorted(int(token) for token in stops if token is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ class Speaker:
         if template:
             raise ConfigError(
                 "a tuned model keeps the chat template that it was tuned with", found=", ".join(template),
-                remedy=f"afina chat {reference}, or the model's own folder, {Path(reference) / 'model'}",
+                remedy=f"afina chat {shlex.quote(reference)}, or the model's own folder, {Path(reference) / 'model'}",
             )  # fmt: skip
         return cls.of_run(Path(reference))
 
