@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,14 @@ from afina.errors import CLOSE, DataError
 __all__ = ["RowTable", "read_parts"]
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
-OTHER_SUFFIXES = (
-    ".xls",
-    ".xlsx",
-    ".ndjson",
-    ".gz",
-    ".zip",
-    ".bz2",
-    ".xz",
-    ".zst",
-    ".arrow",
-    ".pkl",
-    ".ods",
-)
+# What other programs write, and how it becomes something that is read here.
+OTHER_SUFFIXES = {
+    ".gz": "gunzip --keep {path}", ".zip": "unzip {path}", ".bz2": "bunzip2 --keep {path}", ".xz": "unxz --keep {path}",
+    ".zst": "unzstd {path}", ".ndjson": "rename it to {stem}.jsonl",
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "save the sheet as csv"),
+    **dict.fromkeys((".arrow", ".pkl", ".feather"), "write it as parquet, with pandas or datasets"),
+}  # fmt: skip
+USUAL = "convert the file, or rename it if it holds one of these formats"
 SAVED = ("dataset_dict.json", "state.json")
 """A file that `save_to_disk` of the package `datasets` writes into its folder."""
 
@@ -128,7 +124,7 @@ def choose_hub_parts(keys: Sequence[str]) -> dict[str, str]:
 
 def _is_path(name: str) -> bool:
     suffix = Path(name).suffix.lower()
-    return name.startswith((".", "~", "/")) or "\\" in name or suffix in SUFFIXES + OTHER_SUFFIXES
+    return name.startswith((".", "~", "/")) or "\\" in name or suffix in (*SUFFIXES, *OTHER_SUFFIXES)
 
 
 def missing_file(path: Path) -> DataError:
@@ -179,7 +175,7 @@ def open_file(path: Path) -> Source:
             f"{path} is of no format that can be read",
             found=what if path.is_file() else "not a regular file",
             expected=f"a file with one of the suffixes {', '.join(SUFFIXES)}",
-            remedy="convert the file, or rename it if it holds one of these formats",
+            remedy=OTHER_SUFFIXES.get(suffix, USUAL).format(path=shlex.quote(str(path)), stem=path.stem),
         )
     try:
         path.open("rb").close()

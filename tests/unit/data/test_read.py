@@ -567,3 +567,18 @@ def test_columns_of_any_kind_are_a_table(tmp_path: Path) -> None:
 def test_the_home_of_somebody_unknown_is_a_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file or folder ~nobody-here"):
         read("~nobody-here/a.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("my rows.jsonl.gz", "gunzip --keep '{}'"),
+        ("a.ndjson", "rename it to a.jsonl"),
+        ("a.xlsx", "save the sheet as csv"),
+    ],
+)
+def test_other_formats_are_told_how_to_become_one(name: str, remedy: str, tmp_path: Path) -> None:
+    path = write(tmp_path, name, "a")
+    with pytest.raises(DataError) as caught:
+        read(path, tmp_path)
+    assert caught.value.problems[0].remedy == remedy.format(path)
