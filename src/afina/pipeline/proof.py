@@ -5,6 +5,8 @@ Letters: N rows, C outputs.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from afina.data.encode_words import TaggedTokens
@@ -42,11 +44,11 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, float]:
     precision = prepared.setup.precision
     difference, tolerance = compare_logits(
         "the saved model, loaded afresh, doesn't give the logits of the trained one",
-        trained_NC, saved_NC, SAVED_TOLERANCE[precision], prepared,
+        trained_NC, saved_NC, SAVED_TOLERANCE[precision], prepared.folder.path,
     )  # fmt: skip
     scored_difference, scored_tolerance = compare_logits(
         "the saved model, loaded afresh, doesn't give the logits that the scores come from",
-        learned.logits[prepared.scored][: len(saved_NC)], saved_NC, SCORED_TOLERANCE[precision], prepared,
+        learned.logits[prepared.scored][: len(saved_NC)], saved_NC, SCORED_TOLERANCE[precision], prepared.folder.path,
     )  # fmt: skip
     return {
         "rows": rows,
@@ -64,9 +66,13 @@ def count_rows(part: EncodedPart) -> int:
 
 
 def compare_logits(
-    what: str, wanted_NC: Floats, found_NC: Floats, relative: float, prepared: Prepared
+    what: str, wanted_NC: Floats, found_NC: Floats, relative: float, folder: Path, unit: str = "rows"
 ) -> tuple[float, float]:
     """The largest difference and what is allowed: `relative` times the largest logit, or times 1.
+
+    Args:
+        folder: of the run.
+        unit: what N counts.
 
     Raises:
         ProofError: if it is larger, or not a number.
@@ -76,8 +82,8 @@ def compare_logits(
     if not difference <= tolerance:
         raise ProofError(
             what,
-            found=f"a largest difference of {difference:.3g} over {len(wanted_NC)} rows",
+            found=f"a largest difference of {difference:.3g} over {len(wanted_NC)} {unit}",
             expected=f"at most {tolerance:.3g}",
-            remedy=f"{prepared.folder.path} keeps everything; please report this with its config.yaml",
+            remedy=f"{folder} keeps everything; please report this with its config.yaml",
         )
     return difference, tolerance

@@ -12,20 +12,20 @@ from afina.config.reason import Reason
 from afina.config.run import GENERATION
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
-from afina.errors import ProofError
 from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.proof import SAVED_TOLERANCE, compare_logits
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.runs.seen_texts import write_seen_texts
+from afina.tasks.base import Floats
 
 PRIMARY_METRIC = "loss"
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
 SAMPLE_TOKENS = 256
-SAVED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4}
 MASK_ROWS = 3
 MASK_TOKENS = 400
 
@@ -87,24 +87,19 @@ def prove_saved_model(prepared: PreparedLanguage, learned: LearnedLanguage) -> d
     saved = prepared.technique.restore(prepared.folder.model, prepared.setup).to(prepared.device)
     rows = np.arange(min(ROWS_TO_PROVE, len(learned.objective.validation)))
     wanted, found = (compute_logits(learned, model, rows) for model in (learned.model, saved))
-    difference = float((wanted - found).abs().max())
-    tolerance = SAVED_TOLERANCE[prepared.setup.precision] * max(1.0, float(wanted.abs().max()))
-    if not difference <= tolerance:
-        raise ProofError(
-            "the saved model, loaded afresh, doesn't give the logits of the trained one",
-            found=f"a largest difference of {difference:.3g} at {len(wanted)} places",
-            expected=f"at most {tolerance:.3g}",
-            remedy=f"{prepared.folder.path} keeps everything; please report this with its config.yaml",
-        )
+    difference, tolerance = compare_logits(
+        "the saved model, loaded afresh, doesn't give the logits of the trained one", wanted, found,
+        SAVED_TOLERANCE[prepared.setup.precision], prepared.folder.path, unit="places",
+    )  # fmt: skip
     return {"rows": len(wanted), "largest_difference": difference, "tolerance": tolerance}
 
 
-def compute_logits(learned: LearnedLanguage, model: Any, rows: Indices) -> torch.Tensor:
-    """Logits at the first learned places of some validation rows, fp32."""
+def compute_logits(learned: LearnedLanguage, model: Any, rows: Indices) -> Floats:
+    """Logits at the first learned places of some validation rows."""
     batch = collate_padded(learned.objective.validation, rows, learned.objective.pad_id).to(learned.accelerator.device)
     with torch.inference_mode(), learned.accelerator.autocast():
         logits_BTV = model.eval()(**batch.inputs, use_cache=False).logits
-    return logits_BTV.flatten(0, 1)[batch.places_K[:PLACES_TO_PROVE]].float()
+    return logits_BTV.flatten(0, 1)[batch.places_K[:PLACES_TO_PROVE]].float().cpu().numpy()
 
 
 def build_report(
