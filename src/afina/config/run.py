@@ -108,7 +108,8 @@ class TrainingConfig(Section):
     class_weight: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by rows / (classes * rows of the class)."""
     early_stopping_patience: Annotated[int, Field(ge=0)] = 3
-    """Evaluations without a better main score on the validation part after which training stops. 0 means never."""
+    """Evaluations after which training stops, if none of them has a better main score on the validation part than all
+    before them but the start. 0 means never."""
     eval_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps between evaluations within an epoch, besides the one at its end. 0 means only that."""
     save_steps: Annotated[int, Field(ge=0)] = 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -56,6 +57,27 @@ def recall_arrays(path: Path) -> dict[str, Any] | None:
         return found
     except (SafetensorError, OSError, ValueError):
         return None
+
+
+def keep_values(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a small JSON file under another name, then rename it. Where that can't be, it isn't kept."""
+    unfinished = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(values), encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def recall_values(path: Path) -> dict[str, Any]:
+    """What such a file holds; nothing where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def trim(folder: Path) -> None:

@@ -20,7 +20,7 @@ from afina.config.run import DataConfig, TaskName
 from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.data_notes import note_absent, note_dropped, note_parts
 from afina.data.label_profile import profile_labels
-from afina.data.labels import LabelSpace, build_label_space
+from afina.data.labels import MISSING, LabelSpace, build_label_space
 from afina.data.parts import (
     carve_parts,
     check_filled,
@@ -109,6 +109,7 @@ def load_examples(
     is_strict = config.on_bad_rows == "fail"
     choice = explain_choice(tables, lambda: choose_columns(tables, config, task), names_unread=is_strict)
     space, usable = find_usable(tables, choice, config)
+    refuse_unlabelled(tables, usable)
     problems = list_problems(tables, [*choice.text_names, choice.label])
     problems += [problem for name, rows in usable.items() for problem in rows.problems(tables[name], choice, space)]
     if is_strict and problems:
@@ -152,6 +153,18 @@ def find_usable(
         training.faults = present
     rest = {name: find_usable_rows(tables[name], choice, space) for name in tables if name != first}
     return space, {first: training, **rest}
+
+
+def refuse_unlabelled(tables: Mapping[str, RowTable], usable: Mapping[str, UsableRows]) -> None:
+    """Refuse a part to score on that the source brings without labels, as sets of competitions do."""
+    for name, rows in usable.items():
+        lacking = rows.faults.get(MISSING, ())
+        if name in ("validation", "test") and len(lacking) == tables[name].row_count:
+            raise DataError(
+                f"{tables[name].source}: no row of the {name} part has a label", found=f"{len(lacking):,} rows without",
+                expected="a label in each row",
+                remedy="take it away, and such a part is carved out of the training rows",
+            )  # fmt: skip
 
 
 def divide_rows(

@@ -10,6 +10,7 @@ import yaml
 
 from afina.evaluation.report import TITLES, load_template, tabulate_scores
 from afina.evaluation.verdict import name_scored, write_verdict
+from afina.terminal import make_printable
 
 PIPELINES = {
     "generation": "text-generation", "entities": "token-classification", "tags": "token-classification"
@@ -20,10 +21,11 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def render_card(report: Mapping[str, Any]) -> str:
     """The card's Markdown with its YAML head; the licence is left to the person who publishes it."""
     head = yaml.safe_dump(describe_head(report), sort_keys=False, allow_unicode=True)
-    return load_template("card.md.j2").render(
+    text = load_template("card.md.j2").render(
         report=report, head=head, titles=TITLES, scored=name_scored(report), scores=tabulate_scores(report),
         verdict=write_verdict(report),
     )  # fmt: skip
+    return make_printable(text)
 
 
 def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:

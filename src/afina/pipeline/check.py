@@ -67,7 +67,7 @@ class Wanted:
 
 
 def check_data(config: RunConfig, source: Any, wanted: Wanted, narrator: Narrator) -> CheckReport:
-    """BadRows and facts about the data.
+    """Findings and facts about the data.
 
     Raises:
         UserError: if the data can't be read or understood, the model can't be used, or something can't be written.

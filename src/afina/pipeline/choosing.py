@@ -139,6 +139,8 @@ def settle_at_once(choice: Choice) -> str | None:
 def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]:
     """The technique whose model is better on the validation rows, and the scores that say so."""
     task, labels = second.task, second.parts["validation"].labels
+    if trained.kept_step == 0:
+        return FIRST_LOOK, f"no step of {second.technique.name} was better on {len(labels):,} validation rows"
     plain = replace(found.fit, target_mean=0.0, target_scale=1.0)
     scores = {  # of equals the first one is taken: the head, which costs less
         FIRST_LOOK: task.score(found.solution.head.logits(found.features["validation"]), labels, plain),

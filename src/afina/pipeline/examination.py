@@ -31,8 +31,13 @@ def examine_rows(subject: Subject, config: RunConfig, narrator: Narrator) -> lis
 
 
 def describe_errors(findings: Sequence[Finding]) -> list[Problem]:
-    """BadRows as an error lists them."""
+    """Findings as an error lists them."""
     return [
-        Problem(f"{finding.title} [{finding.code}]", finding.list_rows(), "", f"{finding.remedy}; {GO_ON}")
+        Problem(f"{finding.title} [{finding.code}]", finding.list_rows(), "", f"{name_verb(finding.remedy)}; {GO_ON}")
         for finding in findings
     ]
+
+
+def name_verb(remedy: str) -> str:
+    """The remedy with the verb of a flag that training doesn't have."""
+    return remedy.replace("--fix OUT", "afina check DATA --fix OUT")

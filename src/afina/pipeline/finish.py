@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from afina.pipeline.result import describe_result, finish_folder, join_scores, w
 from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.seen_texts import write_seen_texts
 
+LABELS_SHOWN = 30
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,6 +27,8 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     task, folder = prepared.task, prepared.folder
     validation = prepared.parts["validation"]
     learned = replace(learned, fit=task.tune(learned.logits["validation"], validation.labels, learned.fit))
+    if learned.fit.thresholds:
+        narrator.explain(explain_thresholds(prepared.examples.labels.names, learned.fit.thresholds, len(validation)))
     scores = score_run(prepared, learned, narrator)
     with narrator.stage("save"):
         save_model(prepared, learned)
@@ -39,6 +44,15 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     report = build_report(prepared, learned, scores, proof, narrator)
     finish_folder(folder, report)
     return report
+
+
+def explain_thresholds(names: Sequence[str], thresholds: Sequence[float], rows: int) -> Reason:
+    """From which probability each label is given, which whoever loads the model without afina has to know."""
+    by_name = {name: round(float(threshold), 4) for name, threshold in zip(names, thresholds, strict=True)}
+    shown = ", ".join(f"{name} {threshold:g}" for name, threshold in list(by_name.items())[:LABELS_SHOWN])
+    more = ", ..." if len(by_name) > LABELS_SHOWN else ""
+    reason = f"the probability from which each label is given, by its F1 on {rows:,} validation rows"
+    return Reason("thresholds", f"{shown}{more}", reason)
 
 
 def save_model(prepared: Prepared, learned: Learned) -> None:

@@ -101,6 +101,10 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     if (technique.traits.moves == "adapter" or opened.is_tagging) and config.features.pooling not in ("auto", "own"):
         reader = TAGGING if opened.is_tagging else technique.name
         narrator.note(f"features.pooling: {reader} doesn't read it; its head reads the architecture's own")
+    if config.training.class_weight != "none" and examples.labels.kind == "regression":
+        narrator.note(
+            f"training.class_weight={config.training.class_weight}: numbers to predict have no classes to weigh"
+        )
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         parts = encode_parts(examples, tokenizer, opened.facts, rough, folder, narrator)
@@ -194,10 +198,12 @@ def encode_part(
     tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder)
     check_vocabulary(tokens, facts)
     if tokens.cut_rows:
+        keeps = facts.max_positions is None or max_seq_length < facts.max_positions
+        more = " (--set model.max_seq_length=N keeps more)" if keeps else ", for the model takes no more"
         share = tokens.cut_tokens / (len(tokens.ids) + tokens.cut_tokens)
         narrator.note(
             f"{part.name}: {tokens.cut_rows:,} of {len(tokens):,} rows are longer than {max_seq_length} tokens and were"
-            f" cut; {share:.1%} of the tokens are lost (--set model.max_seq_length=N keeps more)"
+            f" cut; {share:.1%} of the tokens are lost{more}"
         )
     return EncodedPart(part.name, tokens, part.labels, part.row_numbers)
 

@@ -132,12 +132,21 @@ def eval_step(session: Session) -> dict[str, float]:
 def remember_best(progress: Progress, rank: float, loss: float, *, is_chosen: bool = True) -> None:
     """Note whether this evaluation is the best one so far; of two with equal scores the one with less loss is.
 
+    A head that starts at its optimum is first spoilt by a backbone that moves: how patient to be is told by evaluations
+    behind the first step alone, which may get better for long before they beat the start.
+
     The loss alone would not do: it rises when a model that is right more often is also surer of its errors. Where the
     scores choose nothing, the newest evaluation stands for the best.
     """
-    known = is_chosen and progress.best_rank is not None and progress.best_loss is not None
-    if not known or (rank, -loss) > (progress.best_rank, -(progress.best_loss or 0.0)):
-        progress.best_rank, progress.best_loss = rank, loss
-        progress.best_step, progress.worse_evaluations = progress.step, 0
-    else:
-        progress.worse_evaluations += 1
+    is_best = not is_chosen or is_better(rank, loss, progress.best_rank, progress.best_loss)
+    is_best_trained = progress.step > 0 and is_better(rank, loss, progress.trained_rank, progress.trained_loss)
+    if is_best:
+        progress.best_rank, progress.best_loss, progress.best_step = rank, loss, progress.step
+    if is_best_trained:
+        progress.trained_rank, progress.trained_loss = rank, loss
+    progress.worse_evaluations = 0 if is_best or is_best_trained else progress.worse_evaluations + 1
+
+
+def is_better(rank: float, loss: float, known_rank: float | None, known_loss: float | None) -> bool:
+    """Whether an evaluation is better than the best one known, if one is."""
+    return known_rank is None or known_loss is None or (rank, -loss) > (known_rank, -known_loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from afina.config.reason import Reason
+from afina.data.cache import keep_values, locate_cache, recall_values
 from afina.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,10 +78,22 @@ def is_bf16_faster() -> bool:
     """Whether this CPU multiplies bf16 matrices clearly faster than fp32 ones.
 
     AMX does so ten times as fast. AVX512-BF16 alone is four times as fast as fp32 on one processor and takes 1.7 times
-    as long on another, so it is timed (about 40 ms): the best of a few products of each format in turn.
+    as long on another, so it is timed, once for a machine: a second look, while other programs run, might say
+    otherwise, and the same command would give other numbers.
     """
     if "AMX" in find_cpu_bf16_units():
         return True
+    machine = " ".join([torch.__version__, str(os.cpu_count()), *list_cpu_units()])
+    path = locate_cache() / "bf16.json"
+    known = recall_values(path)
+    if machine not in known:
+        known[machine] = time_products()
+        keep_values(path, known)
+    return known[machine] is True
+
+
+def time_products() -> bool:
+    """Whether bf16 is faster by the best of a few products of each format in turn, which takes about 40 ms."""
     rows, inputs, outputs = TIMED_SHAPE
     pairs = {
         dtype: (

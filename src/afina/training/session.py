@@ -41,10 +41,14 @@ class Progress:
     """Validation loss of that evaluation."""
     best_step: Count | None = None
     """The step it was measured at."""
+    trained_rank: float | None = None
+    """Best main score behind the first step, for a start that is better than all that comes."""
+    trained_loss: float | None = None
+    """Validation loss of that evaluation."""
     evaluated_step: Count | None = None
     """The step of the last evaluation."""
     worse_evaluations: Count = 0
-    """Evaluations since the best one."""
+    """Evaluations since the best one, or since the best one behind the first step."""
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """Steps whose loss or gradient wasn't a number: `step`, `what`, `rows`. See `training/not_finite.py`."""
     spikes: list[dict[str, Any]] = field(default_factory=list)

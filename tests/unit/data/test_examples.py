@@ -321,3 +321,14 @@ def test_a_row_costs_few_bytes_of_memory(tmp_path: Path, monkeypatch: pytest.Mon
     maps = Path("/proc/self/maps")
     if maps.exists():
         assert ".arrow" not in maps.read_text(), "pages of a mapped file stay in memory"
+
+
+@pytest.mark.parametrize("on_bad_rows", ["fail", "drop"])
+def test_a_part_without_labels_is_told_to_go(on_bad_rows: str, tmp_path: Path) -> None:
+    parts = {"train": make_rows(40), "test": [{"text": f"new {i}", "label": None} for i in range(5)]}
+    assert message(parts, tmp_path, on_bad_rows=on_bad_rows) == (
+        "the data, part 'test': no row of the test part has a label\n"
+        "  found: 5 rows without\n"
+        "  expected: a label in each row\n"
+        "  do: take it away, and such a part is carved out of the training rows"
+    )

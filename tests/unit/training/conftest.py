@@ -46,6 +46,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
         setup = make_setup(family, technique, outputs=outputs, training=training)
         torch.manual_seed(0)
         loaded = make_technique(technique).load(setup)
+        torch.manual_seed(0)  # as in a run: what loading draws, and in which order, depends on its threads
         model = make_technique(technique).prepare(loaded, setup)
         training = {"head_init": "random", **training}  # these heads are not solved
         config = build_config({"technique": technique, "training": training}).training

@@ -379,6 +379,17 @@ def test_the_score_chooses_before_the_loss_does() -> None:
     assert (progress.best_step, progress.worse_evaluations) == (2, 1)
 
 
+def test_patience_counts_from_what_training_has_reached_and_not_from_the_start() -> None:
+    """A solved head is spoilt by the first steps, and what gets better from there is worth waiting for."""
+    progress, worse = Progress(step=0), []
+    for step, rank in enumerate([0.9, 0.2, 0.3, 0.5, 0.4, 0.5, 0.95, 0.1]):
+        progress.step = step
+        loop.remember_best(progress, rank, 1.0)
+        worse.append(progress.worse_evaluations)
+    assert worse == [0, 0, 0, 0, 1, 2, 0, 1]
+    assert (progress.best_step, progress.best_rank) == (6, 0.95)
+
+
 def test_where_the_score_chooses_nothing_the_newest_counts() -> None:
     progress = Progress(step=1)
     loop.remember_best(progress, 0.8, 0.5, is_chosen=False)

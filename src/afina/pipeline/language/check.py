@@ -36,7 +36,7 @@ SPELLED = (
 def look_at_conversations(
     config: RunConfig, source: Any, tables: Mapping[str, RowTable], mask: int, work: Path, narrator: Narrator
 ) -> ModelView:
-    """BadRows on what is learned of each row, counts of tokens, and the first `mask` training rows in stretches.
+    """Findings on what is learned of each row, counts of tokens, and the first `mask` training rows in stretches.
 
     Raises:
         DataError: if nothing is left to learn.

@@ -1,4 +1,4 @@
-"""BadRows of small hand-made data, by their code."""
+"""Findings of small hand-made data, by their code."""
 
 from __future__ import annotations
 
