@@ -64,6 +64,7 @@ def _choose(tables: Mapping[str, RowTable], table: RowTable, config: DataConfig,
     label = guess.label_by_name()
     text, text_pair = guess.texts(label)
     label = label or guess.label_by_content({text, text_pair})
+    guess._check_label(label)
     for other in tables.values():
         check_columns(other, [name for name in (text, text_pair, label) if name])
     profile = profile_labels(table, label, config.label_separator)
@@ -238,8 +239,18 @@ class _Guess:
                 f"{self.table.source}: the text column {name!r} holds {what}",
                 found=f"values such as {profile.example}",
                 expected="text",
-                remedy=f"{FLAGS[key]} NAME, one of: {list_names(self.table.names)}",
+                remedy=f"{FLAGS[key]} NAME, one of: {list_names([n for n in self.table.names if n != name])}",
             )
+
+    def _check_label(self, name: str) -> None:
+        """Refuse cells that hold objects, or lists of them, as tools for annotations write them."""
+        example = self.profiles[name].example
+        if example.startswith(("{", "[{")):
+            raise DataError(
+                f"{self.table.source}: the label column {name!r} holds objects", found=f"values such as {example}",
+                expected="the name of a class, a number, or a list of names",
+                remedy=f"write what is meant of {name!r} as a column of its own, or {FLAGS['label']} NAME",
+            )  # fmt: skip
 
     def _unclear(self, key: str, question: str, candidates: Sequence[ColumnProfile], otherwise: str = "") -> DataError:
         shown = candidates or list(self.profiles.values())

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from afina.data.column_profile import sample_columns
 from afina.data.labels import LabelKind
+from afina.data.part_files import PART_NAMES
+from afina.data.rows import RowTable
 from afina.wording import count
 
 CLASSES_SHOWN = 5
+ANNOTATIONS = {"accept", "reject", "ignore"}
+"""What Prodigy writes of each row."""
 STRATA: dict[LabelKind, str] = {
     "multiclass": "label",
     "multilabel": "the rarest label of each row",
@@ -38,3 +43,23 @@ def note_parts(sizes_by_part: Mapping[str, int], tables: Collection[str], seed: 
         return f"parts: {sizes}, as the data brings them"
     what = " and ".join(carved)
     return f"parts: {sizes}; {what} chosen with seed {seed}, stratified by {STRATA[kind]}, equal texts on one side"
+
+
+def note_unread(tables: Mapping[str, RowTable], read: Collection[str]) -> list[str]:
+    """Columns that say which rows are meant for what, and that nothing here reads: parts, and what a person refused.
+
+    Args:
+        read: names of the columns that are.
+    """
+    notes = []
+    table = next(iter(tables.values()))
+    for name, values in sample_columns(table).items():
+        found = {value.strip().lower() for value in values if isinstance(value, str)}
+        if name in read or not found:
+            continue
+        if found <= PART_NAMES.keys() and len(found) > 1:
+            notes.append(f"the column {name!r} names parts and isn't read: write each of them as a file of its own")
+        elif "reject" in found and found <= ANNOTATIONS:
+            rejected = sum(value in ("reject", "ignore") for value in table.column(name))
+            notes.append(f"learned from, too: {count(rejected, 'row')} that {name!r} says to leave out")
+    return notes

@@ -9,7 +9,7 @@ Letters: N rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
 from afina.data.columns import ColumnChoice, choose_columns
-from afina.data.data_notes import note_absent, note_dropped, note_parts
+from afina.data.data_notes import note_absent, note_dropped, note_parts, note_unread
 from afina.data.label_profile import profile_labels
 from afina.data.labels import MISSING, LabelSpace, build_label_space
 from afina.data.parts import (
@@ -40,6 +40,7 @@ from afina.wording import count
 ROWS_A_CLASS = 2
 # Every held-out row has a probability for each class, and the report a table of which class was taken for which.
 CLASSES_MOST = 5000
+SEPARATORS = ("|", ";", ",")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def load_examples(
     class_counts = {name: count_classes(part.labels, space) for name, part in parts.items()}
     notes = [note for table in tables.values() for note in table.notes]
     notes += note_dropped(counts)
+    notes += note_unread(tables, {*choice.text_names, choice.label})
     notes += [
         *note_absent(class_counts),
         note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind),
@@ -224,6 +226,8 @@ def _stratify(rows: UsableRows, space: LabelSpace) -> Ints:
 def _check_size(train: Part, space: LabelSpace) -> None:
     classes = len(space.names)
     remedy = "join classes; --task text-regression where the labels are numbers"
+    if separator := find_separator(space.names):
+        remedy = f"--label-separator '{separator}' if a cell names several labels, or {remedy}"
     if classes > CLASSES_MOST:
         raise DataError(
             f"{train.table.source}: too many classes", found=f"{classes:,} different labels",
@@ -234,8 +238,13 @@ def _check_size(train: Part, space: LabelSpace) -> None:
             f"{train.table.source}: too few rows for its classes",
             found=f"{count(len(train), 'row')} to train on for {classes:,} classes",
             expected=f"at least {ROWS_A_CLASS} rows a class on average",
-            remedy=f"add rows, or {remedy}",
+            remedy=remedy if find_separator(space.names) else f"add rows, or {remedy}",
         )
+
+
+def find_separator(names: Sequence[str]) -> str:
+    """What stands in so many names of classes that it may part several in one cell; empty if nothing does."""
+    return next((each for each in SEPARATORS if 3 * sum(each in name for name in names) >= len(names)), "")
 
 
 def count_classes(labels_N: Labels, space: LabelSpace) -> dict[str, int]:

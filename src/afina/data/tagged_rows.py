@@ -20,7 +20,7 @@ from afina.config.run import DataConfig
 from afina.data import tags as reasons
 from afina.data.bad_rows import MEND, RowNumbers
 from afina.data.columns import ColumnChoice
-from afina.data.data_notes import note_absent, note_dropped, note_parts
+from afina.data.data_notes import note_absent, note_dropped, note_parts, note_unread
 from afina.data.examples import Examples, Part
 from afina.data.labels import LabelSpace, sort_names
 from afina.data.parts import (
@@ -130,7 +130,7 @@ def load_tagged(source: Any, config: DataConfig, seed: int, tables: Mapping[str,
     parts = split_tagged(tables, usable, choice, len(space.names), config, seed)
     counts = count_rows(tables, usable)
     notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
-    notes += note_widened(usable)
+    notes += [*note_unread(tables, {choice.text, choice.label}), *note_widened(usable)]
     learned = set(np.unique(parts["train"].tags.tags).tolist())
     notes += note_absent({"train": {name: int(i in learned) for i, name in enumerate(space.names)}})
     notes.append(note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind))

@@ -124,7 +124,7 @@ def test_a_text_column_of_numbers_is_refused(tmp_path: Path, numbers: list[Any])
         "the data: the text column 'text' holds numbers\n"
         f"  found: values such as {example}\n"
         "  expected: text\n"
-        "  do: --text-column NAME, one of: text, label, b"
+        "  do: --text-column NAME, one of: label, b"
     )
 
 

@@ -332,3 +332,35 @@ def test_a_part_without_labels_is_told_to_go(on_bad_rows: str, tmp_path: Path) -
         "  expected: a label in each row\n"
         "  do: take it away, and such a part is carved out of the training rows"
     )
+
+
+def test_columns_that_say_which_rows_are_meant_are_told(tmp_path: Path) -> None:
+    rows = make_rows(40)
+    for number, row in enumerate(rows):
+        row |= {"split": "test" if number % 4 == 0 else "Train", "answer": "accept", "kind": "train"}
+    rows[3]["answer"] = rows[4]["answer"] = "reject"
+    told = load(rows, tmp_path).notes
+    assert "the column 'split' names parts and isn't read: write each of them as a file of its own" in told
+    assert "learned from, too: 2 rows that 'answer' says to leave out" in told
+    assert not any("'kind'" in note for note in told)
+
+
+def test_several_labels_in_a_cell_are_told_how_to_be_parted(tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": f"a{i % 20}|b{i % 7}"} for i in range(40)]
+    assert message(rows, tmp_path).endswith(
+        "  do: --label-separator '|' if a cell names several labels, or join classes; --task text-regression where the"
+        " labels are numbers"
+    )
+
+
+@pytest.mark.parametrize("value", [{"a": 1.0, "b": 0.0}, [{"start": 0, "end": 3, "labels": ["a"]}]])
+def test_objects_are_no_labels(value: Any, tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": value} for i in range(40)]
+    said = message(rows, tmp_path)
+    assert said.startswith("the data: the label column 'label' holds objects")
+    assert "write what is meant of 'label' as a column of its own" in said
+
+
+def test_a_text_column_of_numbers_is_not_among_those_to_name(tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": "ab"[i % 2], "stars": i} for i in range(40)]
+    assert message(rows, tmp_path, text_column="stars").endswith("do: --text-column NAME, one of: text, label")
