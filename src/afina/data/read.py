@@ -32,7 +32,7 @@ __all__ = ["RowTable", "read_parts"]
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 # What other programs write, and how it becomes something that is read here.
 OTHER_SUFFIXES = {
-    ".gz": "gunzip --keep {path}", ".zip": "unzip {path}", ".bz2": "bunzip2 --keep {path}", ".xz": "unxz --keep {path}",
+    ".gz": "gunzip -k {path}", ".zip": "unzip {path}", ".bz2": "bunzip2 -k {path}", ".xz": "unxz -k {path}",
     ".zst": "unzstd {path}", ".ndjson": "rename it to {stem}.jsonl",
     **dict.fromkeys((".xls", ".xlsx", ".ods"), "save the sheet as csv"),
     **dict.fromkeys((".arrow", ".pkl", ".feather"), "write it as parquet, with pandas or datasets"),

@@ -128,7 +128,7 @@ def find_rows(folder: RunFolder, config: RunConfig, data: Any, verb: str) -> Any
     if is_lost(path):
         raise RunFolderError(
             f"the data of {folder.path} is no longer where it was", found=f"nothing at {path}",
-            remedy=f"afina {verb} {shlex.quote(str(run))} --data PATH, with the place where it is now",
+            remedy=f"afina {verb} {run} --data PATH, with the place where it is now",
         )  # fmt: skip
     return path
 

@@ -572,7 +572,7 @@ def test_the_home_of_somebody_unknown_is_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("my rows.jsonl.gz", "gunzip --keep '{}'"),
+        ("my rows.jsonl.gz", "gunzip -k '{}'"),
         ("a.ndjson", "rename it to a.jsonl"),
         ("a.xlsx", "save the sheet as csv"),
     ],
