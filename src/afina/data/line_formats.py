@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -85,7 +86,7 @@ class TextFile(LinesFile):
     """A file of plain texts: rows with a column `text`."""
 
     def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        has_blocks = self.has_blank_lines()
+        has_blocks = self.has_blank_lines
         unit = "the text between two blank lines" if has_blocks else "a line, since no line is blank"
         bad_rows.notes.append(f"{self.name}: a row is {unit}")
         row = 0
@@ -94,21 +95,23 @@ class TextFile(LinesFile):
                 row += 1
                 yield row, {"text": text}
 
+    @cached_property
     def has_blank_lines(self) -> bool:
-        """Whether a blank line stands between two others."""
-        was_text = was_blank = False
+        """Whether a blank line stands between two others; long lines are read in pieces, of which the last is none."""
+        was_text, was_blank, begins = False, False, True
         with open_lines(self.path) as file:
             while line := file.readline(SNIFFED_CHARACTERS):
-                if line.isspace():
+                if begins and line.isspace():
                     was_blank = was_text
                 elif was_blank:
                     return True
                 else:
                     was_text = True
+                begins = line.endswith("\n")
         return False
 
     def blocks(self) -> Iterator[list[str]]:
-        if self.has_blank_lines():
+        if self.has_blank_lines:
             yield from super().blocks()
             return
         check_bytes(self.path)

@@ -29,6 +29,7 @@ def list_columns(table: RowTable) -> dict[str, list[object]]:
         ("one\nmore\n\ntwo\n \n\n three", ["one\nmore", "two", " three"], "the text between two blank lines"),
         ("\n\none\ntwo\r\n\n", ["one", "two"], "a line, since no line is blank"),
         ("\ufeffone", ["one"], "a line, since no line is blank"),
+        ("x" * 2**16 + "\ntwo", ["x" * 2**16, "two"], "a line, since no line is blank"),
         ("one\n" * 40_000 + "\ntwo", ["one\n" * 39_999 + "one", "two"], "the text between two blank lines"),
     ],
 )
