@@ -3,7 +3,7 @@
     python benchmarks/long_run.py steps                         # 20,000 steps of a tiny model
     python benchmarks/long_run.py steps --steps 2000 --every 100
     python benchmarks/long_run.py rows --megabytes 20 80        # a generated jsonl, checked, read and tokenised
-    python benchmarks/long_run.py rows --megabytes 10240        # 10 GB: hours
+    python benchmarks/long_run.py rows --megabytes 10240 --model REF   # 10 GB: hours; with REF's tokenizer, its words
 
 `steps` prints the resident memory every 1,000 steps and what it has grown by since the first time; `rows` prints
 seconds and the largest resident memory of `afina check` and of reading and tokenising, each in a process of its own.
@@ -21,9 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error",
-}  # fmt: skip
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from processes import run_process
 
@@ -72,10 +71,16 @@ def watch_steps(steps: int, every: int, folder: Path) -> list[dict[str, float]]:
     return seen
 
 
-def write_rows(path: Path, size_bytes: int) -> int:
+def list_words(model: Path) -> list[str]:
+    """The whole words of a tokenizer, one token each; a tiny one, which has few, splits made-up ones."""
+    vocabulary = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    words = sorted(word for word in vocabulary if word.isalpha())
+    return words if len(words) > 1000 else [f"w{number}" for number in range(20_000)]
+
+
+def write_rows(path: Path, size_bytes: int, words: list[str]) -> int:
     """A jsonl of at least so many bytes, about 600 a row, written while it is made; gives its rows."""
     chance = random.Random(0)
-    words = [f"w{number}" for number in range(20_000)]
     sentences = [" ".join(chance.choices(words, k=12)) for _ in range(SENTENCES)]
     written = rows = 0
     with open(path, "w", encoding="utf-8") as file:
@@ -102,12 +107,12 @@ def load_and_encode(path: Path, model: Path, folder: Path) -> None:
     print(json.dumps({"rows": len(part), "tokens": len(tokens.ids)}))
 
 
-def measure_rows(megabytes: int, folder: Path) -> dict[str, Any]:
+def measure_rows(megabytes: int, model: Path, folder: Path) -> dict[str, Any]:
     """Seconds and peak bytes of checking, and of reading and tokenising, a file of this size."""
     path = folder / f"{megabytes}.jsonl"
-    rows = write_rows(path, megabytes * MIB)
+    rows = write_rows(path, megabytes * MIB, list_words(model))
     found: dict[str, Any] = {"megabytes": megabytes, "rows": rows}
-    load = [sys.executable, __file__, "load", str(path), str(folder / "bert"), str(folder / f"work-{megabytes}")]
+    load = [sys.executable, __file__, "load", str(path), str(model), str(folder / f"work-{megabytes}")]
     check = [sys.executable, "-m", "afina", "check", str(path), "--quiet", "--json"]
     for name, command in (("check", check), ("load", load)):
         _, seconds, peak_bytes = run_process(command, folder / f"{name}-{megabytes}")
@@ -120,10 +125,11 @@ def measure_rows(megabytes: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-def build_model(folder: Path) -> None:
+def build_model(folder: Path) -> Path:
     """A tiny model, made by a process that has ended: see `run_process`."""
     code = f"from afina.testing.models import save_tiny_model as s; s('bert', {str(folder / 'bert')!r})"
     run_process([sys.executable, "-c", code], folder / "build")
+    return folder / "bert"
 
 
 def main() -> None:
@@ -136,6 +142,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--every", type=int, default=1000)
     parser.add_argument("--megabytes", type=int, nargs="+", default=[20, 80])
+    parser.add_argument("--model", type=Path, help="folder of the model whose tokenizer is used (default: a tiny one)")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="afina-long-") as name:
@@ -143,8 +150,8 @@ def main() -> None:
         if given.what == "steps":
             found: Any = watch_steps(given.steps, given.every, folder)
         else:
-            build_model(folder)
-            found = [measure_rows(size, folder) for size in given.megabytes]
+            model = given.model or build_model(folder)
+            found = [measure_rows(size, model, folder) for size in given.megabytes]
     if given.json:
         given.json.write_text(json.dumps({"what": given.what, "found": found}, indent=1) + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint_targets import CHECKPOINT_TARGETS
+from model_targets import MODEL_TARGETS
 from run_targets import RUN_TARGETS
 from target import Target
 
@@ -299,6 +300,7 @@ TARGETS = {
         Target("modules.json", make_modules, read_model("modules.json")),
         Target("task.json", make_tasks, read_task),
         *RUN_TARGETS,
+        *MODEL_TARGETS,
         *CHECKPOINT_TARGETS,
     )
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The name under which transformers knows our attention; it isn't saved with a model.
 ATTENTION = "afina"
+# What the tokenizers library raises where its Rust code gave up; no `Exception`, and not to be imported.
+PANIC = "PanicException"
 # No code from the folder, no pickle, no network: what is loaded lies on this disk.
 SAFE = {"trust_remote_code": False, "local_files_only": True}
 
@@ -43,7 +45,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
-        except Exception as error:  # any library error here means that the folder's tokenizer is unusable
+            tokenizer("a text")  # one that lacks a token which it names fails only now
+        except BaseException as error:  # any library error here means that the folder's tokenizer is unusable
+            if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+                raise
             load_text_config(folder)  # the library reads it first, so it may be that which is damaged
             raise ModelError(
                 f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers"),

@@ -16,6 +16,7 @@ from afina.data.labels import LabelSpace
 from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError, Problem
 from afina.metrics.naming import prefix_bounds, prefix_scores
+from afina.models.vocabulary import check_vocabulary, count_vectors
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.restoring import restore_run
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
@@ -62,6 +63,7 @@ class Predictor:
         """Logits of shape (N, C), in the units of the data."""
         with tempfile.TemporaryDirectory(prefix="afina-") as work:
             tokens = encode_texts(self.tokenizer, [texts], int(self.config.model.max_seq_length), Path(work))
+            check_vocabulary(tokens.ids, count_vectors(self.model.config), self.folder.model)
             return predict_logits(self.model, tokens, self.inference)
 
     def predict(self, given: Any) -> Sequence[dict[str, Any]]:

@@ -15,12 +15,12 @@ from afina.data.examples import Examples, Part
 from afina.data.tagged_rows import TaggedPart
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
+from afina.models.vocabulary import check_vocabulary
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import (
-    check_vocabulary,
     find_technique,
     list_parts,
     measure_sizes,
@@ -193,10 +193,10 @@ def encode_part(
 
     if isinstance(part, TaggedPart):
         tagged = encode_tagged(part, tokenizer, max_seq_length, folder, narrator)
-        check_vocabulary(tagged.tokens, facts)
+        check_vocabulary(tagged.tokens.ids, facts.vocab_size, facts.folder)
         return tagged
     tokens = encode_texts(tokenizer, part.texts(), max_seq_length, folder)
-    check_vocabulary(tokens, facts)
+    check_vocabulary(tokens.ids, facts.vocab_size, facts.folder)
     if tokens.cut_rows:
         keeps = facts.max_positions is None or max_seq_length < facts.max_positions
         more = " (--set model.max_seq_length=N keeps more)" if keeps else ", for the model takes no more"

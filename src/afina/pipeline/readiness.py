@@ -8,14 +8,13 @@ from afina.config.resolve import Sizes
 from afina.config.run import RunConfig
 from afina.data.batches import TOKENS_AT_ONCE
 from afina.data.labels import LabelSpace
-from afina.errors import MissingExtraError, ModelError
+from afina.errors import MissingExtraError
 from afina.models.inspect import ModelFacts
 from afina.pipeline.narrator import Narrator
 from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS, check_free_space, measure_folder
 from afina.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from afina.data.encode import TokenArrays
     from afina.techniques.base import Technique
 
 WEIGHT_BYTES = 4
@@ -71,21 +70,6 @@ def check_disk(technique: Technique, facts: ModelFacts, config: RunConfig, folde
         for kept in (config.training.save_total_limit, 1)
     )
     check_free_space(folder.path, needed, least)
-
-
-def check_vocabulary(tokens: TokenArrays, facts: ModelFacts) -> None:
-    """Refuse rows with a token that the model has no vector for: its tokenizer is another model's.
-
-    Some tokenizers list a few tokens more than the model has and never give them, so it is the rows that count.
-    """
-    largest = int(tokens.ids.max()) if len(tokens.ids) else 0
-    if largest >= facts.vocab_size:
-        raise ModelError(
-            f"the tokenizer in {facts.folder} is not that of its model",
-            found=f"token {largest:,} in the rows",
-            expected=f"tokens below {facts.vocab_size:,}, the rows of the model's table",
-            remedy="copy the tokenizer's files from where the model was published",
-        )
 
 
 def list_parts(config: RunConfig) -> tuple[str, ...]:

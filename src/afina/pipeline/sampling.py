@@ -15,9 +15,9 @@ from afina.data.examples import Examples
 from afina.data.tagged_rows import TaggedPart
 from afina.errors import DataError
 from afina.models.inspect import ModelFacts
+from afina.models.vocabulary import check_vocabulary
 from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, refuse_empty
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.readiness import check_vocabulary
 from afina.pipeline.source import Opened
 from afina.pipeline.tagging.rows import read_examples
 from afina.runs.folder import RunFolder
@@ -58,10 +58,10 @@ def sample_lengths(
 
     if isinstance(rows, Examples):
         tokens = sample_texts(rows, config, tokenizer, folder)
-        check_vocabulary(tokens, facts)
+        check_vocabulary(tokens.ids, facts.vocab_size, facts.folder)
         return Workload.of_parts(scale_parts(rows.parts, len(tokens)), tokens)
     found = sample_conversations(rows, config, tokenizer, folder)
-    check_vocabulary(found.tokens, facts)
+    check_vocabulary(found.tokens.ids, facts.vocab_size, facts.folder)
     share = float(found.trained.mean())
     parts = scale_parts(rows.parts, len(found))
     return Workload.of_parts(parts, found.tokens, share, expects_packing(config, device))

@@ -25,6 +25,7 @@ from afina.errors import Interrupted, Problem, describe_rows
 from afina.models.fingerprint import hash_model
 from afina.models.inspect import load_text_config
 from afina.models.load import load_tokenizer
+from afina.models.vocabulary import count_vectors
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_window, plan_batches
 from afina.pipeline.narrator import Narrator
@@ -101,7 +102,8 @@ def load_encoder(folder: RunFolder) -> PromptEncoder:
     folder.check_model()
     stored = folder.read_task()
     reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
-    return PromptEncoder(load_tokenizer(folder.model), reader, find_window(load_text_config(folder.model)))
+    settings = load_text_config(folder.model)
+    return PromptEncoder(load_tokenizer(folder.model), reader, find_window(settings), count_vectors(settings))
 
 
 def answer_questions(

@@ -19,13 +19,13 @@ from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode
 from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
+from afina.models.vocabulary import check_vocabulary
 from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.language.choosing import FIRST_GUESS, choose_technique
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import (
-    check_vocabulary,
     find_technique,
     list_parts,
     measure_sizes,
@@ -183,7 +183,7 @@ def encode_language(rows: LanguageRows, opened: Opened, folder: RunFolder, narra
         encoding = choose_encoding(rows.config, rows.conversations, tokenizer, narrator)
         parts, tallies = encode_parts(rows.conversations, tokenizer, encoding, rows.config, folder)
         for part in parts.values():
-            check_vocabulary(part.tokens, opened.facts)
+            check_vocabulary(part.tokens.ids, opened.facts.vocab_size, opened.facts.folder)
     for name, tally in tallies.items():
         for note in describe_tally(name, tally, parts[name], encoding.max_seq_length):
             narrator.note(note)

@@ -22,6 +22,7 @@ from afina.data.conversation_columns import Form, parse_objects
 from afina.data.conversation_rows import put_system_first, read_messages, read_text, read_tools
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
+from afina.models.vocabulary import check_vocabulary
 from afina.wording import count
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ USUAL_PROMPTS = ("prompt", "messages", "instruction", "question", "text", "pregu
 
 NO_TEMPLATE = "messages, for a model without a chat template"
 EMPTY_PROMPT = "an empty prompt"
+UNWRITTEN = "a prompt of which the chat template writes nothing"
 TOO_LONG = "a prompt that leaves no room for an answer"
 HALF_PAIR = "half of a surrogate pair, or bytes that are not UTF-8"
 
@@ -130,16 +132,22 @@ class PromptEncoder:
     reader: PromptReader
     window: int
     """Tokens that prompt and answer may have together."""
+    vectors: int
+    """Tokens that the model has a vector for."""
 
     def encode(self, prompt: Prompt, tools: Any = None) -> list[int]:
         """The prompt's tokens, up to where the answer begins.
 
         Raises:
             ChatFaultError: if the prompt is no text and no messages, is too long, or the template refuses it.
+            ModelError: if the tokenizer isn't the model's.
         """
         ids = encode_prompt(self.tokenizer, prompt, tools, has_template=self.reader.has_template)
+        if not ids:
+            raise ChatFaultError(UNWRITTEN)
         if len(ids) >= self.window:
             raise ChatFaultError(TOO_LONG, f"{len(ids):,} tokens, and the model takes {self.window:,} with the answer")
+        check_vocabulary(ids, self.vectors, self.tokenizer.name_or_path)
         return ids
 
 

@@ -21,6 +21,7 @@ from afina.models.gguf import convert_gguf, is_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_language_model, load_tokenizer
 from afina.models.resolve import resolve_model
+from afina.models.vocabulary import count_vectors
 from afina.pipeline.given_texts import list_given
 from afina.pipeline.language.answers import Answerer, ignore
 from afina.pipeline.language.decoding import Decoding
@@ -51,7 +52,7 @@ class Speaker:
     def __init__(self, answerer: Answerer, reader: PromptReader) -> None:
         self.answerer, self.reader = answerer, reader
         self.model, self.tokenizer = answerer.model, answerer.tokenizer
-        self.encoder = PromptEncoder(answerer.tokenizer, reader, answerer.window)
+        self.encoder = PromptEncoder(answerer.tokenizer, reader, answerer.window, count_vectors(self.model.config))
 
     @classmethod
     def of(cls, reference: str, template: Mapping[str, Any]) -> Speaker:

@@ -16,6 +16,7 @@ from afina.data.tagged_rows import TaggedPart
 from afina.data.tags import Span, join_offsets, read_words
 from afina.errors import DataError, Problem
 from afina.metrics.naming import prefix_bounds, prefix_scores
+from afina.models.vocabulary import check_vocabulary, count_vectors
 from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.predictor import Predictor
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
@@ -43,6 +44,7 @@ class TagPredictor(Predictor):
         length = int(self.config.model.max_seq_length)
         with tempfile.TemporaryDirectory(prefix="afina-") as work:
             words = encode_words(self.tokenizer, [rows], length, Path(work))
+            check_vocabulary(words.tokens.ids, count_vectors(self.model.config), self.folder.model)
             return predict_words(self.model, words, self.inference)
 
     def predict(self, given: Any) -> Sequence[dict[str, Any]]:
