@@ -98,12 +98,34 @@ def _use_usual_torch() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                stack.enter_context(torch.autocast(device, enabled=False))
+        with torch.inference_mode(False), torch.enable_grad(), _leave_autocast(torch):
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+@contextlib.contextmanager
+def _leave_autocast(torch: Any) -> Iterator[None]:
+    """Outside of every `torch.autocast`, and not within one that is switched off.
+
+    The bf16 copies of weights that autocast makes are dropped at the end of the outermost one alone: within another,
+    each step would compute with the copies of the first.
+    """
+    enabled = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda")}
+    depth = torch.autocast_increment_nesting() - 1
+    for _ in range(depth + 1):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+    for device in enabled:
+        torch.set_autocast_enabled(device, False)
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+        for device, was in enabled.items():
+            torch.set_autocast_enabled(device, was)
+        for _ in range(depth):
+            torch.autocast_increment_nesting()
 
 
 def _find(name: str) -> Any:

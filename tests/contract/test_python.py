@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import afina
+from afina.isolation import isolate
 from afina.testing.data import make_rows
 
 QUICK = {"verbose": False, "baselines": False, "bootstrap_resamples": 0, "cache": False, "keep_baselines": False}
@@ -64,6 +66,27 @@ def test_autocast_of_the_caller_changes_no_number(bert: Path, tmp_path: Path) ->
         found = odd.predict_proba(["a", "b"])
     assert odd.metrics == usual.metrics
     assert found == usual.predict_proba(["a", "b"])
+
+
+@pytest.mark.parametrize("enabled", [None, False, True])
+def test_within_a_call_autocast_rounds_weights_anew_in_each_pass(enabled: bool | None) -> None:
+    linear, inputs = torch.nn.Linear(2, 2, bias=False), torch.eye(2)
+    caller = contextlib.nullcontext() if enabled is None else torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+    def compute() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return linear(inputs)
+
+    with caller:
+        with isolate():
+            before = compute()
+            with torch.no_grad():
+                linear.weight += 1
+            torch.testing.assert_close(compute() - before, torch.ones(2, 2, dtype=torch.bfloat16), atol=0.02, rtol=0)
+        assert torch.is_autocast_enabled("cpu") is bool(enabled)
+        depth = torch.autocast_increment_nesting() - 1
+        torch.autocast_decrement_nesting()
+        assert depth == int(enabled is not None)
 
 
 @pytest.mark.parametrize(
