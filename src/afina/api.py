@@ -10,6 +10,7 @@ from afina.config.given import anchor_paths, list_missing
 from afina.config.keywords import collect_keywords, name_inputs
 from afina.config.load import Description, join_settings, load_config
 from afina.config.run import RunConfig, TechniqueName
+from afina.durable import expand_home
 from afina.errors import ConfigError
 from afina.finished import Run
 from afina.isolation import isolated
@@ -127,7 +128,7 @@ def check(
     """
     from afina.pipeline.check import Wanted, check_data
 
-    wanted = Wanted(show_mask, Path(fix) if fix else None, Path(html) if html else None)
+    wanted = Wanted(show_mask, (fix and expand_home(fix)) or None, (html and expand_home(html)) or None)
     return check_data(describe_question(data, model, settings, check), data, wanted, make_narrator(verbose))
 
 

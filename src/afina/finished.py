@@ -265,7 +265,7 @@ def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
     """
     from afina.runs.listing import list_runs as list_folder
 
-    return list_folder(Path(root))
+    return list_folder(expand_home(root))
 
 
 @public

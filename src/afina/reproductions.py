@@ -10,6 +10,7 @@ from typing import Any
 
 from afina.config.load import dump_config
 from afina.config.run import RunConfig
+from afina.durable import expand_home
 from afina.errors import RunFolderError
 from afina.isolation import isolated
 from afina.pipeline.changes import LAST_BITS
@@ -92,7 +93,7 @@ def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None
     folder.check_model()
     config = folder.read_description()
     source = find_rows(folder, config, data, "reproduce")
-    again = begin_again(folder, config, Path(output) if output else name_repetition(folder.path))
+    again = begin_again(folder, config, expand_home(output) if output else name_repetition(folder.path))
     try:
         resume_run(again.read_description(), again, source, narrator)
     except RunFolderError as error:

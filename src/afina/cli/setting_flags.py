@@ -10,7 +10,9 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-SWITCHED = ("true", "false", "auto")
+# Settings that a verb which reads them has a flag or an argument of its own for.
+OWN = {"output", "path", "reference"}
+SWITCHED = ("true", "false", "auto", "yes", "no", "on", "off", "1", "0")
 
 
 class SettingsCommand(TyperCommand):
@@ -39,7 +41,7 @@ def spell_settings(arguments: Sequence[str], own: Collection[str]) -> Iterator[s
         if name not in names:
             yield argument
             continue
-        if not separator and names[name] and not (rest and rest[0] in SWITCHED):
+        if not separator and names[name] and not (rest and rest[0].lower() in SWITCHED):
             value = "true"  # what is true or false needs no value
         elif not separator and (not rest or rest[0].startswith("--")):
             yield argument  # the parser refuses it
@@ -50,10 +52,11 @@ def spell_settings(arguments: Sequence[str], own: Collection[str]) -> Iterator[s
 
 
 def list_settings() -> Mapping[str, bool]:
-    """The last parts of all settings' paths, which name them, and whether each is true or false."""
+    """The last parts of settings' paths, which name them, and whether each is true or false."""
     from afina.config.load import list_fields  # pydantic, which help does without
 
-    return {path.rpartition(".")[2]: "bool" in str(field.annotation) for path, field in list_fields().items()}
+    kinds = {path.rpartition(".")[2]: "bool" in str(field.annotation) for path, field in list_fields().items()}
+    return {name: kind for name, kind in kinds.items() if name not in OWN}
 
 
 def mend_flag(flag: str, what: str, remedy: str) -> tuple[str, str]:
@@ -64,7 +67,7 @@ def mend_flag(flag: str, what: str, remedy: str) -> tuple[str, str]:
     from afina.config.load import ALIASES, find_path
 
     name = flag.lstrip("-").replace("-", "_")
-    if find_path(name):
+    if find_path(name) and name not in OWN:
         return f"the option {flag} needs a value", f"{flag} VALUE"
     if name in ALIASES:
         return what.partition(" (Possible")[0], f"--{ALIASES[name].replace('_', '-')} VALUE"

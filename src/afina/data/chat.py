@@ -83,6 +83,14 @@ class TrainedTokens:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The tokens of a conversation, and 1 for each that the template marks as generated."""
+
+    ids: list[int]
+    marks: list[int]
+
+
 def encode_conversation(
     tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any = None, *, prompt_messages: int = 0
 ) -> list[TrainedTokens]:
@@ -132,9 +140,9 @@ def encode_messages(
     is_opening, wanted = wanted[0] == 0, [i for i in wanted if i]
     whole, ids, turns = locate_turns(tokenizer, checked, tools, wanted)
     marks = _read_marks(tokenizer, checked, tools)
-    if marks and len(marks) != len(ids):  # its last answer was tokenised apart
-        raise ChatFaultError(MERGED)
-    mask = _build_mask(ids, turns.values(), marks)
+    if marks and marks.ids != ids:  # its last answer was tokenised apart
+        marks = _carry_over(tokenizer, marks, whole, turns[max(turns)].prompt)
+    mask = _build_mask(ids, turns.values(), marks.marks if marks else ())
     trained = [turn for turn in turns.values() if any(mask[turn.start : turn.stop])]
     if not trained:
         raise ChatFaultError(UNMARKED)
@@ -152,12 +160,34 @@ def encode_messages(
     return TrainedTokens(ids, mask, ends, len(trained), tuple(dict.fromkeys(notes)))
 
 
-def _read_marks(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None) -> Sequence[int]:
-    """1 for each token inside the template's {% generation %} marks; empty where it has none."""
+def _read_marks(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Any] | None) -> Marked | None:
+    """What stands inside the template's {% generation %} marks; None where it has none."""
     if not tokenizer.is_fast or not GENERATION_MARK.search(tokenizer.get_chat_template(tools=tools)):
-        return ()
+        return None
     encoded = tokenizer.apply_chat_template(messages, tools=tools, return_dict=True, return_assistant_tokens_mask=True)
-    return encoded["assistant_masks"]
+    return Marked(encoded["input_ids"], encoded["assistant_masks"])
+
+
+def _carry_over(tokenizer: PreTrainedTokenizerBase, marked: Marked, whole: str, prompt: str) -> Marked:
+    """The marks of a conversation for its prompt and its last answer tokenised apart: tokens with a marked character.
+
+    Args:
+        whole: the conversation as text, which begins with `prompt`.
+    """
+    characters = bytearray(len(whole))
+    for (start, stop), mark in zip(_locate_tokens(tokenizer, whole)[1], marked.marks, strict=True):
+        if mark:
+            characters[start:stop] = b"\1" * (stop - start)
+    ids, places = _locate_tokens(tokenizer, prompt)
+    answer_ids, answer_places = _locate_tokens(tokenizer, whole[len(prompt) :])
+    places += [(start + len(prompt), stop + len(prompt)) for start, stop in answer_places]
+    return Marked([*ids, *answer_ids], [int(any(characters[start:stop])) for start, stop in places])
+
+
+def _locate_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text, and where in it each begins and ends."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
 
 
 def _build_mask(ids: list[int], turns: Iterable[Turn], marks: Sequence[int]) -> list[int]:
@@ -222,10 +252,9 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completio
     """
     if not completion.strip():
         raise ChatFaultError(EMPTY_COMPLETION)
-    prompt_ids, ids = (tokenize_open(tokenizer, text) for text in (prompt, prompt + completion))
+    prompt_ids, ids = tokenize_open(tokenizer, prompt), tokenize_ended(tokenizer, prompt + completion)
     shared = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     notes = (PROMPT_MERGES,) if shared < len(prompt_ids) else ()
-    ids.append(tokenizer.eos_token_id)
     return TrainedTokens(ids, [int(place >= shared) for place in range(len(ids))], 1, 1, notes)
 
 
@@ -233,10 +262,17 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens
     """The tokens of a plain text, all trained but the start token, with the end token behind them."""
     if not text.strip():
         raise ChatFaultError(EMPTY_TEXT)
-    # A conversation that was written out ends with the end token, and often with a line's end behind it.
-    ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
-    ids = [*tokenize_open(tokenizer, text.rstrip() if ends else text), tokenizer.eos_token_id]
+    ids = tokenize_ended(tokenizer, text)
     return TrainedTokens(ids, [int(ids[0] != tokenizer.bos_token_id), *[1] * (len(ids) - 1)], 1, 1)
+
+
+def tokenize_ended(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text as `tokenize_open` has them, and the end token behind them, once.
+
+    A text that was written out for training brings it, and often a line's end behind it.
+    """
+    ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
+    return [*tokenize_open(tokenizer, text.rstrip() if ends else text), tokenizer.eos_token_id]
 
 
 def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -9,10 +9,15 @@ from afina.data.chat_template import ChatFaultError, Message
 from afina.data.json_formats import STRICT_DECODER, fault_of
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-SHAREGPT_ROLES = {
-    "human": "user", "gpt": "assistant", "function_call": "assistant",
-    "observation": "tool", "function_response": "tool",
-}  # fmt: skip
+# Names of speakers in data from other tools, and in Spanish, by the names that chat templates know.
+SPEAKERS = {
+    "human": "user", "usuario": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+    "model": "assistant", "asistente": "assistant", "sistema": "system", "observation": "tool",
+    "function_response": "tool",
+} | {name: name for name in ROLES}  # fmt: skip
+CALLER = "function_call"
+# What says of a turn whether it is learned: 0 or false is only read. OpenAI's format has the one, Axolotl's the other.
+LEARNING = ("weight", "train")
 
 NO_LIST = "messages that aren't a list of objects"
 NO_MESSAGES = "no messages"
@@ -23,7 +28,7 @@ NOT_TEXT = "a message whose content isn't text"
 EMPTY_ANSWER = "an empty assistant turn"
 BAD_CALLS = 'tool calls that aren\'t a list of {"function": {"name": ..., "arguments": {...}}}'
 BAD_ARGUMENTS = "tool calls whose arguments aren't a JSON object"
-BAD_WEIGHT = "an assistant turn whose weight is neither 0 nor 1"
+BAD_WEIGHT = "an assistant turn whose weight or train is neither 0 nor 1"
 BAD_TOOLS = "tools that aren't a list of objects"
 
 
@@ -40,9 +45,7 @@ def _check_message(message: Any, where: str) -> Message:
     if not isinstance(message, Mapping):
         raise ChatFaultError(NO_LIST, f"{where}: {str(message)[:60]}")
     # A key without a value is no key: tables hold one for every key that any message has.
-    checked = {key: value for key, value in message.items() if value is not None}
-    if "role" not in checked and "from" in checked:
-        checked = _translate_sharegpt(checked)
+    checked = {key: value for key, value in name_speaker(message).items() if value is not None}
     role = checked.get("role")
     if role is None:
         raise ChatFaultError(NO_ROLE, where)
@@ -54,27 +57,39 @@ def _check_message(message: Any, where: str) -> Message:
     checked["content"] = _read_text(checked.get("content", "" if calls else None), where)
     if role == "assistant" and not calls and not checked["content"].strip():
         raise ChatFaultError(EMPTY_ANSWER, where)
-    if role == "assistant" and checked.get("weight", 1) not in (0, 1):
-        raise ChatFaultError(BAD_WEIGHT, f"{where}: {str(checked['weight'])[:60]}")
+    for key in LEARNING if role == "assistant" else ():
+        if checked.get(key, 1) not in (0, 1):
+            raise ChatFaultError(BAD_WEIGHT, f"{where}: {key} {str(checked[key])[:60]}")
     return checked
 
 
 def is_learned(message: Message) -> bool:
-    """Whether a checked message is an answer to learn; one with a weight of 0, as OpenAI's format has it, isn't, nor is
-    one that says `"train": false`, as Axolotl's does."""
-    return bool(message["role"] == "assistant" and message.get("weight", 1) and message.get("train", True) is not False)
+    """Whether a checked message is an answer to learn, see `LEARNING`."""
+    return message["role"] == "assistant" and all(message.get(key, 1) for key in LEARNING)
 
 
-def _translate_sharegpt(message: Message) -> Message:
-    """The message with the names that chat templates know."""
-    checked = {key: value for key, value in message.items() if key not in ("from", "value")}
-    sender, value = message["from"], message.get("value")
-    checked["role"] = SHAREGPT_ROLES.get(sender, sender) if isinstance(sender, str) else sender
-    if sender != "function_call":
-        return checked if value is None else checked | {"content": value}
-    calls = _parse_json(value, BAD_CALLS) if isinstance(value, str) else value
-    calls = calls if isinstance(calls, list) else [calls]
-    return checked | {"tool_calls": [{"type": "function", "function": call} for call in calls]}
+def name_speaker(message: Mapping[str, Any]) -> Message:
+    """The message with the names that chat templates know: role, content and tool_calls, where ShareGPT has from and
+    value. What it calls a function by becomes the assistant's tool call.
+
+    Raises:
+        ChatFaultError: if that is no JSON.
+    """
+    others = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value")}
+    speaker, content = message.get("role") or message.get("from"), message.get("content")
+    content = message.get("value") if content is None else content
+    if isinstance(speaker, str):
+        folded = speaker.strip().casefold()
+        if folded == CALLER:
+            return {"role": "assistant", "content": "", "tool_calls": _read_calls(content), **others}
+        speaker = SPEAKERS.get(folded, speaker)
+    return {"role": speaker, "content": content, **others}
+
+
+def _read_calls(written: Any) -> list[dict[str, Any]]:
+    """The tool calls of a turn that holds nothing else."""
+    calls = _parse_json(written, BAD_CALLS) if isinstance(written, str) else written
+    return [{"type": "function", "function": call} for call in (calls if isinstance(calls, list) else [calls])]
 
 
 def _read_text(content: Any, where: str) -> str:

@@ -8,7 +8,7 @@ decides, and the other parts must have the same columns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
@@ -23,6 +23,7 @@ from afina.wording import quote_name
 
 FLAGS = {"text": "--text-column", "text_pair": "--text-pair-column", "label": "--label-column"}
 COLUMNS_SHOWN = 12
+CARVED = "take this part away, and one is carved out of the training rows"
 TO_WRITE = "--task text-generation, for a language model that learns to write such texts"
 Profiles = Mapping[str, ColumnProfile]
 
@@ -64,9 +65,8 @@ def _choose(tables: Mapping[str, RowTable], table: RowTable, config: DataConfig,
     label = guess.label_by_name()
     text, text_pair = guess.texts(label)
     label = label or guess.label_by_content({text, text_pair})
-    guess._check_label(label)
-    for other in tables.values():
-        check_columns(other, [name for name in (text, text_pair, label) if name])
+    guess.check_label(label)
+    check_parts(tables, [name for name in (text, text_pair, label) if name])
     profile = profile_labels(table, label, config.label_separator)
     chosen = choose_task(table, label, profile, task, config.label_separator)
     reasons = list(guess.reasons)
@@ -91,6 +91,17 @@ def check_apart(config: DataConfig) -> None:
 def check_columns(table: RowTable, names: Iterable[str], flagged: DataConfig | None = None) -> None:
     """DataError when a column is missing, with the nearest name. Prediction calls it, too."""
     problems = [_missing_column(table, name, flagged) for name in names if name not in table.kinds]
+    if problems:
+        raise DataError(problems=problems)
+
+
+def check_parts(tables: Mapping[str, RowTable], names: Iterable[str]) -> None:
+    """DataError when a part lacks a column that the training part has, as sets of competitions do."""
+    problems = []
+    for part, table in tables.items():
+        instead = CARVED if part in ("validation", "test") else ""
+        for problem in (_missing_column(table, name, None) for name in names if name not in table.kinds):
+            problems.append(replace(problem, remedy=f"{problem.remedy}{instead and '; or '}{instead}"))
     if problems:
         raise DataError(problems=problems)
 
@@ -242,7 +253,7 @@ class _Guess:
                 remedy=f"{FLAGS[key]} NAME, one of: {list_names([n for n in self.table.names if n != name])}",
             )
 
-    def _check_label(self, name: str) -> None:
+    def check_label(self, name: str) -> None:
         """Refuse cells that hold objects, or lists of them, as tools for annotations write them."""
         example = self.profiles[name].example
         if example.startswith(("{", "[{")):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from afina.config.reason import Reason
 from afina.data.column_names import LABEL_TIERS, normalize_name
 from afina.data.column_profile import ColumnProfile, choose_spread, profile_columns
-from afina.data.columns import COLUMNS_SHOWN, check_columns, find_nearest, find_nested, list_names
+from afina.data.columns import COLUMNS_SHOWN, check_parts, find_nearest, find_nested, list_names
 from afina.data.header import add_hint
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
@@ -107,8 +107,7 @@ def choose_conversation_columns(
         columns = _use_flags(guess, flagged) if flagged else _use_names(guess)
     except DataError as error:
         raise add_hint(error, table) from None
-    for other in tables.values():
-        check_columns(other, [name for role, name in columns.names.items() if role not in OPTIONAL])
+    check_parts(tables, [name for role, name in columns.names.items() if role not in OPTIONAL])
     return columns
 
 
@@ -236,10 +235,11 @@ class _Guess:
 
     def text(self) -> ConversationColumns | None:
         others = "no columns of prompts and answers are there"
-        texts = [name for name, profile in profile_columns(self.table).items() if profile.is_text]
+        profiles = profile_columns(self.table)
+        texts = [name for name, profile in profiles.items() if profile.is_text]
         found = next((name for name in self.present(TEXTS) if self.content(name) == "text"), None)
         if not found and texts:
-            longest = max(texts, key=lambda name: profile_columns(self.table)[name].mean_characters)
+            longest = max(texts, key=lambda name: profiles[name].mean_characters)
             found = longest if normalize_name(longest) in RARE_TEXTS else None
         if found:
             return _explain("text", {"text": found}, f"{found!r} is a usual name for it, and {others}")

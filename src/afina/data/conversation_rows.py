@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from afina.data.chat_messages import name_speaker
+from afina.data.chat_template import ChatFaultError
 from afina.data.conversation_columns import MESSAGES_EXPECTED, OPTIONAL, ConversationColumns, parse_objects
 
 # Keys of a row in each form whose cells are texts; the optional ones are "" where the file has none.
@@ -17,11 +19,7 @@ TEXT_KEYS = {
     "instruction": ("instruction", "input", "output", "system"),
     "text": ("text",),
 }
-# Names of speakers in data from other tools, and in Spanish, by the names that chat templates know.
-SPEAKERS = {
-    "human": "user", "usuario": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
-    "model": "assistant", "asistente": "assistant", "sistema": "system", "observation": "tool",
-} | {name: name for name in ("user", "assistant", "system", "developer", "tool")}  # fmt: skip
+NO_ROLE = "a message without role and content"
 write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -84,14 +82,15 @@ def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
 
 def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
     """The message with the keys role and content first; it may have been written with from and value."""
-    speaker = message.get("role") or message.get("from")
-    if not isinstance(speaker, str) or message.keys().isdisjoint(("content", "value", "tool_calls")):
-        raise ConversationFaultError(role, "a message without role and content", MESSAGES_EXPECTED, message)
-    content = message.get("content")
-    content = message.get("value") if content is None else content
-    others = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value")}
-    speaker = SPEAKERS.get(speaker.strip().casefold(), speaker)
-    return {"role": speaker, "content": _drop_nulls(content), **_drop_nulls(others)}
+    if message.keys().isdisjoint(("content", "value", "tool_calls")):
+        raise ConversationFaultError(role, NO_ROLE, MESSAGES_EXPECTED, message)
+    try:
+        named = name_speaker(message)
+    except ChatFaultError as fault:
+        raise ConversationFaultError(role, str(fault), MESSAGES_EXPECTED, message) from None
+    if not isinstance(named["role"], str):
+        raise ConversationFaultError(role, NO_ROLE, MESSAGES_EXPECTED, message)
+    return {"role": named.pop("role"), "content": _drop_nulls(named.pop("content")), **_drop_nulls(named)}
 
 
 def read_tools(value: Any) -> list[dict[str, Any]] | None:

@@ -26,7 +26,7 @@ from afina.data.conversation_columns import (
     choose_conversation_columns,
 )
 from afina.data.conversation_rows import ConversationFaultError, find_prompt, normalize_row, write_json
-from afina.data.data_notes import note_dropped
+from afina.data.data_notes import note_dropped, note_unread
 from afina.data.parts import (
     carve_parts,
     check_fractions,
@@ -42,7 +42,7 @@ from afina.data.usable_rows import UsableRows
 from afina.errors import DataError, Problem
 from afina.wording import count
 
-SPLIT_TEXTS = "add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"
+SPLIT_TEXTS = "add rows; in a .txt what stands between two blank lines is a row, without blank lines each line"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def load_conversations(
     parts = divide_conversations(tables, usable, columns, config, seed)
     counts = count_rows(tables, usable)
     notes = [note for table in tables.values() for note in table.notes] + note_dropped(counts)
-    notes += [_note_parts(parts, tables, seed)]
+    notes += [*note_unread(tables, columns.names.values()), _note_parts(parts, tables, seed)]
     return Conversations(
         parts, columns, columns.reasons, tuple(notes), counts, describe_source(source), hash_rows(usable)
     )

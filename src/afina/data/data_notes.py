@@ -12,7 +12,8 @@ from afina.data.rows import RowTable
 from afina.wording import count
 
 CLASSES_SHOWN = 5
-ANNOTATIONS = {"accept", "reject", "ignore"}
+REFUSED = {"reject", "ignore"}
+ANNOTATIONS = {"accept", *REFUSED}
 """What Prodigy writes of each row."""
 STRATA: dict[LabelKind, str] = {
     "multiclass": "label",
@@ -60,6 +61,6 @@ def note_unread(tables: Mapping[str, RowTable], read: Collection[str]) -> list[s
         if found <= PART_NAMES.keys() and len(found) > 1:
             notes.append(f"the column {name!r} names parts and isn't read: write each of them as a file of its own")
         elif "reject" in found and found <= ANNOTATIONS:
-            rejected = sum(value in ("reject", "ignore") for value in table.column(name))
+            rejected = sum(str(value).strip().lower() in REFUSED for value in table.column(name))
             notes.append(f"learned from, too: {count(rejected, 'row')} that {name!r} says to leave out")
     return notes

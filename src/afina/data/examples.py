@@ -9,7 +9,7 @@ Letters: N rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
-from afina.data.columns import ColumnChoice, choose_columns
+from afina.data.columns import CARVED, ColumnChoice, choose_columns
 from afina.data.data_notes import note_absent, note_dropped, note_parts, note_unread
 from afina.data.label_profile import profile_labels
 from afina.data.labels import MISSING, LabelSpace, build_label_space
@@ -33,6 +33,7 @@ from afina.data.parts import (
 )
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata
+from afina.data.task_choice import find_separator
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
 from afina.errors import DataError
 from afina.wording import count
@@ -40,7 +41,6 @@ from afina.wording import count
 ROWS_A_CLASS = 2
 # Every held-out row has a probability for each class, and the report a table of which class was taken for which.
 CLASSES_MOST = 5000
-SEPARATORS = ("|", ";", ",")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def refuse_unlabelled(tables: Mapping[str, RowTable], usable: Mapping[str, Usabl
             raise DataError(
                 f"{tables[name].source}: no row of the {name} part has a label", found=f"{len(lacking):,} rows without",
                 expected="a label in each row",
-                remedy="take it away, and such a part is carved out of the training rows",
+                remedy=CARVED,
             )  # fmt: skip
 
 
@@ -240,11 +240,6 @@ def _check_size(train: Part, space: LabelSpace) -> None:
             expected=f"at least {ROWS_A_CLASS} rows a class on average",
             remedy=remedy if find_separator(space.names) else f"add rows, or {remedy}",
         )
-
-
-def find_separator(names: Sequence[str]) -> str:
-    """What stands in so many names of classes that it may part several in one cell; empty if nothing does."""
-    return next((each for each in SEPARATORS if 3 * sum(each in name for name in names) >= len(names)), "")
 
 
 def count_classes(labels_N: Labels, space: LabelSpace) -> dict[str, int]:

@@ -1,15 +1,15 @@
 """Rows from text files without columns: plain texts, and words with a tag each, one a line.
 
-A plain text file holds texts with blank lines between them or, where it has none, one text a line. A file of words and
-tags is what CoNLL's shared tasks have handed round since 2000: a blank line ends a sentence, the word stands first on
-its line and the tag last, with tabs or spaces between.
+A plain text file holds texts with blank lines between them or, where it has few or none, one text a line. A file of
+words and tags is what CoNLL's shared tasks have handed round since 2000: a blank line ends a sentence, the word stands
+first on its line and the tag last, with tabs or spaces between.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,11 +18,16 @@ from afina.data.bad_rows import BadRows
 from afina.data.encoding import check_bytes, explain_bytes
 from afina.data.text_formats import FIELD_CHARACTERS
 from afina.errors import DataError
+from afina.wording import count
 
 SNIFFED_CHARACTERS = 2**16
 LINES_LEAST = 2
+# Paragraphs and poems have fewer lines; a list of thousands of texts may have a blank line too many.
+LINES_A_BLOCK = 100
 TAG = re.compile(r"O|[BIESLUM]-\S+")
 DOCUMENT = "-DOCSTART-"
+# What CoNLL-U writes above a sentence.
+ABOUT = re.compile(r"# (\S+ = |newdoc|newpar)")
 
 
 def open_lines(path: Path) -> TextIO:
@@ -86,32 +91,38 @@ class TextFile(LinesFile):
     """A file of plain texts: rows with a column `text`."""
 
     def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        has_blocks = self.has_blank_lines
-        unit = "the text between two blank lines" if has_blocks else "a line, since no line is blank"
+        lines, blanks = self.counts
+        few = f"only {count(blanks, 'blank line')} in {lines:,}" if blanks else "no line is blank"
+        unit = "the text between two blank lines" if self.has_blocks else f"a line, since {few}"
         bad_rows.notes.append(f"{self.name}: a row is {unit}")
         row = 0
         for block in self.blocks():
-            for text in ["\n".join(block)] if has_blocks else block:
+            for text in ["\n".join(block)] if self.has_blocks else block:
                 row += 1
                 yield row, {"text": text}
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether blank lines part the texts. Where they are few, they stand there by chance."""
+        lines, blanks = self.counts
+        return blanks > 0 and lines <= LINES_A_BLOCK * (blanks + 1)
+
     @cached_property
-    def has_blank_lines(self) -> bool:
-        """Whether a blank line stands between two others; long lines are read in pieces, of which the last is none."""
-        was_text, was_blank, begins = False, False, True
+    def counts(self) -> tuple[int, int]:
+        """Lines that hold text, and the stretches of blank lines between them; long lines are read in pieces."""
+        lines, blanks, was_blank, begins = 0, 0, False, True
         with open_lines(self.path) as file:
-            while line := file.readline(SNIFFED_CHARACTERS):
-                if begins and line.isspace():
-                    was_blank = was_text
-                elif was_blank:
-                    return True
-                else:
-                    was_text = True
-                begins = line.endswith("\n")
-        return False
+            while piece := file.readline(SNIFFED_CHARACTERS):
+                if begins:
+                    is_blank = piece.isspace()
+                    blanks += was_blank and not is_blank
+                    lines += not is_blank
+                    was_blank = is_blank and lines > 0
+                begins = piece.endswith("\n")
+        return lines, blanks
 
     def blocks(self) -> Iterator[list[str]]:
-        if self.has_blank_lines:
+        if self.has_blocks:
             yield from super().blocks()
             return
         check_bytes(self.path)
@@ -130,7 +141,7 @@ class TaggedLinesFile(LinesFile):
             bad_rows.notes.append(self.note)
         row, width = 0, 0
         for block in self.blocks():
-            lines = [split_fields(line) for line in block if not line.startswith(DOCUMENT) and not is_comment(line)]
+            lines = [split_fields(line) for line in drop_comments(block)]
             if not lines:
                 continue
             row += 1
@@ -144,9 +155,23 @@ class TaggedLinesFile(LinesFile):
             yield row, {"tokens": columns[0], **between, "tags": columns[-1]}
 
 
-def is_comment(line: str) -> bool:
-    """Whether a line is about a sentence, as `# text = ...` is, and no word of it."""
-    return line.startswith("# ") and not TAG.fullmatch(split_fields(line)[-1])
+def drop_comments(lines: Sequence[str]) -> list[str]:
+    """The lines that hold a word with its tag, which may be `#` itself, and not something about the sentence."""
+    words = [line for line in lines if not line.startswith(DOCUMENT)]
+    usual = next((line for line in words if not line.startswith("# ")), "")
+    return [line for line in words if not is_comment(line, usual)]
+
+
+def is_comment(line: str, usual: str) -> bool:
+    """Whether a line is about a sentence, as `# text = ...` is.
+
+    Args:
+        usual: a line of the same sentence that is none; "" where there is no such line.
+    """
+    if not line.startswith("# ") or TAG.fullmatch(split_fields(line)[-1]):
+        return False
+    is_like_others = "\t" not in usual and len(split_fields(line)) == len(split_fields(usual))
+    return bool(ABOUT.match(line)) or not is_like_others
 
 
 def split_fields(line: str) -> list[str]:
@@ -159,8 +184,7 @@ def holds_tagged_lines(path: Path) -> bool:
     with open_lines(path) as file:
         lines = file.read(SNIFFED_CHARACTERS).splitlines()
     lines = lines if len(lines) <= LINES_LEAST else lines[:-1]  # which may be cut off
-    words = (line for line in lines if line.strip() and not line.startswith(DOCUMENT) and not is_comment(line))
-    fields = [split_fields(line) for line in words]
+    fields = [split_fields(line) for line in drop_comments(lines) if line.strip()]
     widths = {len(each) for each in fields}
     return (
         len(fields) >= LINES_LEAST

@@ -234,8 +234,9 @@ def list_columns(parts: Mapping[Any, Any], source: str = "the data") -> MappingR
 
 
 def list_column(value: Any) -> list[Any] | None:
-    """The values of one column: of a list, a tuple, an array of one dimension or a series; None for anything else."""
-    if isinstance(value, list | tuple):
+    """The values of one column: of a list, a `datasets.Column` or another sequence, an array of one dimension or a
+    series; None for anything else."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return list(value)
     for name in ("to_pylist", "to_list"):  # of pyarrow, and of polars
         if hasattr(value, name) and not hasattr(value, "columns") and not hasattr(value, "column_names"):

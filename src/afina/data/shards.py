@@ -46,7 +46,8 @@ class Shards:
             if inner.rows:
                 source.explain(inner)
             for code in inner.rows.keys() - told:
-                bad_rows.describe(code, f"{source.name}: {inner.found[code]}", inner.remedies.get(code, ""))
+                where = f"{source.name}, its row {inner.rows[code][0]:,}"
+                bad_rows.describe(code, f"{where}: {inner.found[code]}", inner.remedies.get(code, ""))
                 told.add(code)
 
 

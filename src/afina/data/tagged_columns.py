@@ -15,7 +15,7 @@ from afina.config.reason import Reason
 from afina.config.run import TAGGING, DataConfig
 from afina.data.column_names import normalize_name
 from afina.data.column_profile import profile_columns
-from afina.data.columns import ColumnChoice, check_apart, check_columns
+from afina.data.columns import ColumnChoice, check_apart, check_columns, check_parts
 from afina.data.rows import RowTable
 from afina.data.tags import parse_json, read_spans
 from afina.errors import DataError
@@ -111,6 +111,5 @@ def choose_tagged_columns(tables: Mapping[str, RowTable], config: DataConfig) ->
             expected=FORMS,
             remedy="--text-column NAME and --label-column NAME for columns of other names",
         )
-    for other in tables.values():
-        check_columns(other, [choice.text, choice.label])
+    check_parts(tables, [choice.text, choice.label])
     return choice

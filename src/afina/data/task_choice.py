@@ -23,6 +23,9 @@ NAMES_FREE = 50
 KnownTask = Literal["text-classification", "text-regression", "token-classification"]
 COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
 DECIMAL_COMMA = "the labels are numbers with a decimal comma: write 0.65 for 0,65"
+# What may part several labels in one cell.
+SEPARATORS = ("|", ";", ",")
+FREE_REMEDY = "--label-column NAME for another column; for numbers --task text-regression"
 MIXED_REMEDY = "mend these rows; or write --task text-classification, which takes every value as the name of a class"
 
 
@@ -160,17 +163,21 @@ def _check_variety(table: RowTable, column: str, profile: LabelProfile, choice: 
             remedy="--label-column NAME for another column, or add other classes",
         )
     if len(names) > max(NAMES_FREE, filled / 2) or profile.is_capped:
-        example = next(iter(names))
+        example, separator = next(iter(names)), find_separator(names)
+        joined = f"--label-separator '{separator}' if a cell names several labels; " if separator else ""
         raise DataError(
             f"{where} looks like free text or numbers, not like names of classes",
             found=f"{len(names):,} different values in {filled:,} rows, such as {example[:60]!r}",
             expected="a few classes, each with several rows",
-            remedy=DECIMAL_COMMA
-            if has_decimal_commas(names)
-            else "--label-column NAME for another column; for numbers --task text-regression",
+            remedy=DECIMAL_COMMA if has_decimal_commas(names) else f"{joined}{FREE_REMEDY}",
         )
 
 
 def has_decimal_commas(names: Collection[str]) -> bool:
     """Whether all labels are numbers with a decimal comma, such as 0,65."""
     return bool(names) and all(COMMA_NUMBER.fullmatch(name.strip()) for name in names)
+
+
+def find_separator(names: Collection[str]) -> str:
+    """What stands in so many names of classes that it may part several in one cell; empty if nothing does."""
+    return next((each for each in SEPARATORS if 3 * sum(each in name for name in names) >= len(names)), "")

@@ -21,7 +21,7 @@ from afina.models.inspect import inspect_model
 from afina.models.resolve import resolve_model
 from afina.pipeline.check_labels import LABELS_OF_HEADS, cross_predict, describe_suspects
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.readiness import measure_sizes
+from afina.pipeline.readiness import make_sizes
 from afina.wording import count
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def look_at_labelled(config: RunConfig, subject: Subject, work: Path, narrator: 
 
     base = resolve_model(str(config.model.reference), config.model.revision)
     facts = inspect_model(base, "sequence-classification")
-    reason = choose_max_seq_length(config, measure_sizes(len(subject.training), facts, subject.space))
+    reason = choose_max_seq_length(config, make_sizes(len(subject.training), facts, subject.space))
     limit = int(reason.value)
     places = choose_rows(len(subject.training), config.seed)
     sample = f"a sample of {count(len(places), 'row')}" if len(places) < len(subject.training) else ""

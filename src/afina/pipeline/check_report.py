@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.data.doctor.finding import SEVERITIES, Finding
+from afina.durable import expand_home
 from afina.errors import DataError
 from afina.terminal import make_printable
 from afina.wording import count
@@ -141,7 +142,7 @@ def check_page_path(path: str | Path) -> Path:
     """
     from afina.evaluation.check_page import is_own_page
 
-    path = Path(path)
+    path = expand_home(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"{path} isn't the name of a page", remedy=f"--html {path.with_suffix('.html')}")
     if not path.parent.is_dir():

@@ -20,13 +20,13 @@ from afina.config.reason import Reason
 from afina.config.run import RunConfig
 from afina.config.techniques import AUTO, FIRST_LOOK, TRAITS
 from afina.config.unread import group_unread
-from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
+from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared, change_technique, describe_workload, keep
-from afina.pipeline.readiness import measure_sizes
+from afina.pipeline.readiness import make_sizes
 from afina.pipeline.solving import Probe, install_probe, pose_problem, probe_features
 from afina.runs.folder import RunFolder
 from afina.runs.names import CHOICE
@@ -121,7 +121,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
             found.features["train"], first.examples.parts["train"].joined_texts(),
             pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
         )  # fmt: skip
-        configs = resolve_all(first)
+        configs = resolve_candidates(first)
         by_pairs = any(each.training.objective == "contrastive" for each in configs.values())
         fitting = list_fitting(first, configs)
         choice = choose_labelled_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
@@ -166,10 +166,10 @@ def is_clearly_better(right_N: Marks, other_right_N: Marks) -> bool:
     return ahead - behind > float(np.sqrt(ahead + behind))
 
 
-def resolve_all(first: Prepared) -> dict[str, RunConfig]:
+def resolve_candidates(first: Prepared) -> dict[str, RunConfig]:
     """The description of the run by each technique that moves a backbone and is installed."""
-    sizes = measure_sizes(len(first.parts["train"]), first.facts, first.examples.labels)
-    return resolve_moving(first.given, first.task.name, sizes)
+    sizes = make_sizes(len(first.parts["train"]), first.facts, first.examples.labels)
+    return resolve_by_technique(first.given, first.task.name, sizes)
 
 
 def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:

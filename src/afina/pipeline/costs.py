@@ -96,7 +96,7 @@ def list_fits(found: Mapping[str, Fitting]) -> dict[str, bool]:
     return {name: each.fits for name, each in found.items()}
 
 
-def resolve_moving(given: RunConfig, task: str, sizes: Sizes) -> dict[str, RunConfig]:
+def resolve_by_technique(given: RunConfig, task: str, sizes: Sizes) -> dict[str, RunConfig]:
     """The description for each technique that moves a backbone, suits the task and is installed."""
     from afina.techniques.registry import list_moving
 

@@ -15,6 +15,7 @@ from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.seen_texts import write_seen_texts
+from afina.wording import quote_name
 
 LABELS_SHOWN = 30
 
@@ -49,7 +50,7 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
 def explain_thresholds(names: Sequence[str], thresholds: Sequence[float], rows: int) -> Reason:
     """From which probability each label is given, which whoever loads the model without afina has to know."""
     by_name = {name: round(float(threshold), 4) for name, threshold in zip(names, thresholds, strict=True)}
-    shown = ", ".join(f"{name} {threshold:g}" for name, threshold in list(by_name.items())[:LABELS_SHOWN])
+    shown = ", ".join(f"{quote_name(name)} {threshold:g}" for name, threshold in list(by_name.items())[:LABELS_SHOWN])
     more = ", ..." if len(by_name) > LABELS_SHOWN else ""
     reason = f"the probability from which each label is given, by its F1 on {rows:,} validation rows"
     return Reason("thresholds", f"{shown}{more}", reason)

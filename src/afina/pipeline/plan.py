@@ -19,7 +19,7 @@ from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
 from afina.models.resolve import name_model
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.readiness import measure_sizes, resolve_hardware
+from afina.pipeline.readiness import make_sizes, resolve_hardware
 from afina.pipeline.sampling import read_rows, sample_lengths
 from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
@@ -94,7 +94,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     labels = None if isinstance(rows, Conversations) else rows.labels
     train_rows = len(rows.parts["train"])
     config = config.model_copy(update={"task": task})
-    resolved, _ = resolve_config(config, measure_sizes(train_rows, opened.facts, labels))
+    resolved, _ = resolve_config(config, make_sizes(train_rows, opened.facts, labels))
 
     from afina.advice.plan import Plan
     from afina.models.load import load_tokenizer
@@ -104,7 +104,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     tokenizer = load_tokenizer(opened.base)
     device = described.device if described else str(config.training.device)
     workload = sample_lengths(rows, resolved, tokenizer, opened.facts, folder, device)
-    sizes = measure_sizes(workload.train_rows, opened.facts, labels)
+    sizes = make_sizes(workload.train_rows, opened.facts, labels)
     resolved, reasons = resolve_config(config, sizes)
     head = None if labels is None else make_task(task, labels).head_shape().as_config()
     machine = complete_machine(described, device, precision)
@@ -113,7 +113,7 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     configs = [resolve_for(config, each.name, sizes)[0] for each in techniques]
     planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
-    notes = [*tell_length(config, reasons), *tell_windows(train_rows, workload)]
+    notes = [*tell_length(config, reasons), *tell_sequences(train_rows, workload)]
     notes += list_unread(config, is_generation=opened.is_generation)
     notes += [] if described else tell_missing_packages(techniques)
     plan = Plan(subject, planned, name_model(str(config.model.reference)), notes, by_pairs)
@@ -133,10 +133,10 @@ def tell_length(config: RunConfig, reasons: Sequence[Reason]) -> list[str]:
     ]  # fmt: skip
 
 
-def tell_windows(train_rows: int, workload: Workload) -> list[str]:
+def tell_sequences(train_rows: int, workload: Workload) -> list[str]:
     """A note where rows count more than once: long ones, or conversations of several answers."""
-    windows = workload.train_rows
-    return [f"{train_rows:,} training rows are read in about {windows:,} windows"] if windows > train_rows else []
+    found = workload.train_rows
+    return [f"{train_rows:,} training rows give about {found:,} sequences to learn"] if found > train_rows else []
 
 
 def tell_missing_packages(techniques: Sequence[Technique]) -> list[str]:

@@ -23,7 +23,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import (
     find_technique,
     list_parts,
-    measure_sizes,
+    make_sizes,
     name_scored_part,
     resolve_hardware,
 )
@@ -89,7 +89,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     is_open = given.technique == AUTO
     config = given.model_copy(update={"technique": FIRST_LOOK}) if is_open else given
     # What can't be is refused before rows are tokenised; what their number decides waits for that of their windows.
-    rough, _ = resolve_config(config, measure_sizes(len(examples.parts["train"]), opened.facts, examples.labels))
+    rough, _ = resolve_config(config, make_sizes(len(examples.parts["train"]), opened.facts, examples.labels))
     config = resolve_hardware(config, narrator)
     device, precision = str(config.training.device), str(config.training.precision)
 
@@ -108,7 +108,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     with narrator.stage("tokenise"):
         tokenizer = load_tokenizer(opened.base)
         parts = encode_parts(examples, tokenizer, opened.facts, rough, folder, narrator)
-    config, reasons = resolve_config(config, measure_sizes(len(parts["train"]), opened.facts, examples.labels))
+    config, reasons = resolve_config(config, make_sizes(len(parts["train"]), opened.facts, examples.labels))
     for reason in reasons:
         narrator.explain(reason)
     head, reference = task.head_shape().as_config(), describe_reference(str(config.model.reference), str(opened.base))
@@ -130,7 +130,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
 def change_technique(prepared: Prepared, name: str, narrator: Narrator) -> Prepared:
     """The same rows for another technique; what depends on it is resolved anew."""
     facts = prepared.facts
-    sizes = measure_sizes(len(prepared.parts["train"]), facts, prepared.examples.labels)
+    sizes = make_sizes(len(prepared.parts["train"]), facts, prepared.examples.labels)
     config, reasons = resolve_for(prepared.given, name, sizes)
     # What the hardware decided stays.
     chosen = {key: getattr(prepared.config.training, key) for key in ("device", "precision")}

@@ -37,7 +37,7 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> RunConfig:
     return config.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def measure_sizes(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Sizes:
+def make_sizes(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Sizes:
     """What the choice of settings looks at; a language model has no labels.
 
     Args:

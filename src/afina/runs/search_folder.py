@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from afina.durable import expand_home
 from afina.errors import RunFolderError
 from afina.runs.creation import make_folder, make_named_folder
 from afina.runs.folder import FOR_OWNER, RunFolder
@@ -61,7 +62,7 @@ def open_search(path: str | Path) -> SearchFolder:
     Raises:
         RunFolderError: if there is none.
     """
-    folder = SearchFolder(Path(path))
+    folder = SearchFolder(expand_home(path))
     if not (folder.path / SEARCH).is_file():
         what = f"is not a search: it has no {SEARCH}" if folder.path.exists() else "doesn't exist"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina search made")

@@ -423,15 +423,17 @@ def test_what_a_tokenizer_writes_otherwise_alone_is_not_tokenised_apart() -> Non
     assert str(fault) == "an answer whose first or last characters merge with the tokens around it"
 
 
-def test_marks_do_not_fit_an_answer_that_is_tokenised_apart() -> None:
+def test_marks_of_an_answer_that_is_tokenised_apart() -> None:
     tokenizer = build_merging_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role + '\n' }}{% generation %}{{ m.content + eos_token }}{% endgeneration %}"
         "{% endfor %}{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}"
     )
-    assert encode_messages(tokenizer, [user("a"), answer("b")]).turns == 1
-    fault = catch(tokenizer, [user("a"), answer("\nb")])
-    assert str(fault) == "an answer whose first or last characters merge with the tokens around it"
+    for content in ("b", "\nb", "\n\n"):
+        row = encode_messages(tokenizer, [user("a"), answer(f"{content}c")])
+        assert read_learned(tokenizer, row) == [f"{content}c<|endoftext|>"]
+    rows = encode_conversation(tokenizer, [user("a"), answer("\nb"), user("c"), answer("\nd")])
+    assert [read_learned(tokenizer, row) for row in rows] == [["\nb<|endoftext|>"], ["\nd<|endoftext|>"]]
 
 
 def test_a_greeting_by_the_assistant_is_only_read() -> None:
@@ -447,6 +449,7 @@ def test_a_text_with_its_end_written_out_ends_once() -> None:
     tokenizer = build_chat_tokenizer("qwen2.5")
     end = tokenizer.eos_token
     written = encode_plain(tokenizer, f"a{end}\n")
+    assert encode_completion(tokenizer, "Q:", f" a{end}\n") == encode_completion(tokenizer, "Q:", " a")
     assert tokenizer.decode(written.ids).endswith(f"a{end}")
     assert written == encode_plain(tokenizer, "a")
 
@@ -498,7 +501,7 @@ def test_an_end_behind_marks_and_white_space_is_noted() -> None:
         ([user("a"), "b"], "messages that aren't a list of objects", "message 2: b"),
         ([{"content": "a"}], "a message without a role", "message 1"),
         ([{"role": None, "content": "a"}], "a message without a role", "message 1"),
-        ([{"role": "bot", "content": "a"}], "a message of an unknown role", "message 1: 'bot'"),
+        ([{"role": "narrator", "content": "a"}], "a message of an unknown role", "message 1: 'narrator'"),
         ([{"from": "alien", "value": "a"}], "a message of an unknown role", "message 1: 'alien'"),
         ([{"role": "user"}], "a message without content", "message 1"),
         ([user("a"), answer(None)], "a message without content", "message 2"),  # type: ignore[arg-type]
@@ -811,10 +814,11 @@ def test_answers_with_a_weight_of_0_are_only_read(family: str) -> None:
     assert [row.ids for row in rows] == [row.ids for row in plain][-len(rows) :]
 
 
-def test_answers_that_say_train_false_are_only_read() -> None:
+@pytest.mark.parametrize("mark", [False, 0])
+def test_answers_that_say_train_false_are_only_read(mark: Any) -> None:
     tokenizer = build_chat_tokenizer("qwen2.5")
     weighed = [*THREE[:1], {**THREE[1], "weight": 0}, *THREE[2:]]
-    marked = [*THREE[:1], {**THREE[1], "train": False}, *THREE[2:]]
+    marked = [*THREE[:1], {**THREE[1], "train": mark}, *THREE[2:]]
     assert (
         encode_messages(tokenizer, marked) == encode_messages(tokenizer, weighed) != encode_messages(tokenizer, THREE)
     )
@@ -826,3 +830,5 @@ def test_weights_that_leave_nothing_or_are_something_else_are_refused(weight: fl
     for family in ("qwen2.5", "qwen3"):
         with pytest.raises(ChatFaultError, match=said):
             encode_conversation(find_tokenizer(family), messages)
+    with pytest.raises(ChatFaultError, match=BAD_WEIGHT):
+        encode_conversation(find_tokenizer("qwen2.5"), [THREE[0], {**THREE[1], "train": "false"}])

@@ -251,7 +251,7 @@ def test_other_parts_must_have_the_columns(tmp_path: Path) -> None:
         "the data, part 'test' has no column 'label'\n"
         "  found: columns: text, tag\n"
         "  expected: a column 'label'\n"
-        "  do: rename a column to 'label'"
+        "  do: rename a column to 'label'; or take this part away, and one is carved out of the training rows"
     )
     check_columns(tables["test"], ["text"])
 

@@ -366,7 +366,7 @@ def test_other_parts_must_have_the_columns_but_not_the_optional_ones(tmp_path: P
         "the data, part 'test' has no column 'output'\n"
         "  found: columns: instruction, response\n"
         "  expected: a column 'output'\n"
-        "  do: rename a column to 'output'"
+        "  do: rename a column to 'output'; or take this part away, and one is carved out of the training rows"
     )
     loaded = load({"train": train, "test": [{"instruction": "a", "output": "c"}]}, tmp_path / "b")
     assert list(loaded.parts["test"].rows()) == [[{"instruction": "a", "input": "", "output": "c", "system": ""}]]
@@ -419,6 +419,13 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
          {"messages": [*ASK, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "tools": TOOL}),
         ({"messages": [{"role": None, "content": None, "from": "gpt", "value": "a"}], "tools": []},
          {"messages": [{"role": "assistant", "content": "a"}], "tools": None}),
+        ({"conversations": [{"from": "human", "value": "a"},
+                            {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+                            {"from": "function_response", "value": "1"}, {"from": "gpt", "value": "b"}]},
+         {"messages": [{"role": "user", "content": "a"},
+                       {"role": "assistant", "content": "", "tool_calls": [
+                           {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]},
+                       {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}], "tools": None}),
         ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None, "prompt_messages": 1}),
         ({"prompt": " a\n", "completion": "b "}, {"prompt": " a\n", "completion": "b "}),
         ({"instruction": "a", "context": "c", "output": "b", "system": "s"},
@@ -567,7 +574,7 @@ def test_structural_problems_come_with_those_of_the_columns(tmp_path: Path) -> N
          "the data: too few rows to train and to test on\n"
          "  found: 1 row\n"
          "  expected: at least 8 rows, and better some hundreds\n"
-         "  do: add rows, or join the texts in one .txt file, where what stands between two blank lines is a row"),
+         "  do: add rows; in a .txt what stands between two blank lines is a row, without blank lines each line"),
         ([{**row, "prompt": f"p {i % 2}"} for i, row in enumerate(make_pairs(20))],
          "the data: too few different prompts to train and to test on\n"
          "  found: 2 different prompts in 20 rows\n"
@@ -714,3 +721,17 @@ def test_earlier_turns_in_a_column_of_their_own_are_said_to_be_unread(tmp_path: 
     columns = choose(tmp_path, {"instruction": "add", "output": "3", "history": [["hi", "hello"]]})
     assert columns.form == "instruction"
     assert columns.reasons[0].reason.endswith("; 'history' isn't read: earlier turns are read as messages")
+
+
+def test_columns_that_name_parts_are_told(tmp_path: Path) -> None:
+    rows = [{**row, "split": ("train", "test")[i % 2]} for i, row in enumerate(make_pairs(20))]
+    assert (
+        "the column 'split' names parts and isn't read: write each of them as a file of its own"
+        in load(rows, tmp_path).notes
+    )
+
+
+def test_a_call_that_is_no_json_is_a_fault(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{"}, {"from": "gpt", "value": "b"}]
+    said = message([{"conversations": turns} for _ in range(20)], tmp_path)
+    assert "tool calls that aren't a list of" in said

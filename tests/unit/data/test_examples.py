@@ -330,7 +330,15 @@ def test_a_part_without_labels_is_told_to_go(on_bad_rows: str, tmp_path: Path) -
         "the data, part 'test': no row of the test part has a label\n"
         "  found: 5 rows without\n"
         "  expected: a label in each row\n"
-        "  do: take it away, and such a part is carved out of the training rows"
+        "  do: take this part away, and one is carved out of the training rows"
+    )
+
+
+def test_a_part_without_the_column_of_labels_is_told_to_go(tmp_path: Path) -> None:
+    said = message({"train": make_rows(40), "test": [{"text": "new"}]}, tmp_path)
+    assert said.startswith("the data, part 'test' has no column 'label'")
+    assert said.endswith(
+        "rename a column to 'label'; or take this part away, and one is carved out of the training rows"
     )
 
 
@@ -338,7 +346,7 @@ def test_columns_that_say_which_rows_are_meant_are_told(tmp_path: Path) -> None:
     rows = make_rows(40)
     for number, row in enumerate(rows):
         row |= {"split": "test" if number % 4 == 0 else "Train", "answer": "accept", "kind": "train"}
-    rows[3]["answer"] = rows[4]["answer"] = "reject"
+    rows[3]["answer"], rows[4]["answer"] = "reject", "Ignore "
     told = load(rows, tmp_path).notes
     assert "the column 'split' names parts and isn't read: write each of them as a file of its own" in told
     assert "learned from, too: 2 rows that 'answer' says to leave out" in told
@@ -351,6 +359,11 @@ def test_several_labels_in_a_cell_are_told_how_to_be_parted(tmp_path: Path) -> N
         "  do: --label-separator '|' if a cell names several labels, or join classes; --task text-regression where the"
         " labels are numbers"
     )
+
+
+def test_many_combinations_of_labels_are_told_how_to_be_parted(tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": f"a{i}|b{i % 7}"} for i in range(60)]
+    assert "do: --label-separator '|' if a cell names several labels; --label-column NAME" in message(rows, tmp_path)
 
 
 @pytest.mark.parametrize("value", [{"a": 1.0, "b": 0.0}, [{"start": 0, "end": 3, "labels": ["a"]}]])

@@ -30,7 +30,8 @@ def list_columns(table: RowTable) -> dict[str, list[object]]:
         ("\n\none\ntwo\r\n\n", ["one", "two"], "a line, since no line is blank"),
         ("\ufeffone", ["one"], "a line, since no line is blank"),
         ("x" * 2**16 + "\ntwo", ["x" * 2**16, "two"], "a line, since no line is blank"),
-        ("one\n" * 40_000 + "\ntwo", ["one\n" * 39_999 + "one", "two"], "the text between two blank lines"),
+        ("one\n" * 101 + "\ntwo", ["one\n" * 100 + "one", "two"], "the text between two blank lines"),
+        ("one\n" * 40_000 + "\ntwo", ["one"] * 40_000 + ["two"], "a line, since only 1 blank line in 40,001"),
     ],
 )
 def test_plain_texts(tmp_path: Path, content: str, texts: list[str], unit: str) -> None:
@@ -53,6 +54,19 @@ def test_words_and_tags(tmp_path: Path, name: str, separator: str) -> None:
         "column 3": [["I-NP", "I-VP"], ["I-NP"]], "tags": [["B-ORG", "O"], ["B-PER"]],
     }  # fmt: skip
     assert bool(table.notes) == name.endswith("txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("# sent_id = 1\nThe DT\n# #\nsign NN\n", [["The", "#", "sign"]]),
+        ("# a comment\nThe\tDT\n#\tSYM\n", [["The", "#"]]),
+        ("# newdoc id\nThe x DT\n# text = The\n# x SYM\n\n# alone\n\n# x O\n", [["The", "#"], ["#"]]),
+    ],
+)
+def test_words_that_are_a_hash_are_no_comments(tmp_path: Path, content: str, words: list[list[str]]) -> None:
+    rows = list_columns(read(tmp_path / "a.conll", content))["tokens"]
+    assert rows == words
 
 
 @pytest.mark.parametrize("content", ["one word\nanother O\n", "a O\n", "to be or\nnot to be\n", "a O x\nb O\n"])

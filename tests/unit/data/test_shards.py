@@ -80,9 +80,9 @@ def test_faults_are_numbered_through(tmp_path: Path) -> None:
     assert list_rows(table) == ["a", "b"]
     assert table.row_numbers.tolist() == [1, 5]
     assert {problem.what: (list(problem.rows), problem.found) for problem in table.problems} == {
-        "part0.jsonl and 1 more: rows that are not JSON objects": ([2, 4], "part0.jsonl: a list"),
+        "part0.jsonl and 1 more: rows that are not JSON objects": ([2, 4], "part0.jsonl, its row 2: a list"),
         "part0.jsonl and 1 more: rows that are not valid JSON": (
-            [3], "part1.jsonl: no value where one should be at character 1"
+            [3], "part1.jsonl, its row 1: no value where one should be at character 1"
         ),
     }  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_bytes_are_explained_by_the_file_that_holds_them(tmp_path: Path) -> None
     (folder / "part1.jsonl").write_bytes('{"text": "año"}\n'.encode("latin-1") + lines({"text": "b"}).encode())
     (problem,) = read_parts(folder, tmp_path / "rows")["all"].problems
     assert list(problem.rows) == [2]
-    assert problem.found.startswith("part1.jsonl: byte 0xf1 at offset 11")
+    assert problem.found.startswith("part1.jsonl, its row 1: byte 0xf1 at offset 11")
 
 
 def test_columns_of_csv_shards_agree(tmp_path: Path) -> None:

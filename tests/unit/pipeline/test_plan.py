@@ -71,7 +71,7 @@ def test_long_texts_are_planned_by_their_windows(tiny_models: Callable[[str], Pa
     assert workload.train_rows == len(workload.lengths) > 14 * 5
     assert int(workload.lengths.sum()) == tokens["all"]
     assert f"{tokens['trained']:,} tokens to learn" in str(plan)
-    assert f"14 training rows are read in about {workload.train_rows:,} windows" in str(plan)
+    assert f"14 training rows give about {workload.train_rows:,} sequences to learn" in str(plan)
     (reason,) = [each for each in run.report["reasons"] if each["setting"] == "training.num_train_epochs"]
     steps = -(-workload.train_rows // 16)
     told = f"max_steps=5 are that many of {steps} steps, or a part, in place of the 7 that were asked for"

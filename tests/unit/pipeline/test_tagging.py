@@ -183,7 +183,7 @@ def test_plan_counts_the_windows_of_long_rows(tiny_models: Callable[[str], Path]
     )  # fmt: skip
     windows = plan.subject.workload.train_rows
     assert windows == len(plan.subject.workload.lengths) > 3 * 28
-    assert f"28 training rows are read in about {windows:,} windows" in str(plan)
+    assert f"28 training rows give about {windows:,} sequences to learn" in str(plan)
 
 
 def test_plan_counts_tagged_rows(tiny_models: Callable[[str], Path]) -> None:

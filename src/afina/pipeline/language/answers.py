@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from afina.data.conversation_columns import Form
 from afina.data.encode_conversations import TrainedRows
 from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
@@ -21,6 +22,8 @@ from afina.pipeline.language.prompts import find_window, plan_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from afina.pipeline.language.prepare import PreparedLanguage
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,23 @@ class Sample:
     reference: str
 
 
-def choose_samples(data: TrainedRows, tokenizer: PreTrainedTokenizerBase, most: int) -> list[Sample]:
-    """The rows to answer, spread evenly over the part: each up to its last answer, which is the reference."""
+def choose_samples(prepared: PreparedLanguage, part: str) -> list[Sample]:
+    """The rows to answer, spread evenly over the part: each up to its last answer, which is the reference, or, of a
+    plain text, up to the middle of what is learned."""
+    data, most = prepared.parts[part], prepared.config.evaluation.generation_samples
+    form = prepared.conversations.columns.form
     rows = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64))
-    return [take_sample(data, int(row), tokenizer) for row in rows]
+    return [take_sample(data, int(row), prepared.tokenizer, form) for row in rows]
 
 
-def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> Sample:
-    """One row cut before its last learned stretch; plain text, learned from the start, is cut in its middle."""
+def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase, form: Form) -> Sample:
+    """One row cut before its last learned stretch, or within that of a plain text: nothing prompts it."""
     ids, marks = data.tokens.row(row).tolist(), data.marks(row)
     stop = int(np.flatnonzero(marks)[-1]) + 1
     unmarked = np.flatnonzero(marks[:stop] == 0)
     start = int(unmarked[-1]) + 1 if len(unmarked) else 0
-    start = start if start > 1 else max(1, stop // 2)
+    if form == "text":
+        start += max(1 - start, (stop - start) // 2)
     number = int(data.row_numbers[row])
     return Sample(number, ids[:start], tokenizer.decode(ids[start:stop], skip_special_tokens=True).strip())
 

@@ -24,13 +24,15 @@ from afina.runs.folder import RunFolder
 from afina.wording import count
 
 MANY_SHARE = 0.01
-# What a special token's string in a text means and what to do: in a conversation, and in a plain text.
-SPELLED = (
-    ("such a text ends a turn or opens another one, as if the template had written it",
-     "take these strings out of the texts"),
-    ("they are read as tokens; where they are the turns of a chat, what users say is learned, too",
-     "to learn answers alone, write such turns as messages: a list of role and content for each row"),
-)  # fmt: skip
+# What a special token's string in a text means, and what to do.
+SPELLED_IN_TURNS = (
+    "such a text ends a turn or opens another one, as if the template had written it",
+    "take these strings out of the texts",
+)
+SPELLED_IN_TEXT = (
+    "they are read as tokens; where they are the turns of a chat, what users say is learned, too",
+    "to learn answers alone, write such turns as messages: a list of role and content for each row",
+)
 
 
 def look_at_conversations(
@@ -75,7 +77,7 @@ def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str], form: Fo
         rows = gather(tallies, where, lambda tally, note=note: tally.notes.get(note))
         title = f"{count(sum(map(len, rows.values())), 'row')}: {note}"
         if note == STRANGE:
-            meaning, remedy = SPELLED[form == "text"]
+            meaning, remedy = SPELLED_IN_TEXT if form == "text" else SPELLED_IN_TURNS
             yield make_finding("special-strings", "warning", title, meaning, remedy, rows)
         else:
             meaning = "the row is used, but not quite as it stands"

@@ -9,7 +9,7 @@ from afina.config.resolve import Sizes, resolve_for
 from afina.config.run import GENERATION, RunConfig
 from afina.errors import MissingExtraError
 from afina.models.inspect import ModelFacts
-from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
+from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
 from afina.pipeline.narrator import Narrator
 from afina.techniques.base import Setup
 
@@ -37,7 +37,7 @@ def choose_technique(
     """
     from afina.advice.choose import choose_language_technique
 
-    configs = resolve_moving(given, GENERATION, sizes)
+    configs = resolve_by_technique(given, GENERATION, sizes)
     device = str(given.training.device)
     with narrator.stage("choose"):
         found = find_fitting(configs, setup, facts, workload, device)

@@ -84,7 +84,7 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     narrator.say(parameters)
     accelerator = start_accelerator(prepared.device, prepared.setup.precision)
     objective = make_objective(prepared, model, accelerator, narrator)
-    samples = choose_samples(prepared.parts[prepared.scored], prepared.tokenizer, config.evaluation.generation_samples)
+    samples = choose_samples(prepared, prepared.scored)
     stops = find_stop_tokens(model, prepared.parts["train"], prepared.tokenizer)
 
     def measure(name: str) -> Measured:

@@ -28,7 +28,7 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.readiness import (
     find_technique,
     list_parts,
-    measure_sizes,
+    make_sizes,
     name_scored_part,
     resolve_hardware,
 )
@@ -162,7 +162,7 @@ def read_language(config: RunConfig, opened: Opened, narrator: Narrator) -> Lang
     findings = examine_rows(subject, config, narrator)
     given = resolve_hardware(config.model_copy(update={"task": GENERATION}), narrator)
     is_open = given.technique == AUTO
-    sizes = measure_sizes(len(conversations.parts["train"]), facts, None)
+    sizes = make_sizes(len(conversations.parts["train"]), facts, None)
     config, reasons = resolve_for(given, FIRST_GUESS if is_open else str(given.technique), sizes)
     for reason in reasons:
         if reason.setting == "model.max_seq_length":  # the others wait for the technique and for windows

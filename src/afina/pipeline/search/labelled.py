@@ -10,7 +10,7 @@ from afina.config.run import RunConfig
 from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
-from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_all
+from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_candidates
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
 from afina.pipeline.learn import learn, make_objective
@@ -19,7 +19,7 @@ from afina.pipeline.logits import compute_part_logits
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared, change_technique, describe_data, describe_workload, encode_part
 from afina.pipeline.proof import prove_saved_model
-from afina.pipeline.readiness import measure_sizes
+from afina.pipeline.readiness import make_sizes
 from afina.pipeline.result import rescore
 from afina.pipeline.scoring import score_run, write_rows
 from afina.pipeline.search.varied import vary
@@ -45,14 +45,14 @@ class LabelledWorkbench:
         self.base = prepared.setup.base
         self.device = prepared.device
         facts = prepared.facts
-        self.sizes = measure_sizes(len(prepared.parts["train"]), facts, prepared.task.labels)
+        self.sizes = make_sizes(len(prepared.parts["train"]), facts, prepared.task.labels)
         self.poolings = () if prepared.setup.of_words else list_poolings(facts.architecture)
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 
     def list_fitting(self) -> dict[str, bool]:
         first = change_technique(self.prepared, FIRST_LOOK, Narrator())
-        return {FIRST_LOOK: True, **list_fitting(first, resolve_all(first))}
+        return {FIRST_LOOK: True, **list_fitting(first, resolve_candidates(first))}
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         if config.technique == AUTO:

@@ -6,7 +6,7 @@ from typing import Any
 
 from afina.config.run import GENERATION, RunConfig
 from afina.pipeline.changes import keep_files
-from afina.pipeline.costs import find_fitting, list_fits, resolve_moving
+from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.finish import finish_language
@@ -21,7 +21,7 @@ from afina.pipeline.language.prepare import (
 )
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.readiness import measure_sizes
+from afina.pipeline.readiness import make_sizes
 from afina.pipeline.result import rescore
 from afina.pipeline.search.varied import vary
 from afina.runs.folder import RunFolder
@@ -41,7 +41,7 @@ class LanguageWorkbench:
         self.prepared = prepared
         self.base = prepared.setup.base
         self.device = prepared.device
-        self.sizes = measure_sizes(len(prepared.parts["train"]), prepared.facts, None)
+        self.sizes = make_sizes(len(prepared.parts["train"]), prepared.facts, None)
         self.first_technique = prepared.technique.name
         self.data_hash = prepared.conversations.data_hash
         self.test_rows = len(prepared.conversations.parts["test"])
@@ -50,7 +50,7 @@ class LanguageWorkbench:
 
     def list_fitting(self) -> dict[str, bool]:
         shared = self.prepared
-        described = resolve_moving(shared.config, GENERATION, self.sizes)
+        described = resolve_by_technique(shared.config, GENERATION, self.sizes)
         workload = describe_workload(shared.parts, shared.config, shared.device)
         return list_fits(find_fitting(described, shared.setup, shared.facts, workload, shared.device))
 
@@ -98,7 +98,7 @@ def measure_states(prepared: PreparedLanguage, kept_step: int | None, narrator: 
     technique, setup = prepared.technique, prepared.setup
     untouched = technique.prepare(technique.load(setup), setup).to(prepared.device)
     objective = make_objective(prepared, untouched, accelerator, narrator)
-    samples = choose_samples(prepared.parts["test"], prepared.tokenizer, prepared.config.evaluation.generation_samples)
+    samples = choose_samples(prepared, "test")
     stops = find_stop_tokens(untouched, prepared.parts["train"], prepared.tokenizer)
     with narrator.stage("evaluate"):
         before = measure_model(prepared, untouched, objective, accelerator, samples, stops)
