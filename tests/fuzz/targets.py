@@ -44,9 +44,10 @@ def make_csv(separator: str) -> Callable[[Path], Sequence[bytes]]:
 def make_json(folder: Path) -> Sequence[bytes]:
     rows = name_labels()
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return [
-        json.dumps(value, indent=indent).encode() for value in (rows, {"data": rows}, columns) for indent in (None, 1)
-    ]
+    by_index = {name: dict(enumerate(values)) for name, values in columns.items()}
+    split = {"columns": [*columns], "data": [[*row.values()] for row in rows]}
+    written = (rows, {"data": rows}, columns, by_index, split)
+    return [json.dumps(value, indent=indent).encode() for value in written for indent in (None, 1)]
 
 
 def make_jsonl(folder: Path) -> Sequence[bytes]:

@@ -60,6 +60,14 @@ class LabelSpace:
             raise ValueError(NO_NAME)
         return self._find(name)
 
+    @property
+    def spell_none(self) -> str:
+        """What to write for a row that has none of several labels, as a piece of advice; empty for other kinds."""
+        if self.kind != "multilabel":
+            return ""
+        written = f"{self.separator!r} alone" if self.separator else "[]"
+        return f"write {written} as the label of a row that has none of them; "
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "kind": self.kind, "names": list(self.names), "separator": self.separator, "values": self.values

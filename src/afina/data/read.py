@@ -17,6 +17,7 @@ from typing import Any
 
 from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dataset
 from afina.data.json_formats import JsonLinesFile, open_json
+from afina.data.json_frames import JsonFrameFile, holds_frame
 from afina.data.line_formats import TaggedLinesFile, TextFolder, open_text
 from afina.data.part_files import NAMES_SHOWN, PART_NAMES, SUFFIXES, find_part_files, find_texts
 from afina.data.rows import RowTable
@@ -188,7 +189,9 @@ def open_file(path: Path) -> Source:
     if suffix == ".jsonl":
         return JsonLinesFile(path)
     if suffix in (".json", ".txt"):
-        return open_json(path) if suffix == ".json" else open_text(path)
+        if suffix == ".txt":
+            return open_text(path)
+        return JsonFrameFile(path) if holds_frame(path) else open_json(path)
     return ParquetFile(path) if suffix == ".parquet" else TaggedLinesFile(path)
 
 

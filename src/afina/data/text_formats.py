@@ -1,6 +1,7 @@
 """Rows from csv and tsv files, read strictly.
 
-Decisions: every cell is text, and an empty one is missing. Blank lines are skipped and counted in a note.
+Decisions: every cell is text, and an empty one is missing. Blank lines are skipped and counted in a note. Empty fields
+behind the last named column are no fields, as spreadsheets write them; columns there without a name are left out.
 Bytes that are not UTF-8 are decoded to lone surrogates, so that one pass finds them together with the ragged
 rows; only when there are some does a second look at the bytes find the offset. A field may hold
 `FIELD_CHARACTERS`: what is longer is a quote that was never closed, and reading the rest of the file into one
@@ -10,6 +11,7 @@ field would fill the memory.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ from afina.wording import count
 FIELD_CHARACTERS = 16 * 2**20
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 COUNTS_SHOWN = 5
+# Excel's own line before the header, which says what separates the fields.
+SEPARATOR_CHARACTERS = 16
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
 
 
 class DelimitedFile:
@@ -34,6 +39,7 @@ class DelimitedFile:
     def __init__(self, path: Path, delimiter: str) -> None:
         self.path, self.name, self.delimiter = path, path.name, delimiter
         self._lengths: Counter[int] = Counter()
+        self._full_width = 0
 
     def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         check_bytes(self.path)
@@ -43,10 +49,7 @@ class DelimitedFile:
         try:
             delimiter = self.find_delimiter()
             if delimiter != self.delimiter:
-                plural = OTHER_DELIMITERS[delimiter]
-                bad_rows.notes.append(
-                    f"{self.name}: the header has no comma but {plural}, so {plural} separate its fields"
-                )
+                bad_rows.notes.append(f"{self.name}: {self._explain_delimiter(delimiter)}")
             with self._open() as file:
                 yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), bad_rows)
         finally:
@@ -70,17 +73,36 @@ class DelimitedFile:
         """What separates the fields: the usual one, or in a csv file whose header has no comma what it has instead."""
         if self.delimiter != ",":
             return self.delimiter
+        if said := self._read_separator():
+            return said
         with self._open() as file:
             header = file.readline(FIELD_CHARACTERS)
         others = [] if "," in header else [other for other in OTHER_DELIMITERS if other in header]
         return others[0] if others else self.delimiter
 
+    def _read_separator(self) -> str:
+        """What a line before the header says that separates the fields; empty without one."""
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            said = SEPARATOR_LINE.fullmatch(file.readline(SEPARATOR_CHARACTERS))
+        return said[1] if said else ""
+
+    def _explain_delimiter(self, delimiter: str) -> str:
+        plural = OTHER_DELIMITERS.get(delimiter, f"{delimiter!r}")
+        if self._read_separator():
+            return f"its first line says that {plural} separate its fields"
+        return f"the header has no comma but {plural}, so {plural} separate its fields"
+
     def _open(self) -> TextIO:
-        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+        """The file from its header on."""
+        file = self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+        if not SEPARATOR_LINE.fullmatch(file.readline(SEPARATOR_CHARACTERS)):
+            file.seek(0)
+        return file
 
     def _read(self, reader: Any, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = self._read_header(reader)
         width, skipped = len(header), self._count_unnamed(header)
+        spilled, before = 0, int(bool(self._read_separator()))
         if skipped:
             header = header[skipped:]
             bad_rows.notes.append(f"{self.name}: the first column has numbers and no name, as an index: left out")
@@ -98,14 +120,21 @@ class DelimitedFile:
                         if skipped:
                             cells = cells[skipped:]
                         yield row, dict(zip(header, [cell or None for cell in cells], strict=True))
+                    elif len(cells) > width and (len(cells) == self._full_width or not any(cells[width:])):
+                        spilled += any(cells[width:])
+                        yield row, dict(zip(header, [cell or None for cell in cells[skipped:width]], strict=True))
                     else:
                         self._lengths[len(cells)] += 1
                         bad_rows.add("ragged", row)
                 break
             except csv.Error as error:
                 row += 1
-                self._record_quote(error, row, (line + 1, reader.line_num), bad_rows)
+                self._record_quote(error, row, (line + 1 + before, reader.line_num + before), bad_rows)
                 line = reader.line_num
+        if self._full_width > width:
+            held = f", with what {count(spilled, 'row')} hold in them" if spilled else ""
+            columns = count(self._full_width - width, "column")
+            bad_rows.notes.append(f"{self.name}: {columns} behind {header[-1]!r} without a name: left out{held}")
         if blank_count:
             bad_rows.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
 
@@ -132,6 +161,9 @@ class DelimitedFile:
                 expected="text in UTF-8",
                 remedy=remedy,
             )
+        self._full_width = len(header)
+        while header and not header[-1].strip() and any(map(str.strip, header)):
+            header = header[:-1]
         check_header(self.name, header[self._count_unnamed(header) :])
         return header
 

@@ -69,11 +69,10 @@ class UsableRows:
         for reason, rows in self.faults.items():
             names = choice.text_names if reason in (NO_TEXT, NOT_TEXT) else (choice.label,)
             where = f"{table.source}: rows with {reason} in {' or '.join(map(repr, names))}"
-            listed.append(
-                Problem(
-                    where, self.found[reason], EXPECTED[reason].format(names=known), REMEDIES.get(reason, MEND), rows
-                )
-            )
+            expected, remedy = EXPECTED[reason].format(names=known), REMEDIES.get(reason, MEND)
+            if reason == reasons.MISSING:
+                remedy = space.spell_none + remedy
+            listed.append(Problem(where, self.found[reason], expected, remedy, rows))
         return listed
 
 

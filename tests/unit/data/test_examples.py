@@ -377,3 +377,12 @@ def test_objects_are_no_labels(value: Any, tmp_path: Path) -> None:
 def test_a_text_column_of_numbers_is_not_among_those_to_name(tmp_path: Path) -> None:
     rows = [{"text": f"text number {i}", "label": "ab"[i % 2], "stars": i} for i in range(40)]
     assert message(rows, tmp_path, text_column="stars").endswith("do: --text-column NAME, one of: text, label")
+
+
+def test_a_row_without_any_of_the_labels_can_be_written(tmp_path: Path) -> None:
+    rows = [{"text": f"text number {i}", "label": ("a|b", "b|c", "a", "")[i % 4]} for i in range(40)]
+    assert "do: write '|' alone as the label of a row that has none of them; " in message(
+        rows, tmp_path, label_separator="|"
+    )
+    written = [{**row, "label": row["label"] or "|"} for row in rows]
+    assert not load(written, tmp_path, label_separator="|").parts["train"].labels.sum(axis=1).all()

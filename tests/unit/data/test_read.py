@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -266,7 +267,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
         ("a.json", b"[]", "a.json holds no rows of data\n  expected: at least one row with named values"),
         (
             "a.csv",
-            b"t,t,\n1,2,3\n",
+            b"t,t,,x\n1,2,3,4\n",
             "2 problems\n"
             "1. a.csv: the header has columns without a name\n"
             "     found: field 3 is empty\n"
@@ -582,3 +583,63 @@ def test_other_formats_are_told_how_to_become_one(name: str, remedy: str, tmp_pa
     with pytest.raises(DataError) as caught:
         read(path, tmp_path)
     assert caught.value.problems[0].remedy == remedy.format(path)
+
+
+def test_columns_without_a_name_at_the_end_are_left_out(tmp_path: Path) -> None:
+    """As spreadsheets write them."""
+    (tmp_path / "a.csv").write_text('v1,v2,,\nham,"a, b",,\nspam,c,d,\nham,e\nham,f,,,\nham,g,,,h\n')
+    table = read(tmp_path / "a.csv", tmp_path)
+    assert list_columns(table) == {"v1": ["ham", "spam", "ham", "ham"], "v2": ["a, b", "c", "e", "f"]}
+    assert table.notes == ("a.csv: 2 columns behind 'v2' without a name: left out, with what 1 row hold in them",)
+    (problem,) = table.problems
+    assert (list(problem.rows), problem.found) == ([5], "5 fields in 1 row")
+
+
+def test_empty_fields_behind_the_last_column_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",text,label\n0,a,x,\n1,b,y,,\n")
+    assert list_columns(read(tmp_path / "a.csv", tmp_path)) == {"text": ["a", "b"], "label": ["x", "y"]}
+
+
+@pytest.mark.parametrize(("separator", "said"), [(";", "semicolons"), ("\t", "tabs"), ("~", "'~'")])
+def test_a_first_line_may_name_the_separator(separator: str, said: str, tmp_path: Path) -> None:
+    lines = ["sep=" + separator, *(separator.join(each) for each in (("text", "label"), ("a,b", "x"), ('c"d', "y")))]
+    (tmp_path / "a.csv").write_text("\ufeff" + "\r\n".join(lines), newline="")
+    table = read(tmp_path / "a.csv", tmp_path)
+    assert list_columns(table) == {"text": ["a,b", 'c"d'], "label": ["x", "y"]}
+    assert table.notes == (f"a.csv: its first line says that {said} separate its fields",)
+
+
+def test_lines_are_counted_from_the_first_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('sep=;\ntext;label\n"a"b;x\nc;y\n')
+    (problem,) = read(tmp_path / "a.csv", tmp_path).problems
+    assert problem.found.startswith("on line 3 of the file")
+
+
+@pytest.mark.parametrize("orient", ["columns", "split"])
+def test_frames_as_pandas_writes_them(orient: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "ñ"], "label": ["x", None]})
+    frame.to_json(tmp_path / "a.json", orient=orient)
+    table = read(tmp_path / "a.json", tmp_path)
+    assert list_columns(table) == {"text": ["a", "ñ"], "label": ["x", None]}
+    assert table.notes == ("a.json: one object of columns, as pandas writes it, read row by row",)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('{"text": {"0": "a"}, "label": {"0": "x", "1": "y"}}', "one object whose columns don't fit together"),
+        ('{"columns": ["a", "a"], "data": [["x", "y"]]}', "one object whose columns don't fit together"),
+        ('{"columns": ["a", "b"], "data": [["x"]]}', "one object whose columns don't fit together"),
+        ('{"text": {"0": "a"', "is not one JSON object"),
+        ('{"text": {"0": "a", "0": "b"}}', "is not one JSON object"),
+    ],
+)
+def test_objects_that_are_no_frame(written: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(written)
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / "a.json", tmp_path)
+
+
+def test_lines_that_begin_like_a_frame_are_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": {"0": "a"}}\n{"text": {"0": "b"}}\n')
+    assert list_columns(read(tmp_path / "a.json", tmp_path)) == {"text": [{"0": "a"}, {"0": "b"}]}

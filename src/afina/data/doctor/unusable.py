@@ -58,4 +58,6 @@ class UnusableRows(Check):
             total = sum(map(len, rows.values()))
             found = self.subject.found.get(reason, "")
             title = f"{count(total, 'row')} with {reason}{f', such as {found}' if found else ''}"
-            yield Finding(CODES.get(reason, OTHER), "error", title, MEANING, REMEDY, total, rows)
+            space = self.subject.space
+            none = space.spell_none if space and reason == labels.MISSING else ""
+            yield Finding(CODES.get(reason, OTHER), "error", title, MEANING, none + REMEDY, total, rows)
