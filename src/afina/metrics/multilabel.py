@@ -72,7 +72,8 @@ def score_predictions(
 ) -> dict[str, Floats]:
     """f1_micro, f1_macro and subset_accuracy, each of shape (R,), or scalars without weights.
 
-    `weights_RN` says how often each row stands in each resample.
+    `weights_RN` says how often each row stands in each resample. Macro F1 runs over all labels, one that no row has and
+    none is given counting 0; where it is a resample alone that lacks a label, this says nothing of it and is left out.
     """
     weights = np.ones(len(labels_NC)) if weights_RN is None else np.asarray(weights_RN, np.float64)
     hits_C = weights @ (predictions_NC * labels_NC).astype(np.float64)
@@ -80,9 +81,18 @@ def score_predictions(
     right_N = (predictions_NC == labels_NC).all(axis=1).astype(np.float64)
     return {
         "f1_micro": divide(2 * hits_C.sum(axis=-1), either_C.sum(axis=-1)),
-        "f1_macro": divide(2 * hits_C, either_C).mean(axis=-1),
+        "f1_macro": divide(
+            divide(2 * hits_C, either_C).sum(axis=-1), count_scored(either_C, predictions_NC + labels_NC)
+        ),
         "subset_accuracy": divide(weights @ right_N, weights.sum(axis=-1)),
     }
+
+
+def count_scored(either_RC: Floats, either_NC: Ints) -> Ints:
+    """Labels over which macro F1 runs (R,): all but those that stand in the rows and not in the resample."""
+    lacking_RC = (either_RC == 0) & (either_NC.sum(axis=0) > 0)
+    scored: Ints = (~lacking_RC).sum(axis=-1)
+    return scored
 
 
 def per_label(

@@ -70,6 +70,15 @@ def test_many_labels_are_scored_as_scikit_learn_scores_the_same_resample() -> No
         assert scores["subset_accuracy"][resample] == pytest.approx(reference.accuracy_score(true, predicted))
 
 
+def test_a_resample_without_a_rare_label_says_nothing_of_it() -> None:
+    labels_NC = np.array([[i % 2, (i + 1) % 2, 0] for i in range(40)])
+    labels_NC[0, 2] = 1  # one row of forty: every third resample lacks it
+    assert bootstrap_multilabel(labels_NC, labels_NC, 200, 0)["f1_macro"] == (1.0, 1.0)
+    nowhere_NC = np.zeros_like(labels_NC[:, :1])  # as in scikit-learn, a label that nobody has and none is given
+    labels_NC = np.concatenate([labels_NC[:, :2], nowhere_NC], axis=1)
+    assert bootstrap_multilabel(labels_NC, labels_NC, 200, 0)["f1_macro"] == pytest.approx((2 / 3, 2 / 3))
+
+
 @pytest.mark.parametrize("steps", [2, 1000], ids=["many equal values", "few equal values"])
 def test_numbers_are_scored_as_scipy_scores_the_same_resample(steps: int) -> None:
     generator = np.random.default_rng(4)
