@@ -15,7 +15,7 @@ from afina.data.doctor.fix import UNREAD, Cleaner
 from afina.data.doctor.rewrite import rewrite_file
 from afina.data.part_files import find_part_files, find_texts
 from afina.data.parts import describe_source
-from afina.data.read import open_files
+from afina.data.read import SAVED, open_files
 from afina.data.rows import RowTable
 from afina.durable import expand_home
 from afina.errors import DataError, refuse_unwritable
@@ -53,6 +53,12 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
             "--fix copies a file or a folder", found=describe_source(source), remedy="save the rows as a file"
         )
     path = expand_home(source)
+    if any((path / name).is_file() for name in SAVED):
+        raise DataError(
+            f"no cleaned copy of {path} can be written", found="a folder of Dataset.save_to_disk",
+            expected=f"a file with one of the suffixes {', '.join(COPIED)}, or a folder of them",
+            remedy='write each part as one, datasets.load_from_disk(...).to_parquet("train.parquet"), and check that',
+        )  # fmt: skip
     files = find_part_files(path) if path.is_dir() and not find_texts(path) else {"all": [path]}
     for paths in files.values():
         if paths[0].is_dir() or paths[0].suffix.lower() not in COPIED:

@@ -211,7 +211,15 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(rows: Rows, t
     write_csv(rows, source)
     taken = tmp_path / "b.csv"
     taken.write_text("mine")
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "state.json").write_text("{}")
     refused: list[tuple[Any, Path, str]] = [
+        (
+            saved,
+            tmp_path / "c",
+            f"no cleaned copy of {saved} can be written\n  found: a folder of Dataset.save_to_disk",
+        ),
         (source, taken, f"{taken} exists already, and nothing is written over\n  do: another fix=OUT"),
         (source, source, f"{source} exists already, and nothing is written over\n  do: another fix=OUT"),
         (source, tmp_path / "c.jsonl", "a cleaned copy keeps the format of the data"),
@@ -222,7 +230,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(rows: Rows, t
         with pytest.raises(DataError) as caught:
             afina.check(data, fix=output)
         assert str(caught.value).startswith(said)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", "saved"]
     assert taken.read_text() == "mine"
 
 
