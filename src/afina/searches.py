@@ -135,9 +135,12 @@ def check_given(
     """Refuse a new search without data, model or budget, of less than one trial, or with changes, all at once."""
     problems = list_missing(description, in_memory, "afina search DATA ...", "afina.search(data, model)")
     if budget is None:
-        expected, remedy = "a time, such as 20m, 1h30m or 90s", '--budget 20m, or budget="20m"'
+        expected, remedy = "a time, such as 20m, 1h30m or 90s", "--budget 20m"
         problems.append(Problem("no budget was given", expected=expected, remedy=remedy))
     problems += list_too_few(trials)
+    if not description.evaluation.score_test:
+        what, expected = "a search scores the test part once, at its end", "evaluation.score_test = true"
+        problems.append(Problem(what, "evaluation.score_test = false", expected, "leave evaluation.score_test out"))
     if allow_changes:
         found = f"allow_changes = {allow_changes!r} beside a new search"
         remedy = "leave it out, or afina search --resume FOLDER"

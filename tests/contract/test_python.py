@@ -7,9 +7,11 @@ import pickle
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -17,7 +19,7 @@ import torch
 
 import afina
 from afina.isolation import isolate
-from afina.testing.data import make_rows
+from afina.testing.data import make_conversations, make_rows
 
 QUICK = {"verbose": False, "baselines": False, "bootstrap_resamples": 0, "cache": False, "keep_baselines": False}
 
@@ -204,3 +206,69 @@ def test_search_names_what_was_given_in_the_wrong_place(bert: Path) -> None:
 def test_an_interrupted_run_is_no_error_to_go_on_after() -> None:
     assert not issubclass(afina.Interrupted, Exception)
     assert issubclass(afina.Interrupted, KeyboardInterrupt)
+
+
+class Tone(str, Enum):  # noqa: UP042 (a StrEnum is its text anyway)
+    GOOD = "good"
+    BAD = "bad"
+
+
+def test_labels_that_are_an_enum_of_texts_are_their_texts(bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": [*Tone][i % 2]} for i, row in enumerate(make_rows("binary", 40))]
+    assert set(fit(bert, rows, tmp_path / "run").predict_proba(["a"])[0]) == {"good", "bad"}
+
+
+@pytest.mark.parametrize("value", [object(), 1j, b"good"])
+def test_labels_that_can_not_be_stored_are_named(value: Any, bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": value} for row in make_rows("binary", 40)]
+    with pytest.raises(afina.errors.DataError, match="rows with a value that can't be stored in 'label'"):
+        fit(bert, rows, tmp_path / "run")
+
+
+def test_a_csv_spells_true_and_false_as_python_does(bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": i % 2 == 0} for i, row in enumerate(make_rows("binary", 40))]
+    run = fit(bert, rows, tmp_path / "run")
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    found = run.evaluate(tmp_path / "rows.csv")["metrics"]
+    assert found["test/accuracy"] == run.evaluate(rows)["metrics"]["test/accuracy"]
+
+
+def test_only_a_test_part_can_be_scored_and_predicted(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    run = fit(bert, rows, tmp_path / "run")
+    scores = run.evaluate(rows)
+    assert run.evaluate({"test": rows}) == scores
+    assert afina.predict(run, {"test": rows}) == afina.predict(run, rows)
+    (tmp_path / "set").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "set" / "test.csv", index=False)
+    assert run.evaluate(tmp_path / "set") == scores
+    with pytest.raises(afina.errors.DataError, match="no training part"):
+        fit(bert, {"test": rows}, tmp_path / "other")
+
+
+def test_arrow_is_predicted_from(bert: Path, tmp_path: Path) -> None:
+    run = fit(bert, make_rows("multiclass", 40), tmp_path / "run")
+    texts = ["a text", "another"]
+    expected = run.predict(texts)
+    assert run.predict(pa.array(texts)) == run.predict(pa.chunked_array([texts])) == expected
+    assert run.predict(pa.table({"text": texts})) == expected
+    with pytest.raises(afina.errors.DataError, match="takes a list of texts"):
+        run.predict(np.array("a"))
+
+
+def test_conversations_alone_are_rows(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    talks = [row["messages"] for row in make_conversations("messages", 16)]
+    settings = {"chat_template": "chatml", "general_text": False, "generation_samples": 0, "num_train_epochs": 1}
+    run = afina.fit(tiny_models("llama"), talks, "lora", output=tmp_path / "run", **QUICK, **settings)
+    assert run.metrics["test/loss"] > 0
+
+
+def test_a_search_scores_the_test_part(bert: Path) -> None:
+    with pytest.raises(afina.errors.ConfigError, match="scores the test part once"):
+        afina.search(make_rows("binary", 40), bert, "1m", score_test=False)
+
+
+def test_settings_that_a_technique_does_not_read_are_no_difference(bert: Path, tmp_path: Path) -> None:
+    rows = make_rows("multiclass", 40)
+    runs = [fit(bert, rows, tmp_path / "head"), fit(bert, rows, tmp_path / "lora", "lora", num_train_epochs=1)]
+    assert afina.compare(*runs)["differences"] == {"technique": ["feature-extraction", "lora"]}

@@ -61,7 +61,7 @@ def test_a_model_in_the_place_of_the_data_is_named(call: Any, rows: Any) -> None
     with pytest.raises(ConfigError, match="model must be a folder") as caught:
         call(rows, "some/model")
     assert f"found: a {type(rows).__name__}\n" in str(caught.value)
-    assert "afina.fit(model, data), but afina.plan(data, model) and afina.check" in str(caught.value)
+    assert "afina.fit(model, data), but (data, model) for afina.search, afina.plan and afina.check" in str(caught.value)
 
 
 @pytest.mark.parametrize("section", ["lora", "training"])

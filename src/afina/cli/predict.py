@@ -7,6 +7,7 @@ import typer
 from afina.cli.decoding import ANSWER_SEED, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, collect_decoding
 from afina.cli.output import JSON_OPTION, QUIET_OPTION, print_json, show
 from afina.errors import describe_rows
+from afina.wording import count
 
 
 def predict(
@@ -29,4 +30,4 @@ def predict(
         print_json({"output": str(path), "rows": rows, "rows_without_prediction": len(empty)})
     else:
         lacking = f"; without a prediction, for they hold no text: {describe_rows(empty)}" if empty else ""
-        show(f"{rows:,} rows written to {path}{lacking}", on_stderr=True)
+        show(f"{count(rows, 'row')} written to {path}{lacking}", on_stderr=True)

@@ -70,5 +70,5 @@ def mend_flag(flag: str, what: str, remedy: str) -> tuple[str, str]:
     if find_path(name) and name not in OWN:
         return f"the option {flag} needs a value", f"{flag} VALUE"
     if name in ALIASES:
-        return what.partition(" (Possible")[0], f"--{ALIASES[name].replace('_', '-')} VALUE"
+        return what.partition(" (")[0], f"--{ALIASES[name].replace('_', '-')} VALUE"
     return what, remedy

@@ -19,6 +19,8 @@ from afina.config.load import (
 from afina.config.run import RunConfig
 from afina.errors import ConfigError, Problem, find_close
 
+ORDER = "in Python the order is afina.fit(model, data), but (data, model) for afina.search, afina.plan and afina.check"
+
 
 def name_inputs(model: Any, data: Any) -> dict[str, str]:
     """The settings that say what is learned and from where; rows in memory have no name.
@@ -30,7 +32,7 @@ def name_inputs(model: Any, data: Any) -> dict[str, str]:
         raise ConfigError(
             "model must be a folder, a Hub id or package:NAME/PATH", found=f"a {type(model).__name__}",
             expected='a string or a path, such as "bert-base-uncased"',
-            remedy="in Python the order is afina.fit(model, data), but afina.plan(data, model) and afina.check",
+            remedy=ORDER,
         )  # fmt: skip
     given = {"model.reference": model, "data.path": data if isinstance(data, str | Path) else None}
     return {name: str(value) for name, value in given.items() if value is not None}

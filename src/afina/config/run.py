@@ -107,9 +107,10 @@ class TrainingConfig(Section):
     """`probe` starts the new head from the solution on frozen features, `random` from random numbers."""
     class_weight: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by rows / (classes * rows of the class)."""
-    early_stopping_patience: Annotated[int, Field(ge=0)] = 3
+    early_stopping_patience: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Evaluations after which training stops, if none of them has a better main score on the validation part than all
-    before them but the start. 0 means never."""
+    before them but the start. 0 means never. auto: half of those that the run makes, and 3 at least: as long as the
+    learning rate is high the score rises and falls."""
     eval_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps between evaluations within an epoch, besides the one at its end. 0 means only that."""
     save_steps: Annotated[int, Field(ge=0)] = 500

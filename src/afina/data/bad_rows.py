@@ -85,7 +85,8 @@ FAULTS = {
     "mapping": Fault(
         "rows that are not mappings",
         'a mapping such as {"text": "...", "label": "..."}',
-        '[{"text": text, "label": label} for text, label in zip(texts, labels)]; run.predict takes texts alone',
+        '[{"text": text, "label": label} for text, label in zip(texts, labels)], or [{"text": text} for text in texts]'
+        " where there are no labels; run.predict takes texts alone",
     ),
     "key": Fault("rows with a column whose name is not a str", "names of columns as str"),
     "type": Fault("rows with a value that can't be stored", "str, int, float, bool, None, or lists and dicts of these"),

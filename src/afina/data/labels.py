@@ -58,6 +58,8 @@ class LabelSpace:
         name = name_label(value)
         if name is None:
             raise ValueError(NO_NAME)
+        if self.values == "booleans":  # which a csv holds as Python spells them
+            name = name.strip().lower()
         return self._find(name)
 
     @property

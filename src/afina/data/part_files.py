@@ -53,10 +53,13 @@ def find_texts(folder: Path) -> list[Path]:
     return files if has_documents else texts
 
 
-def find_part_files(folder: Path) -> dict[str, list[Path]]:
+def find_part_files(folder: Path, *, trains: bool = True) -> dict[str, list[Path]]:
     """Files of a folder by part, several where they are its shards; `all` where they are numbered and name no part.
 
     Those of its folder `data` where it has none, as data sets of the Hub have.
+
+    Args:
+        trains: whether a training file is wanted; otherwise any part will do.
 
     Raises:
         DataError: without a training file, and where files for one part aren't all of its shards.
@@ -69,7 +72,7 @@ def find_part_files(folder: Path) -> dict[str, list[Path]]:
         by_part = group_by_part(files) or find_numbered(files)
     for part, found in by_part.items():
         check_whole(folder, part, found)
-    if not by_part.keys() & {"train", "all"}:
+    if not (by_part.keys() & {"train", "all"} if trains else by_part):
         raise refuse_folder(folder, files)
     return by_part
 

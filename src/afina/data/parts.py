@@ -54,7 +54,7 @@ def explain_choice(
     try:
         return choose()
     except DataError as error:
-        unread = [problem for table in tables.values() for problem in table.problems] if names_unread else []
+        unread = [p for table in tables.values() for p in table.problems_in(table.names)] if names_unread else []
         raise DataError(problems=[*unread, *error.problems]) from None
 
 

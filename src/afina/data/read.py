@@ -43,13 +43,15 @@ SAVED = ("dataset_dict.json", "state.json")
 """A file that `save_to_disk` of the package `datasets` writes into its folder."""
 
 
-def read_parts(source: Any, spool: Path) -> dict[str, RowTable]:
+def read_parts(source: Any, spool: Path, *, trains: bool = True) -> dict[str, RowTable]:
     """Tables by part: `all` for a single table, else `train` and maybe `validation` and `test`.
+
+    Where nothing is to be trained, `train` may be missing.
 
     The rows go to Arrow files in the folder `spool`. DataError with all that keeps the source from being read
     as a table; MissingExtraError for a Hub id without the package `datasets`.
     """
-    parts = {part: read() for part, read in _find_sources(source).items()}
+    parts = {part: read() for part, read in _find_sources(source, trains).items()}
     return {part: spool_rows(parts[part], spool / f"{part}.arrow") for part in sorted(parts, key=_order)}
 
 
@@ -57,16 +59,16 @@ def _order(part: str) -> int:
     return ["all", "train", "validation", "test"].index(part)
 
 
-def _find_sources(source: Any) -> dict[str, Any]:
+def _find_sources(source: Any, trains: bool) -> dict[str, Any]:
     """Openers of sources, by part."""
     if isinstance(source, (str, os.PathLike)):
-        return _find_named(os.fspath(source))
+        return _find_named(os.fspath(source), trains)
     if isinstance(source, Mapping):
-        return _find_in_mapping(source)
+        return _find_in_mapping(source, trains)
     return {"all": lambda: open_object(source, "the data")}
 
 
-def _find_named(name: str) -> dict[str, Any]:
+def _find_named(name: str, trains: bool) -> dict[str, Any]:
     if isinstance(name, bytes) or not name or "\0" in name:
         raise DataError(f"{name!r} is no path", expected=ACCEPTED)
     path = expand_home(name)
@@ -75,7 +77,7 @@ def _find_named(name: str) -> dict[str, Any]:
             "rows aren't read from a pipe: they are looked at more than once", remedy="write them to a file"
         )
     if path.is_dir():
-        return _find_in_folder(path)
+        return _find_in_folder(path, trains)
     if path.exists():
         return {"all": lambda: open_file(path)}
     if _is_path(name) or not is_hub_id(name):
@@ -83,13 +85,14 @@ def _find_named(name: str) -> dict[str, Any]:
     return _find_on_hub(name)
 
 
-def _find_in_folder(folder: Path) -> dict[str, Any]:
+def _find_in_folder(folder: Path, trains: bool) -> dict[str, Any]:
     """Openers of the parts in a folder: files of one's own, or what the package `datasets` writes."""
     if any((folder / name).is_file() for name in SAVED):
-        return _find_sources(load_saved_dataset(folder))
+        return _find_sources(load_saved_dataset(folder), trains)
     if texts := find_texts(folder):
         return {"all": lambda: TextFolder(texts)}
-    return {part: (lambda files=files: open_files(files)) for part, files in find_part_files(folder).items()}
+    found = find_part_files(folder, trains=trains)
+    return {part: (lambda files=files: open_files(files)) for part, files in found.items()}
 
 
 def _find_on_hub(name: str) -> dict[str, Any]:
@@ -195,7 +198,7 @@ def open_file(path: Path) -> Source:
     return ParquetFile(path) if suffix == ".parquet" else TaggedLinesFile(path)
 
 
-def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
+def _find_in_mapping(parts: Mapping[Any, Any], trains: bool) -> dict[str, Any]:
     """Openers for a dict of parts, such as a `datasets.DatasetDict`."""
     if columns := list_columns(parts):
         return {"all": lambda: columns}
@@ -210,7 +213,7 @@ def _find_in_mapping(parts: Mapping[Any, Any]) -> dict[str, Any]:
                 remedy='give a dict such as {"train": rows, "test": rows}, or one table alone',
             )
         by_part[part] = lambda value=value, part=part: open_object(value, f"the data, part {part!r}")
-    if "train" not in by_part:
+    if "train" not in by_part and (trains or not by_part):
         raise DataError(
             "the data has no training part",
             found=f"parts: {', '.join(map(repr, parts)) or 'none'}",
@@ -253,7 +256,7 @@ def find_delimiter(source: Any, suffix: str) -> str | None:
         return None
     path = expand_home(source)
     if path.is_dir() and not find_texts(path):
-        files = find_part_files(path)
+        files = find_part_files(path, trains=False)
         path = files[choose_part(files)][0]
     if suffix not in DELIMITED or path.suffix.lower() != suffix or not path.is_file():
         return None

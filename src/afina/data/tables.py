@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from afina.data.bad_rows import BadRows
+from afina.data.json_formats import read_object
 from afina.data.text_formats import check_header
 from afina.errors import DataError, describe_cause
 
@@ -41,7 +42,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)  # of an Enum of texts what it stands for, not its name
     if isinstance(value, decimal.Decimal):
         return float(value) if value.is_finite() else None
     if isinstance(value, (datetime.date, datetime.time)) and value == value:
@@ -63,6 +64,8 @@ class MappingRows:
 
     def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row, mapping in enumerate(self.mappings, 1):
+            if isinstance(mapping, list | tuple):  # a conversation, as a line of jsonl may hold it
+                mapping = read_object(to_plain(mapping)) or mapping
             if not isinstance(mapping, Mapping):
                 bad_rows.add("mapping", row, f"a {type(mapping).__name__}")
             elif not all(type(name) is str for name in mapping):

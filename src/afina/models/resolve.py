@@ -19,6 +19,7 @@ import os
 import re
 from pathlib import Path
 
+from afina.config.keywords import ORDER
 from afina.durable import expand_home
 from afina.errors import ModelError
 
@@ -92,7 +93,7 @@ def describe_file(path: Path, *, allow_gguf: bool = False) -> ModelError:
     what, remedy = f"{path} is a file", "--model with the path of a folder"
     if path.suffix.lower() in DATA_SUFFIXES:
         what = f"{path} is a file of rows, and a model was expected"
-        remedy = "--model with a model; in Python the order is afina.fit(model, data), but afina.plan(data, model)"
+        remedy = f"--model FOLDER; {ORDER}"
     if (path.parent / "config.json").is_file():
         remedy = f"--model {path.parent}"
     gguf = ", or a .gguf file" if allow_gguf else ""

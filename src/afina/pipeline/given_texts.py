@@ -29,7 +29,9 @@ def list_given(given: Any, verb: str, noun: str) -> list[Any]:
         return [to_plain(row) for row in rows]
     if hasattr(given, "to_dicts"):  # of polars
         return [to_plain(row) for row in given.to_dicts()]
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+    if hasattr(given, "to_pylist"):  # of pyarrow
+        return [to_plain(each) for each in given.to_pylist()]
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         found = "one string" if isinstance(given, str) else f"one object of type {type(given).__name__}"
         raise DataError(
             f"{verb} takes a list of {noun}s", found=found,

@@ -84,7 +84,7 @@ def open_model(
     for note in list_unread(config, is_generation=task == GENERATION):
         narrator.note(note)
     if task == GENERATION:
-        check_writes(facts, reference, "--model with a language model; for rows with labels --task text-classification")
+        check_writes(facts, reference, "--model of one that writes; for rows with labels --task text-classification")
     return Opened(tables, source, base, facts, task == GENERATION, task == TAGGING)
 
 

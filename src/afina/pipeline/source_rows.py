@@ -32,7 +32,7 @@ class open_rows:  # noqa: N801  a context manager, used like a function
     def __enter__(self) -> open_rows:
         self.work = tempfile.TemporaryDirectory(prefix="afina-")
         try:
-            parts = read_parts(self.source, Path(self.work.name))
+            parts = read_parts(self.source, Path(self.work.name), trains=False)
             self.part = choose_part(parts)
             self.table = parts.pop(self.part)
             self.others = list(parts)

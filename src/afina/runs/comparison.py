@@ -11,6 +11,7 @@ from typing import Any
 
 from afina.config.load import flatten_settings
 from afina.config.techniques import POOLING_READERS
+from afina.config.unread import leave_unread_out
 from afina.errors import ConfigError
 from afina.runs.folder import RunFolder
 from afina.runs.names import DATA, REPORT, ROW_SCORES
@@ -99,21 +100,20 @@ def check_comparable(
 
 
 def list_differences(reports: Sequence[Report]) -> dict[str, list[Any]]:
-    """The settings in which the runs differ, with the value of each run."""
+    """The settings in which the runs differ, with the value of each run; but for one that any doesn't read."""
     settings = [list_settings(report) for report in reports]
-    keys = sorted({key for each in settings for key in each} - {"output"})
+    keys = sorted(set.intersection(*map(set, settings)) - {"output"})
     return {
-        key: [each.get(key) for each in settings] for key in keys
-        if any(each.get(key) != settings[0].get(key) for each in settings)
-    }  # fmt: skip
+        key: [each[key] for each in settings] for key in keys if any(each[key] != settings[0][key] for each in settings)
+    }
 
 
 def list_settings(report: Report) -> dict[str, Any]:
     """The settings of a run by their paths; one left to `auto` as what was chosen, where the reasons tell."""
     chosen = {reason["setting"]: reason["value"] for reason in report["reasons"]}
-    if report["technique"] not in POOLING_READERS:  # chosen for a first look, and not read since
-        chosen.pop("features.pooling", None)
-    settings = dict(flatten_settings(report["settings"]))
+    settings = dict(flatten_settings(leave_unread_out(report["settings"], report["technique"])))
+    if report["technique"] not in POOLING_READERS:
+        settings.pop("features.pooling", None)
     return {key: chosen.get(key, value) if value == "auto" else value for key, value in settings.items()}
 
 

@@ -22,6 +22,8 @@ from afina.training.objective import Objective
 from afina.training.optim import AdamW
 from afina.training.signals import StopSignals
 
+# Evaluations without a better score that training bears at the least.
+LEAST_PATIENCE = 3
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -135,8 +137,15 @@ class Session:
     @property
     def is_out_of_patience(self) -> bool:
         """Whether the validation score has not improved for as long as the settings allow."""
-        patience = self.config.early_stopping_patience
+        wanted = self.config.early_stopping_patience
+        patience = max(LEAST_PATIENCE, -(-self.count_evaluations() // 2)) if wanted == "auto" else wanted
         return patience > 0 and self.progress.worse_evaluations >= patience
+
+    def count_evaluations(self) -> int:
+        """How many evaluations the whole run makes: one behind each epoch, and those within."""
+        every = self.config.eval_steps
+        within = sum(step % self.steps_per_epoch != 0 for step in range(every, self.total_steps, every)) if every else 0
+        return self.last_epoch + within
 
     @property
     def is_save_due(self) -> bool:

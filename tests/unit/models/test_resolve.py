@@ -85,7 +85,8 @@ def test_rows_in_place_of_a_model_are_said(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{path} is a file of rows, and a model was expected\n"
         "  expected: a folder with config.json, model.safetensors and the tokenizer's files, or a .gguf file\n"
-        "  do: --model with a model; in Python the order is afina.fit(model, data), but afina.plan(data, model)"
+        "  do: --model FOLDER; in Python the order is afina.fit(model, data), but (data, model) for afina.search,"
+        " afina.plan and afina.check"
     )
 
 

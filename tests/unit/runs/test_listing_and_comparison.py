@@ -89,13 +89,14 @@ def test_a_run_without_intervals_has_none_to_show(tmp_path: Path) -> None:
 
 
 def test_a_comparison_shows_scores_and_what_differs(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", 0.9)
+    read = {"seed": 1, "output": "y", "lora": {"r": 8}, "training": {"dropout": 0.0}}
+    one = make_run(tmp_path / "one", 0.9, settings=read)
     other = make_run(
         tmp_path / "other", 0.8, technique="full", settings={"seed": 1, "output": "x", "training": {"dropout": 0.1}}
     )
     found = compare_runs([one, other])
     assert found["metric"] == "test/accuracy"
-    assert found["differences"] == {"lora.r": [8, None], "training.dropout": [None, 0.1]}
+    assert found["differences"] == {"training.dropout": [0.0, 0.1]}, "what full doesn't read is none"
     assert found["runs"][0] == {
         "run": str(one.path), "technique": "lora", "model": "bert", "metrics": {"test/accuracy": 0.9},
         "intervals": {"test/accuracy": [0.8, 0.95]}, "trainable_parameters": 10, "duration_seconds": 1.5,

@@ -368,6 +368,20 @@ def test_training_stops_when_patience_ends_and_the_best_weights_come_back(
     assert sum(equal(take_weights(session), weights) for weights in seen.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("epochs", "eval_steps", "evaluations", "patience"), [(2, 0, 2, 3), (10, 0, 10, 5), (5, 1, 10, 5), (3, 2, 3, 3)]
+)
+def test_patience_lasts_for_half_of_the_evaluations(
+    epochs: int, eval_steps: int, evaluations: int, patience: int, open_session: Callable[..., Any]
+) -> None:
+    session = open_session(rows=6, epochs=epochs, per_device_train_batch_size=3, eval_steps=eval_steps)
+    assert session.count_evaluations() == evaluations
+    session.progress.worse_evaluations = patience - 1
+    assert not session.is_out_of_patience
+    session.progress.worse_evaluations = patience
+    assert session.is_out_of_patience
+
+
 def test_the_score_chooses_before_the_loss_does() -> None:
     progress = Progress(step=1)
     loop.remember_best(progress, 0.7, 0.5)

@@ -30,6 +30,7 @@ from afina.runs.lock import hold_folder
 from afina.runs.names import REPORT
 from afina.runs.search_folder import SearchFolder
 from afina.training.memory import reset_peak_memory
+from afina.wording import count
 
 if TYPE_CHECKING:
     import optuna
@@ -100,7 +101,7 @@ class SearchLoop:
         for _ in range(MOST_SKIPPED):
             most, done = self.plan.most_trials, len([e for e in self.mine if e["state"] != "skipped"])
             if most and done >= most:
-                self.display.say(f"the limit of {most} trials is reached")
+                self.display.say(f"the limit of {count(most, 'trial')} is reached")
                 return None
             place, opening = len(self.mine), self.find_opening()
             fixed = self.fix_parameters(opening)
