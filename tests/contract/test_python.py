@@ -272,3 +272,18 @@ def test_settings_that_a_technique_does_not_read_are_no_difference(bert: Path, t
     rows = make_rows("multiclass", 40)
     runs = [fit(bert, rows, tmp_path / "head"), fit(bert, rows, tmp_path / "lora", "lora", num_train_epochs=1)]
     assert afina.compare(*runs)["differences"] == {"technique": ["feature-extraction", "lora"]}
+
+
+def test_an_adapter_of_a_language_model_loads_in_transformers(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    settings = {"chat_template": "chatml", "general_text": False, "generation_samples": 0, "num_train_epochs": 1}
+    rows = make_conversations("messages", 16)
+    run = afina.fit(tiny_models("llama"), rows, "lora", output=tmp_path / "run", **QUICK, **settings)
+    model = AutoModelForCausalLM.from_pretrained(run.path / "model")
+    assert any("lora_B" in name and weight.any() for name, weight in model.named_parameters())
+    assert len(run.generate(["a"], max_new_tokens=1)) == 1
+    written = afina.predict(run, [{"prompt": "a"}, {"prompt": "b"}], max_new_tokens=1)
+    assert len(written) == 2

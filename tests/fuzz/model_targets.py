@@ -13,7 +13,7 @@ from target import Target
 FILES = {
     "labelled": ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"),
     "language": (
-        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "config.json",
+        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
         "generation_config.json", "tokenizer.json",
     ),
     "features": ("modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"),

@@ -72,12 +72,20 @@ class Lora:
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
-        model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        # transformers takes a folder with settings for a whole model, and loads an adapter that has none by its base;
+        # those of a classifier name its classes.
+        if self.keeps_config(model):
+            model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         generation = getattr(model, "generation_config", None)
         if generation is not None:  # which tokens end an answer
             generation.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's template; the run's own card says more
+
+    @staticmethod
+    def keeps_config(model: nn.Module) -> bool:
+        """Whether an adapter's folder holds settings of the model beside those of the adapter."""
+        return bool(model.peft_config["default"].task_type != "CAUSAL_LM")  # type: ignore[index, union-attr]
 
     def restore(self, folder: Path, setup: Setup) -> nn.Module:
         return self.attach(self.load(setup), folder)

@@ -53,6 +53,8 @@ class QLora(Lora):
 
     def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         super().save(model, tokenizer, folder)
+        if not self.keeps_config(model):
+            return
         # transformers would take a base for quantised already if the config beside the adapter said how it was stored.
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         del settings["quantization_config"]

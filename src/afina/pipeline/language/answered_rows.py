@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from afina.config.techniques import ADAPTERS
 from afina.data.bad_rows import RowNumbers
 from afina.data.chat_template import ChatFaultError
 from afina.data.columns import check_free
@@ -29,6 +30,7 @@ from afina.models.vocabulary import count_vectors
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_window, plan_batches
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.restoring import find_base
 from afina.pipeline.source_rows import iterate_chunks, mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
@@ -100,9 +102,9 @@ def load_encoder(folder: RunFolder) -> PromptEncoder:
         ModelError: if the model may not be used, or its tokenizer or its settings can't be read.
     """
     folder.check_model()
-    stored = folder.read_task()
+    config, stored = folder.read_config(), folder.read_task()
     reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
-    settings = load_text_config(folder.model)
+    settings = load_text_config(find_base(config, stored["base"]) if config.technique in ADAPTERS else folder.model)
     return PromptEncoder(load_tokenizer(folder.model), reader, find_window(settings), count_vectors(settings))
 
 
