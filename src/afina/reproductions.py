@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.config.load import dump_config
-from afina.config.run import RunConfig
+from afina.config.run import GENERATION, RunConfig
 from afina.durable import expand_home
 from afina.errors import RunFolderError
 from afina.isolation import isolated
@@ -23,6 +23,10 @@ from afina.runs.names import CONFIG, DATA, ORIGIN, REPORT
 from afina.runs.weights import TensorDifference, compare_weights
 
 SHOWN = 5
+MAY_BE_CACHED = (
+    "the run may have taken features from the cache and its repetition computed them, in other batches, whose last bits"
+    " differ: a run with features.cache=false repeats exactly"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Reproduction:
     """Scores that differ, before and now."""
     changes: list[str]
     """What has changed since the run began: versions and machine."""
+    uses_cache: bool = False
+    """Whether the run could take features from the cache, as its repetition doesn't."""
 
     @property
     def is_equal(self) -> bool:
@@ -54,6 +60,7 @@ class Reproduction:
             "differing": [asdict(each) for each in self.differing],
             "metrics": {name: list(values) for name, values in self.metrics.items()},
             "changes": self.changes,
+            "uses_cache": self.uses_cache,
         }
 
     def __str__(self) -> str:
@@ -63,6 +70,7 @@ class Reproduction:
         else:
             lines += [f"{len(self.differing)} of {self.tensors} tensors differ", *self._list_tensors()]
             lines += [f"  {name} {before} -> {now}" for name, (before, now) in self.metrics.items()]
+            lines += [MAY_BE_CACHED] if self.uses_cache else []
         return "\n".join([*lines, f"again   {self.again}"])
 
     def _list_tensors(self) -> list[str]:
@@ -101,7 +109,10 @@ def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None
         raise speak_of(folder, again, error) from None
     repeated = again.read_json(REPORT)
     scores = compare_scores(report["metrics"], repeated["metrics"])
-    return Reproduction(folder.path, again.path, *compare_weights(folder, again), scores, list_changes(repeated))
+    uses_cache = bool(config.features.cache) and report["task"] != GENERATION
+    return Reproduction(
+        folder.path, again.path, *compare_weights(folder, again), scores, list_changes(repeated), uses_cache
+    )
 
 
 def begin_again(folder: RunFolder, config: RunConfig, path: Path) -> RunFolder:

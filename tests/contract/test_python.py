@@ -287,3 +287,10 @@ def test_an_adapter_of_a_language_model_loads_in_transformers(
     assert len(run.generate(["a"], max_new_tokens=1)) == 1
     written = afina.predict(run, [{"prompt": "a"}, {"prompt": "b"}], max_new_tokens=1)
     assert len(written) == 2
+
+
+def test_marks_in_an_array_are_told_to_be_names(bert: Path, tmp_path: Path) -> None:
+    marks = np.eye(2, dtype=int)[[i % 2 for i in range(40)]]
+    columns = {"text": [row["text"] for row in make_rows("binary", 40)], "labels": np.concatenate([marks, marks], 1)}
+    with pytest.raises(afina.errors.DataError, match="holds a mark for each label, and no names"):
+        fit(bert, columns, tmp_path / "run")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from afina.reproductions import MAY_BE_CACHED
 from afina.runs.folder import compute_checksum
 from afina.testing.data import make_rows
 
@@ -48,7 +49,7 @@ def test_a_run_is_the_same_bits_again(place: Path, command_line: CommandLine) ->
     found = command_line.run("reproduce", "lora", "--json", cwd=place).read_object()
     assert found == {
         "run": "lora", "again": "lora-again-2", "equal": True, "tensors": 10, "differing": [], "metrics": {},
-        "changes": [],
+        "changes": [], "uses_cache": True,
     }  # fmt: skip
 
 
@@ -77,6 +78,7 @@ def test_what_differs_is_said_with_its_size(place: Path, command_line: CommandLi
         "1 of 10 tensors differ",
         f"  {name} (adapter_model.safetensors): 1 of {tensors[name].numel():,} values, by 5.0e-01 at most",
         f"  test/loss 7.5 -> {loss}",
+        MAY_BE_CACHED,
         "again   fresh",
     ]
 

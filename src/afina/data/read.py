@@ -240,14 +240,14 @@ def list_columns(parts: Mapping[Any, Any], source: str = "the data") -> MappingR
 
 
 def list_column(value: Any) -> list[Any] | None:
-    """The values of one column: of a list, a `datasets.Column` or another sequence, an array of one dimension or a
-    series; None for anything else."""
+    """The values of one column: of a list, a `datasets.Column` or another sequence, an array of one
+    dimension or two, or a series; None for anything else."""
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return list(value)
     for name in ("to_pylist", "to_list"):  # of pyarrow, and of polars
         if hasattr(value, name) and not hasattr(value, "columns") and not hasattr(value, "column_names"):
             return list(getattr(value, name)())
-    return list(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1 else None
+    return list(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) in (1, 2) else None
 
 
 def find_delimiter(source: Any, suffix: str) -> str | None:
