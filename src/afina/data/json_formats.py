@@ -252,7 +252,11 @@ def describe_value(value: Any) -> str:
 def open_json(path: Path) -> JsonArrayFile | JsonLinesFile:
     """The reader of a .json file. JSON lines under that name are read too, with a note."""
     with path.open("rb") as file:
-        first = file.readline(WINDOW_CHARACTERS).removeprefix(codecs.BOM_UTF8).strip()
+        line = file.readline(WINDOW_CHARACTERS)
+        goes_on = line.endswith(b"\n") and any(map(bytes.strip, iter(lambda: file.readline(WINDOW_CHARACTERS), b"")))
+    first = line.removeprefix(codecs.BOM_UTF8).strip()
     if first.startswith(b"{") and first.endswith(b"}"):
         return JsonLinesFile(path, f"{path.name}: read as JSON lines, since it holds one object a line")
+    if first.startswith(b"[{") and first.endswith(b"}]") and goes_on:
+        return JsonLinesFile(path, f"{path.name}: read as JSON lines, since it holds a list of messages a line")
     return JsonArrayFile(path)

@@ -15,6 +15,7 @@ from afina.pipeline.proof import prove_saved_model
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.seen_texts import write_seen_texts
+from afina.tasks.text_classification import FEWEST_POSITIVES
 from afina.wording import quote_name
 
 LABELS_SHOWN = 30
@@ -52,7 +53,8 @@ def explain_thresholds(names: Sequence[str], thresholds: Sequence[float], rows: 
     by_name = {name: round(float(threshold), 4) for name, threshold in zip(names, thresholds, strict=True)}
     shown = ", ".join(f"{quote_name(name)} {threshold:g}" for name, threshold in list(by_name.items())[:LABELS_SHOWN])
     more = ", ..." if len(by_name) > LABELS_SHOWN else ""
-    reason = f"the probability from which each label is given, by its F1 on {rows:,} validation rows"
+    few = f"0.5 where fewer than {FEWEST_POSITIVES} of them have the label"
+    reason = f"the probability from which each label is given, by its F1 on {rows:,} validation rows; {few}"
     return Reason("thresholds", f"{shown}{more}", reason)
 
 

@@ -643,3 +643,13 @@ def test_objects_that_are_no_frame(written: str, said: str, tmp_path: Path) -> N
 def test_lines_that_begin_like_a_frame_are_lines(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"text": {"0": "a"}}\n{"text": {"0": "b"}}\n')
     assert list_columns(read(tmp_path / "a.json", tmp_path)) == {"text": [{"0": "a"}, {"0": "b"}]}
+
+
+def test_lists_of_messages_a_line_are_read_under_the_name_json_too(tmp_path: Path) -> None:
+    talk = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    (tmp_path / "a.json").write_text(f"{talk}\n{talk}\n")
+    table = read(tmp_path / "a.json", tmp_path)
+    assert list_columns(table) == {"messages": [json.loads(talk)] * 2}
+    assert table.notes == ("a.json: read as JSON lines, since it holds a list of messages a line",)
+    (tmp_path / "b.json").write_text('[{"text": "a"}]\n')
+    assert list_columns(read(tmp_path / "b.json", tmp_path)) == {"text": ["a"]}
