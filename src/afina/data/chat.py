@@ -142,6 +142,8 @@ def encode_messages(
     marks = _read_marks(tokenizer, checked, tools)
     if marks and marks.ids != ids:  # its last answer was tokenised apart
         marks = _carry_over(tokenizer, marks, whole, turns[max(turns)].prompt)
+        if marks.ids != ids:
+            raise ChatFaultError(MERGED)
     mask = _build_mask(ids, turns.values(), marks.marks if marks else ())
     trained = [turn for turn in turns.values() if any(mask[turn.start : turn.stop])]
     if not trained:
@@ -174,8 +176,11 @@ def _carry_over(tokenizer: PreTrainedTokenizerBase, marked: Marked, whole: str, 
     Args:
         whole: the conversation as text, which begins with `prompt`.
     """
+    ids, places = _locate_tokens(tokenizer, whole)
+    if ids != marked.ids:
+        return marked
     characters = bytearray(len(whole))
-    for (start, stop), mark in zip(_locate_tokens(tokenizer, whole)[1], marked.marks, strict=True):
+    for (start, stop), mark in zip(places, marked.marks, strict=True):
         if mark:
             characters[start:stop] = b"\1" * (stop - start)
     ids, places = _locate_tokens(tokenizer, prompt)

@@ -75,6 +75,12 @@ def explain_bytes(path: Path) -> tuple[str, str]:
     return found, f"if so: {convert_command(path, LATIN)}"
 
 
+def refuse_bytes(path: Path) -> DataError:
+    """The error for a file that can't be read row by row, so that its bytes spoil all of it."""
+    found, remedy = explain_bytes(path)
+    return DataError(f"{path.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy)
+
+
 def find_bad_byte(path: Path) -> tuple[int, int]:
     """Offset and value of the first byte that can't be UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from afina.data.bad_rows import FAULTS, BadRows
-from afina.data.encoding import check_bytes, explain_bytes
+from afina.data.encoding import check_bytes, explain_bytes, refuse_bytes
 from afina.errors import DataError, describe_json_fault
 
 WINDOW_CHARACTERS = 2**20
@@ -144,10 +144,7 @@ class JsonArrayFile:
             try:
                 yield from self._read(_Window(file), bad_rows)
             except UnicodeDecodeError:
-                found, remedy = explain_bytes(self.path)
-                raise DataError(
-                    f"{self.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy
-                ) from None
+                raise refuse_bytes(self.path) from None
 
     def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add: bad bytes end the reading of an array."""

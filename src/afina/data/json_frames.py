@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.data.bad_rows import BadRows
-from afina.data.encoding import check_bytes, explain_bytes
+from afina.data.encoding import check_bytes, refuse_bytes
 from afina.data.json_formats import DECODER, fault_of
 from afina.errors import DataError
 
@@ -56,10 +56,7 @@ class JsonFrameFile:
         try:
             return dict(DECODER.decode(self.path.read_text(encoding="utf-8-sig")))
         except UnicodeDecodeError:
-            found, remedy = explain_bytes(self.path)
-            raise DataError(
-                f"{self.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy
-            ) from None
+            raise refuse_bytes(self.path) from None
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self.name} is not one JSON object", found=str(fault_of(error)) or "a number of too many digits",
