@@ -295,3 +295,11 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
 def _quick(monkeypatch: pytest.MonkeyPatch, find: Callable[..., Any]) -> None:
     """No classifier of languages: the rows here are made of pieces."""
     monkeypatch.setattr("afina.data.doctor.languages.Languages.applies", lambda check: False)
+
+
+def test_a_copy_may_go_home(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    write_csv(rows, tmp_path / "a.csv")
+    afina.check(tmp_path / "a.csv", fix="~/b.csv", html="~/c.html")
+    assert {"b.csv", "c.html"} <= {path.name for path in (tmp_path / "home").iterdir()}
