@@ -117,7 +117,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'afina' has no attribute {name!r}")
+        meant = "; afina.fit trains" if name == "train" else ""  # what the command line calls it
+        raise AttributeError(f"module 'afina' has no attribute {name!r}{meant}")
     return getattr(import_module(f"afina.{_HOME[name]}"), name)
 
 

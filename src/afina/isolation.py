@@ -90,7 +90,7 @@ def _keep_random_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _use_usual_torch() -> Iterator[None]:
-    """Gradients, fp32 tensors and no autocast, as where torch was just imported, whatever the caller has set."""
+    """Gradients, fp32 tensors made on the CPU and no autocast, as where torch was just imported."""
     torch = _find("torch")
     if not torch:
         yield
@@ -98,7 +98,7 @@ def _use_usual_torch() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _leave_autocast(torch):
+        with torch.inference_mode(False), torch.enable_grad(), _leave_autocast(torch), _leave_device(torch):
             yield
     finally:
         torch.set_default_dtype(dtype)
@@ -126,6 +126,17 @@ def _leave_autocast(torch: Any) -> Iterator[None]:
             torch.set_autocast_enabled(device, was)
         for _ in range(depth):
             torch.autocast_increment_nesting()
+
+
+@contextlib.contextmanager
+def _leave_device(torch: Any) -> Iterator[None]:
+    """New tensors on the CPU where none is named, though the caller had `torch.set_default_device`.
+
+    Only where they would not be there anyway: such a context costs time in each call of torch.
+    """
+    is_elsewhere = torch.get_default_device().type != "cpu"
+    with torch.device("cpu") if is_elsewhere else contextlib.nullcontext():
+        yield
 
 
 def _find(name: str) -> Any:

@@ -60,6 +60,23 @@ def test_the_state_of_the_caller_is_kept(bert: Path, tmp_path: Path) -> None:
     assert run.metrics == usual.metrics
 
 
+@pytest.mark.parametrize("technique", ["feature-extraction", "lora"])
+def test_the_device_that_the_caller_makes_tensors_on_is_not_where_a_run_makes_its_own(
+    technique: str, bert: Path, tmp_path: Path
+) -> None:
+    rows = make_rows("multiclass", 40)
+    few = {"num_train_epochs": 1} if technique == "lora" else {}
+    usual = fit(bert, rows, tmp_path / "usual", technique, **few)
+    torch.set_default_device("meta")
+    try:
+        run = fit(bert, rows, tmp_path / "odd", technique, **few)
+        assert run.predict(["a"]) == usual.predict(["a"])
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert run.metrics == usual.metrics
+
+
 def test_autocast_of_the_caller_changes_no_number(bert: Path, tmp_path: Path) -> None:
     rows = make_rows("multiclass", 40)
     usual = fit(bert, rows, tmp_path / "usual", "lora", num_train_epochs=1)

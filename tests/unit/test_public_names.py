@@ -36,6 +36,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert str(caught.value) == "module 'afina' has no attribute 'finetune'"
 
 
+def test_the_command_s_name_for_training_leads_to_the_function() -> None:
+    with pytest.raises(AttributeError, match=r"'train'; afina\.fit trains$"):
+        afina.train  # noqa: B018
+
+
 @pytest.mark.parametrize("module", ["afina", "afina.errors", "afina.config.run", "afina.config.load", "afina.cli"])
 def test_importing_is_light(module: str) -> None:
     code = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"

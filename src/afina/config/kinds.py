@@ -16,6 +16,11 @@ def describe_kind(field: FieldInfo) -> str:
     return ", or ".join(dict.fromkeys(_list_kinds(field.annotation, field.metadata)))
 
 
+def takes_truth_values(annotation: Any) -> bool:
+    """Whether a setting of this type may be true or false."""
+    return annotation is bool or bool in get_args(annotation)
+
+
 def _list_kinds(annotation: Any, limits: list[Any]) -> list[str]:
     """The descriptions of what an annotation allows; None is left out, since it stands for what is not given."""
     origin, inner = get_origin(annotation), get_args(annotation)

@@ -6,10 +6,11 @@ resolved from the data, the model and the machine (`config/resolve.py`), and the
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
+from afina.config.kinds import takes_truth_values
 from afina.config.techniques import ChosenTechnique
 
 Auto = Literal["auto"]
@@ -27,6 +28,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is 1 to Python, but nobody who writes it means a number."""
+        if isinstance(value, bool) and not takes_truth_values(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("no number")
+        return value
 
 
 class DataConfig(Section):

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, Template
 
 from afina.config.load import flatten_settings
+from afina.config.unread import leave_unread_out
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
 from afina.evaluation.verdict import name_scored, write_verdict
 from afina.metrics.direction import is_better_larger
@@ -63,7 +64,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         charts=draw_charts(report),
         confusions=list_confusions(report.get("confusion") or {}),
         most_classes_in_matrix=MOST_CLASSES_IN_MATRIX,
-        settings=list(flatten_settings(report.get("settings") or {})),
+        settings=list(flatten_settings(leave_unread_out(report.get("settings") or {}, report["technique"]))),
     )
 
 

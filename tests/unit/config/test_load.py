@@ -211,6 +211,13 @@ def test_an_override_is_read_as_its_setting_needs_it(text: str, key: str, value:
     assert type(config) is type(value)
 
 
+@pytest.mark.parametrize("key", ["seed", "num_train_epochs", "learning_rate", "dropout", "weight_decay"])
+def test_true_and_false_are_no_numbers(key: str) -> None:
+    with pytest.raises(ConfigError, match=r"doesn't fit\n  found: True\n  expected: a (whole )?number"):
+        load_config(None, {key: True})
+    assert load_config(None, {"packing": True, "cache": False}).data.packing is True
+
+
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_override("training.dropout")

@@ -104,6 +104,15 @@ def test_a_section_without_facts_is_left_out(section: str) -> None:
     assert len(render_report(without)) < len(render_report(whole))
 
 
+def test_only_settings_that_the_technique_reads_are_listed() -> None:
+    settings = {"training": {"learning_rate": 0.123, "class_weight": "balanced"}, "lora": {"r": 777}}
+    page = render_report(make_report(technique="feature-extraction", settings=settings))
+    assert "class_weight" in page
+    assert "learning_rate" not in page
+    assert "777" not in page
+    assert "777" in render_report(make_report(technique="lora", settings=settings))
+
+
 def test_what_would_have_changed_a_choice_stands_under_its_reason() -> None:
     choice = {"setting": "technique", "value": "full", "reason": "it fits", "otherwise": ["less memory: lora", HOSTILE]}
     page = render_report({**make_report(), "reasons": [choice]})
