@@ -28,7 +28,7 @@ from afina.cli import (
     search,
     train,
 )
-from afina.cli.setting_flags import SettingsCommand, mend_flag
+from afina.cli.setting_flags import SettingsCommand, mend_flag, show_settings
 from afina.errors import AfinaError, Interrupted
 from afina.terminal import make_printable
 from afina.wording import speak_as_command_line
@@ -65,15 +65,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command(name="train", cls=SettingsCommand)(train.train)
-app.command(name="search", cls=SettingsCommand)(search.search)
+app.command(name="train", cls=show_settings(*train.SETTINGS))(train.train)
+app.command(name="search", cls=show_settings(*search.SETTINGS))(search.search)
 app.command(name="resume")(resume.resume)
 app.command(name="reproduce")(reproduce.reproduce)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="predict")(predict.predict)
 app.command(name="chat")(chat.chat)
-app.command(name="plan", cls=SettingsCommand)(plan.plan)
-app.command(name="check", cls=SettingsCommand)(check.check)
+app.command(name="plan", cls=show_settings(*plan.SETTINGS))(plan.plan)
+app.command(name="check", cls=show_settings(*check.SETTINGS))(check.check)
 app.command(name="compare")(compare.compare)
 app.command(name="runs")(runs.runs)
 app.command(name="merge")(merge.merge)
@@ -133,7 +133,8 @@ def end_with_usage(error: Any) -> NoReturn:
         sys.exit(2)
     what, remedy = text[0].lower() + text[1:].rstrip("."), f"{command} --help shows what it takes"
     if error.ctx and isinstance(error.ctx.command, SettingsCommand):
-        what, remedy = mend_flag(getattr(error, "option_name", "") or "", what, remedy)
+        flag = getattr(error, "option_name", "") or ""
+        what, remedy = mend_flag(flag, what, remedy, error.ctx.command.shown)
     print_error(f"{what}\n  found: in {command}\n  do: {remedy}")
     sys.exit(2)
 

@@ -10,6 +10,7 @@ import typer
 from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, show
 from afina.terminal import make_printable
 
+SETTINGS = ("task", "text_column", "label_column", "chat_template", "chat_template_kwargs", "max_seq_length")
 ERRORS_FOUND = 2
 """The exit code of wrong input, which such data is."""
 
@@ -17,17 +18,9 @@ ERRORS_FOUND = 2
 def check(
     data: str = typer.Argument(..., metavar="DATA", help="File, folder with train.* and maybe test.*, or Hub id."),
     model: str | None = option("REF", "Counts its tokens, looks for wrong labels, shows what is learned."),
-    task: str | None = option(
-        "NAME", "auto, text-classification, text-regression, text-generation or token-classification."
-    ),
-    text_column: str | None = option("NAME", "Column of the text; guessed."),
-    label_column: str | None = option("NAME", "Column of the label; guessed."),
     fix: str | None = option("OUT", "Write a cleaned copy, and a log of each change."),
     html: str | None = option("FILE", "Write the report as one page."),
     show_mask: int = typer.Option(0, min=0, metavar="N", help="Conversations to show, learned tokens marked."),
-    chat_template: str | None = option("NAME", "auto, chatml, none, or path of a Jinja file."),
-    chat_template_kwargs: str | None = option("MAPPING", "Its arguments: a mapping such as {key: value}."),
-    max_seq_length: str | None = option("N", "Tokens a row may have: a whole number above 0, or auto."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
     quiet: bool = QUIET_OPTION,
@@ -36,11 +29,7 @@ def check(
     from afina.api import check as look
     from afina.config.keywords import collect_flags
 
-    given = {
-        "task": task, "text_column": text_column, "label_column": label_column, "chat_template": chat_template,
-        "chat_template_kwargs": chat_template_kwargs, "max_seq_length": max_seq_length,
-    }  # fmt: skip
-    settings = collect_flags(given, set_, look)
+    settings = collect_flags(set_, look)
     report = look(data, model, fix=fix, html=html, show_mask=show_mask, verbose=not quiet, **settings)
     if as_json:
         print_json(report.to_dict())

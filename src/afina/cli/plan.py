@@ -6,20 +6,16 @@ import typer
 
 from afina.cli.output import JSON_OPTION, SET_OPTION, print_json, show
 
+SETTINGS = ("task", "max_seq_length", "per_device_train_batch_size")
 DEVICE_HELP = "Another machine: cpu, cuda, mps, or a known GPU such as rtx-4090."
 
 
 def plan(
     data: str = typer.Argument(..., metavar="DATA", help="File, folder or Hub id, as for afina train."),
     model: str = typer.Option(..., help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
-    task: str | None = typer.Option(
-        None, help="text-classification, text-regression, text-generation or token-classification; guessed."
-    ),
     device: str | None = typer.Option(None, help=DEVICE_HELP),
     device_memory: str | None = typer.Option(None, help="Memory of another machine with its unit: 24GB."),
     measure: bool = typer.Option(False, "--measure", help="Take a few real steps to correct the figures."),
-    max_seq_length: str | None = typer.Option(None, help="Tokens a row may have."),
-    per_device_train_batch_size: str | None = typer.Option(None, help="Rows of one forward and backward pass."),
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -27,10 +23,7 @@ def plan(
     from afina.api import plan as make_plan
     from afina.config.keywords import collect_flags
 
-    given = {
-        "task": task, "max_seq_length": max_seq_length, "per_device_train_batch_size": per_device_train_batch_size
-    }  # fmt: skip
-    settings = collect_flags(given, set_, make_plan)
+    settings = collect_flags(set_, make_plan)
     found = make_plan(data, model, device=device, device_memory=device_memory, measure=measure, **settings)
     if as_json:
         print_json(found.to_dict())

@@ -5,21 +5,18 @@ from __future__ import annotations
 import typer
 
 from afina.cli.output import ALLOW_OPTION, JSON_OPTION, QUIET_OPTION, print_json, show
-from afina.cli.train import DATA
+from afina.cli.train import DATA, MODEL
+
+SETTINGS = ("task", "output", "seed")
 
 
 def search(
     data: str | None = DATA,
-    model: str | None = typer.Option(None, help="Folder, Hub id, .gguf file, or package:NAME/PATH."),
+    model: str | None = MODEL,
     budget: str | None = typer.Option(None, help="Time for everything: 20m, 1h30m or 90s."),
     techniques: str | None = typer.Option(None, help="Such as lora,full, the default first; auto if not named."),
     metric: str | None = typer.Option(None, help="Score of the validation part; the task's own by default."),
     trials: int | None = typer.Option(None, help="Trials at most; with --resume, from now on."),
-    seed: str | None = typer.Option(None, help="Seed of the split, of every trial and of what is proposed."),
-    task: str | None = typer.Option(
-        None, help="text- or token-classification, text-regression, text-generation; guessed."
-    ),
-    output: str | None = typer.Option(None, help="Folder of the search, new or empty; runs/... by default."),
     storage: str | None = typer.Option(None, help="URL of an Optuna storage that several machines share."),
     resume: str | None = typer.Option(
         None, help="Folder of a search that was stopped; it keeps its data, model and settings."
@@ -36,8 +33,7 @@ def search(
     from afina.config.keywords import collect_flags
     from afina.searches import search as run_search
 
-    given = {"seed": seed, "task": task, "output": output}
-    settings = collect_flags(given, set_, run_search)
+    settings = collect_flags(set_, run_search)
     found = run_search(
         data, model, budget, metric=metric, trials=trials, techniques=techniques, storage=storage, resume=resume,
         allow_changes=allow_changes,

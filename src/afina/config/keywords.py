@@ -59,21 +59,18 @@ def collect_keywords(settings: Mapping[str, Any], function: Callable[..., Any]) 
     return join_settings(pair for name, given in settings.items() for pair in spell_out(name, given).items())
 
 
-def collect_flags(
-    flags: Mapping[str, str | None], texts: Iterable[str], function: Callable[..., Any]
-) -> dict[str, Any]:
+def collect_flags(texts: Iterable[str], function: Callable[..., Any]) -> dict[str, Any]:
     """The settings of a command line, by their full paths, as keywords of `function`.
 
     Args:
-        flags: values by name; those of None aren't given.
-        texts: `key=value`, of `--set`.
+        texts: `key=value`, of `--set` and of flags that are a setting's name.
 
     Raises:
         ConfigError: for a setting that is given twice, and for what is no setting, but a parameter of the function.
     """
-    given = [parse_override(f"{name}={value}") for name, value in flags.items() if value is not None]
-    pairs = [*given, *map(parse_override, texts)]
-    settings = join_settings(pair for name, value in pairs for pair in spell_out(name, value).items())
+    settings = join_settings(
+        pair for name, value in map(parse_override, texts) for pair in spell_out(name, value).items()
+    )
     own = inspect.signature(function).parameters
     odd = [name for name in settings if is_section(name) or (name in own and find_path(name) is None)]
     if odd:

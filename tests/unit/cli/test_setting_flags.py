@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from afina.cli.setting_flags import spell_settings
+from afina.cli.app import app
+from afina.cli.setting_flags import SHOWN, spell_settings
 
 OWN = ("--model", "--set", "--json")
 
@@ -30,5 +33,19 @@ OWN = ("--model", "--set", "--json")
         (["--", "--weight-decay", "0.1"], ["--", "--weight-decay", "0.1"]),
     ],
 )  # fmt: skip
-def test_a_setting_of_another_verb_becomes_a_set(written: list[str], meant: list[str]) -> None:
+def test_a_setting_becomes_a_set(written: list[str], meant: list[str]) -> None:
     assert list(spell_settings(written, OWN)) == meant
+
+
+def test_the_folder_of_a_run_is_a_flag_of_verbs_that_make_runs() -> None:
+    assert list(spell_settings(["--output", "x"], OWN, ["output"])) == ["--set", "output=x"]
+
+
+@pytest.mark.parametrize("verb", ["train", "search", "plan", "check"])
+def test_help_lists_settings_that_the_verb_takes(verb: str) -> None:
+    command = typer.main.get_group(app).commands[verb]
+    assert command.shown
+    for name in command.shown:
+        flag = f"--{name.replace('_', '-')}"
+        assert list(spell_settings([flag, "x"], OWN, command.shown)) == ["--set", f"{name}=x"]
+        assert f"{flag} {SHOWN[name][0]}" in CliRunner().invoke(app, [verb, "--help"]).output

@@ -40,12 +40,12 @@ def test_a_slip_of_a_setting_is_left_to_the_settings() -> None:
 
 
 def test_a_setting_given_twice_with_two_values_is_refused() -> None:
-    flags = {"learning_rate": "1.0e-4", "seed": "1", "task": None}
-    assert collect_flags(flags, ["training.learning_rate=0.0001", "lora={r: 8}"], afina.fit) == {
+    flags = ["learning_rate=1.0e-4", "seed=1"]
+    assert collect_flags([*flags, "training.learning_rate=0.0001", "lora={r: 8}"], afina.fit) == {
         "training.learning_rate": 1e-4, "seed": 1, "lora.r": 8,
     }  # fmt: skip
     with pytest.raises(ConfigError) as caught:
-        collect_flags(flags, ["training.learning_rate=0.0002", "seed=2"], afina.fit)
+        collect_flags([*flags, "training.learning_rate=0.0002", "seed=2"], afina.fit)
     assert str(caught.value) == (
         "2 problems\n"
         "1. the setting training.learning_rate is given twice\n     found: 0.0001 and 0.0002\n"
@@ -71,9 +71,9 @@ def test_a_setting_given_twice_with_two_values_is_refused() -> None:
 )
 def test_what_is_no_setting_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(None, collect_flags({}, [text], afina.fit))
+        load_config(None, collect_flags([text], afina.fit))
     assert message in str(caught.value)
 
 
 def test_a_setting_with_the_name_of_an_argument_reaches_its_setting() -> None:
-    assert collect_flags({}, ["device=cpu"], afina.plan) == {"training.device": "cpu"}
+    assert collect_flags(["device=cpu"], afina.plan) == {"training.device": "cpu"}
