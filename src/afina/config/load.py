@@ -298,13 +298,13 @@ def list_given(tree: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The path and the value of every setting in a description."""
+def flatten_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The path and the value of every setting in a description; a value may be a mapping."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from flatten_settings(value, f"{prefix}{name}.")
+            yield from ((f"{name}.{inner}", each) for inner, each in value.items())
         else:
-            yield f"{prefix}{name}", value
+            yield name, value
 
 
 def dump_config(config: RunConfig) -> str:

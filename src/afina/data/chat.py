@@ -277,13 +277,18 @@ def tokenize_ended(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     A text that was written out for training brings it, and often a line's end behind it.
     """
     ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
-    return [*tokenize_open(tokenizer, text.rstrip() if ends else text), tokenizer.eos_token_id]
+    ids = tokenize_open(tokenizer, text.rstrip() if ends else text)
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    while ids and ids[-1] == end and ids != [start]:
+        ids.pop()
+    return [*ids, end]
 
 
 def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text with the tokenizer's own start token, once, and without an end token behind them.
+    """The tokens of a text with the tokenizer's own start token, once, and without an end token that isn't the text's.
 
-    Tokenizers differ in whether they add either, and a text may bring them itself.
+    Tokenizers differ in whether they add either, and a text may bring them itself: a prompt whose turns are parted by
+    end tokens ends with one.
     """
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if end is None:
@@ -294,6 +299,14 @@ def tokenize_open(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     (ids,) = tokenize(tokenizer, [text], specials=True)
     while start is not None and ids[:2] == [start, start]:
         del ids[0]
-    while ids and ids[-1] == end and ids != [start]:
-        ids.pop()
+    if ids[-1:] == [end]:
+        (own,) = tokenize(tokenizer, [text], specials=False)
+        for _ in range(count_last(ids, end) - count_last(own, end)):
+            if ids != [start]:
+                ids.pop()
     return ids
+
+
+def count_last(ids: Sequence[int], token: int) -> int:
+    """How often a token stands at the end."""
+    return next((place for place, each in enumerate(reversed(ids)) if each != token), len(ids))

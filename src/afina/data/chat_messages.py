@@ -81,7 +81,7 @@ def name_speaker(message: Mapping[str, Any]) -> Message:
     if isinstance(speaker, str):
         folded = speaker.strip().casefold()
         if folded == CALLER:
-            return {"role": "assistant", "content": "", "tool_calls": _read_calls(content), **others}
+            return {**others, "role": "assistant", "content": "", "tool_calls": _read_calls(content)}
         speaker = SPEAKERS.get(folded, speaker)
     return {"role": speaker, "content": content, **others}
 

@@ -49,7 +49,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         except BaseException as error:  # any library error here means that the folder's tokenizer is unusable
             if not isinstance(error, Exception) and type(error).__name__ != PANIC:
                 raise
-            load_text_config(folder)  # the library reads it first, so it may be that which is damaged
+            if (folder / "config.json").exists():  # not beside an adapter
+                load_text_config(folder)  # the library reads it first, so it may be that which is damaged
             raise ModelError(
                 f"the tokenizer in {folder} can't be loaded", found=describe_cause(error, "transformers"),
                 remedy="download or save the model again, its tokenizer's files with it",

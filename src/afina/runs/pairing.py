@@ -45,7 +45,10 @@ def match_rows(folders: Sequence[RunFolder], part: str, kind: str) -> Matched | 
     shared = sorted(set.intersection(*(set(each) for each in lines)))
     if not shared:
         return None
-    names = sorted({name for each in lines for key in shared for name in list_names(each[key], kind)})
+    found = {name for each in lines for key in shared for name in list_names(each[key], kind)}
+    # A mean over labels counts those that no row has, as a report does.
+    known = (name for folder in folders for name in folder.read_task()["labels"]["names"])
+    names = sorted(found.union(known) if kind == "multilabel" else found)
     numbers = {name: number for number, name in enumerate(names)}
     rows = [arrange_rows([each[key] for key in shared], kind, numbers) for each in lines]
     return Matched(rows, [len(each) for each in lines])

@@ -25,7 +25,9 @@ class TensorDifference:
 
 def compare_weights(first: RunFolder, second: RunFolder) -> tuple[int, list[TensorDifference]]:
     """How many tensors both models have together, and those that differ."""
-    names = sorted({path.name for run in (first, second) for path in run.model.glob("*.safetensors")})
+    # Sentence-transformers keeps a head in a folder of its own.
+    found_in = {run.model: run.model.rglob("*.safetensors") for run in (first, second)}
+    names = sorted({path.relative_to(model).as_posix() for model, paths in found_in.items() for path in paths})
     count, differences = 0, list[TensorDifference]()
     for name in names:
         found = [read_tensors(run.model / name) for run in (first, second)]

@@ -21,6 +21,7 @@ from afina.data.chat import (
     encode_conversation,
     encode_messages,
     encode_plain,
+    tokenize_open,
 )
 from afina.data.chat_messages import BAD_CALLS, BAD_WEIGHT
 from afina.data.chat_template import choose_template, describe_turn_ends, find_special_strings
@@ -568,7 +569,7 @@ def test_messages_come_back_in_the_shape_of_templates() -> None:
     messages = [
         {"from": "system", "value": "s"},
         {"from": "human", "value": "a"},
-        {"from": "function_call", "value": '{"name": "get_time", "arguments": {"city": "Lima"}}'},
+        {"from": "function_call", "value": '{"name": "get_time", "arguments": {"city": "Lima"}}', "tool_calls": None},
         {"from": "observation", "value": "5"},
         {"from": "gpt", "value": "b", "weight": None},
         {"role": "user", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}], "tool_calls": None},
@@ -613,6 +614,19 @@ def test_a_completion_is_learned_with_one_end(specials: Any, prompt: str, comple
     assert row.ids[-1] == tokenizer.eos_token_id
     assert read_learned(tokenizer, row) == [" b" + tokenizer.eos_token]
     assert (row.turns, row.end_tokens, row.notes) == (1, 1, ())
+
+
+@pytest.mark.parametrize("prompt", ["a{eos}", "a{eos}c{eos}"])
+@pytest.mark.parametrize("specials", PLAIN, ids=lambda specials: specials.listed[0])
+def test_an_end_token_of_the_prompt_is_not_learned(specials: Any, prompt: str) -> None:
+    """Turns may be parted by it; an answer that began with it would end before its first word."""
+    tokenizer = build_tokenizer(specials, model_max_length=64)
+    prompt = prompt.format(eos=tokenizer.eos_token)
+    row = encode_completion(tokenizer, prompt, " b")
+    assert read_learned(tokenizer, row) == [" b" + tokenizer.eos_token]
+    asked = tokenize_open(tokenizer, prompt)
+    assert row.ids[: len(asked)] == asked
+    assert asked[-1] == tokenizer.eos_token_id
 
 
 def test_a_token_of_prompt_and_completion_is_learned_and_noted() -> None:

@@ -199,6 +199,16 @@ def test_a_damaged_tokenizer_is_refused(copy_model: Callable[[str], Path]) -> No
     assert str(caught.value).startswith(f"the tokenizer in {folder} can't be loaded\n  found: ")
 
 
+def test_a_damaged_tokenizer_beside_an_adapter_is_refused(copy_model: Callable[[str], Path]) -> None:
+    """Such a folder may have no config.json."""
+    folder = copy_model("bert")
+    (folder / "config.json").unlink()
+    (folder / "tokenizer.json").write_text('{"model": 5}')
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(folder)
+    assert str(caught.value).startswith(f"the tokenizer in {folder} can't be loaded\n  found: ")
+
+
 def test_a_damaged_config_is_not_taken_for_a_damaged_tokenizer(copy_model: Callable[[str], Path]) -> None:
     """transformers reads the one to find the other."""
     folder = copy_model("bert")

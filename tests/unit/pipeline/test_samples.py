@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from afina.pipeline.language.answers import take_sample
-
-TOKENIZER: Any = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
+from afina.data.conversation_columns import choose_conversation_columns
+from afina.data.conversations import ConversationPart
+from afina.data.encode_conversations import Encoding, encode_conversations
+from afina.data.read import read_parts
+from afina.pipeline.language.answers import Sample, choose_samples, cut_at_answer, cut_in_middle
+from afina.testing.templates import build_chat_tokenizer
 
 
 @pytest.mark.parametrize(
-    ("form", "marks", "prompt", "reference"),
+    ("cut", "marks", "expected"),
     [
-        ("text", [0, 1, 1, 1, 1, 1, 1], 4, "4 5 6"),  # the first window, behind a start token
-        ("text", [0, 0, 1, 1, 1, 1], 4, "4 5"),  # a later one, behind the last token of that before it
-        ("text", [1, 1, 1, 1], 2, "2 3"),
-        ("completion", [0, 0, 1, 1, 1, 1], 2, "2 3 4 5"),
-        ("messages", [0, 1, 0, 0, 1, 1, 0], 4, "4 5"),
+        (cut_in_middle, [0, 1, 1, 1, 1, 1, 1], (4, 7)),  # the first window of a text, behind a start token
+        (cut_in_middle, [0, 0, 1, 1, 1, 1], (4, 6)),  # a later one, behind the last token of that before it
+        (cut_in_middle, [1, 1, 1, 1], (2, 4)),
+        (cut_at_answer, [0, 0, 1, 1, 1, 1], (2, 6)),
+        (cut_at_answer, [0, 1, 0, 0, 1, 1, 0], (4, 6)),
     ],
 )
 def test_a_plain_text_is_cut_in_its_middle_and_others_before_the_last_answer(
-    form: Any, marks: list[int], prompt: int, reference: str
+    cut: Any, marks: list[int], expected: tuple[int, int]
 ) -> None:
-    ids = np.arange(len(marks))
-    data: Any = SimpleNamespace(
-        tokens=SimpleNamespace(row=lambda _: ids), marks=lambda _: np.array(marks), row_numbers=[7]
-    )
-    sample = take_sample(data, 0, TOKENIZER, form)
-    assert (sample.row, sample.prompt_ids, sample.reference) == (7, list(range(prompt)), reference)
+    assert cut(np.array(marks)) == expected
+
+
+def choose(rows: list[dict[str, Any]], folder: Path, train_on: str, max_seq_length: int) -> tuple[list[Sample], Any]:
+    """The samples of all rows, and the tokenizer."""
+    tables = read_parts(rows, folder)
+    columns, places = choose_conversation_columns(tables), np.arange(len(rows))
+    part = ConversationPart("test", tables["all"], columns, places, places, places)
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    encoding = Encoding(True, train_on, max_seq_length)
+    data, _ = encode_conversations(part, tokenizer, encoding, folder / "tokens")
+    prepared: Any = SimpleNamespace(
+        parts={"test": data}, conversations=SimpleNamespace(parts={"test": part}, columns=columns), encoding=encoding,
+        tokenizer=tokenizer, config=SimpleNamespace(evaluation=SimpleNamespace(generation_samples=8)),
+    )  # fmt: skip
+    return choose_samples(prepared, "test"), tokenizer
+
+
+def make_talks() -> list[dict[str, Any]]:
+    turns = [("one", "two", "three", "four"), ("five", "six")]
+    return [
+        {"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]}
+        for texts in turns
+    ]
+
+
+@pytest.mark.parametrize("train_on", ["assistant", "last", "all"])
+def test_what_is_asked_does_not_depend_on_what_is_learned(train_on: str, tmp_path: Path) -> None:
+    samples, tokenizer = choose(make_talks(), tmp_path, train_on, 200)
+    assert [(sample.row, sample.reference) for sample in samples] == [(1, "four"), (2, "six")]
+    for sample, last in zip(samples, ("three", "five"), strict=True):
+        assert tokenizer.decode(sample.prompt_ids).endswith(f"{last}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_row_whose_answer_is_cut_off_is_cut_in_its_middle(tmp_path: Path) -> None:
+    samples, _ = choose(make_talks(), tmp_path, "all", 6)
+    assert len(samples) == 2
+    assert all(len(sample.prompt_ids) > 1 and sample.reference for sample in samples)

@@ -278,10 +278,11 @@ def test_a_stopped_search_goes_on_where_it_was(
     settings = {"techniques": ["lora", "full"], "early_stopping_patience": 0}
     whole = search("whole", trials=5, **settings)
     on_step_end = TrialListener.on_step_end
-    steps = []
+    steps, used = [], [0.0]
 
     def stop(self: TrialListener, step: int, values: dict[str, float]) -> None:
         steps.append(step)
+        used.append(self.budget.used_seconds)
         if len(steps) == 22:
             raise KeyboardInterrupt
         on_step_end(self, step, values)
@@ -294,6 +295,7 @@ def test_a_stopped_search_goes_on_where_it_was(
     assert str(caught.value) == f'interrupted\n  do: afina.search(resume="{path}")'
     stopped = afina.Search(path)
     assert [each["state"] for each in stopped.trials] == ["finished", "finished", "running"]
+    assert stopped.to_dict()["used_seconds"] >= used[-1], "stops don't make the budget longer"
     with pytest.raises(ConfigError, match="isn't finished"):
         stopped.best  # noqa: B018
     with pytest.raises(RunFolderError, match="was in memory, so it must be given again"):
@@ -424,6 +426,17 @@ def test_machines_share_a_storage(search: Callable[..., afina.Search], tmp_path:
     assert winner["run"] == str(tmp_path / "second" / "best")
     again, once = (found.to_dict()["test"]["winner"]["test/loss"] for found in (second, first))
     assert again == pytest.approx(once)
+
+
+@pytest.mark.parametrize("other", [{"seed": 7}, {"max_seq_length": 8}])
+def test_searches_of_other_descriptions_don_t_share_what_they_found(
+    search: Callable[..., afina.Search], tmp_path: Path, other: dict[str, Any]
+) -> None:
+    """Other rows to judge by, or other texts: their scores can't be held against each other."""
+    settings = {"storage": f"sqlite:///{tmp_path / 'shared.db'}", "trials": 1, "techniques": "feature-extraction,lora"}
+    assert len(search("first", **settings).trials) == 1
+    assert len(search("second", **settings, **other).trials) == 1
+    assert len(search("third", **settings).trials) == 2
 
 
 def test_a_storage_that_is_taken_away_in_the_middle(

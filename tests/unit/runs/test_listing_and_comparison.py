@@ -164,9 +164,17 @@ def test_an_unfinished_run_is_not_compared(tmp_path: Path) -> None:
         compare_runs(runs)
 
 
+def test_a_setting_that_only_one_run_has_is_told(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / name, settings={"model": {"chat_template_kwargs": given}})
+        for name, given in (("one", {}), ("other", {"enable_thinking": False}))
+    ]
+    assert compare_runs(runs)["differences"] == {"model.chat_template_kwargs": [{}, {"enable_thinking": False}]}
+
+
 def test_settings_are_flattened_to_paths() -> None:
     assert list(flatten_settings({"a": 1, "b": {"c": [1], "d": {"e": None}}})) == [
         ("a", 1),
         ("b.c", [1]),
-        ("b.d.e", None),
+        ("b.d", {"e": None}),
     ]

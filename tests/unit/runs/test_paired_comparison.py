@@ -13,6 +13,12 @@ from afina.runs.comparison import compare_runs
 from afina.runs.folder import RunFolder
 from afina.runs.row_scores import hash_content, write_row_scores
 
+LABELLED: dict[str, Any] = {
+    "task": "text-classification", "labels": {"kind": "multilabel", "names": [], "separator": None},
+    "fit": {"class_weights": [], "target_mean": 0.0, "target_scale": 1.0, "thresholds": []},
+    "columns": {"text": "text", "text_pair": None, "label": "label"},
+    "base": {"reference": "bert", "revision": None},
+}  # fmt: skip
 OF_KIND = {
     "multiclass": ("text-classification", "accuracy"), "multilabel": ("text-classification", "f1_micro"),
     "regression": ("text-regression", "rmse"), "generation": ("text-generation", "loss"),
@@ -26,7 +32,7 @@ def make_run(path: Path, kind: str, lines: Sequence[dict[str, Any]], **changes: 
     folder.config.write_text("technique: lora\n")
     folder.write_json("data.json", {"hash": changes.pop("hash", "a" * 64)})
     task, primary = OF_KIND[kind]
-    part = changes.get("scored", "test")
+    part, names = changes.get("scored", "test"), changes.pop("names", [])
     report = {
         "run": path.name, "task": task, "kind": kind, "technique": "lora", "primary_metric": primary, "scored": part,
         "model": {"reference": "bert"}, "metrics": {f"{part}/{primary}": 0.5}, "intervals": {},
@@ -35,6 +41,7 @@ def make_run(path: Path, kind: str, lines: Sequence[dict[str, Any]], **changes: 
         "kept_step": None, "total_parameters": 10, "load": {"layout": "peft", "why": "small"},
     }  # fmt: skip
     folder.write_json("report.json", report | changes)
+    folder.write_json("task.json", LABELLED | {"labels": LABELLED["labels"] | {"names": names}})
     write_row_scores(
         folder,
         ({"part": part, "row": row, "key": hash_content(line.pop("text")), **line} for row, line in enumerate(lines)),
@@ -146,6 +153,19 @@ def test_numbers_and_lists_are_compared(tmp_path: Path) -> None:
     (pair,) = compare_runs(lists)["paired"]
     assert pair["differences"]["f1_micro"]["difference"] == pytest.approx(1 / 3)
     assert pair["mcnemar"]["only_second"] == 20
+
+
+def test_labels_that_no_row_has_count_as_in_the_report(tmp_path: Path) -> None:
+    """A macro F1 over two labels of which one is never seen is half of that over one."""
+    runs = [
+        make_run(
+            tmp_path / name, "multilabel", names=["a", "b"],
+            lines=[{"text": f"text {i}", "label": ["a"], "prediction": given, "loss": 0.1} for i in range(20)],
+        )
+        for name, given in (("none", []), ("right", ["a"]))
+    ]  # fmt: skip
+    (pair,) = compare_runs(runs)["paired"]
+    assert pair["differences"]["f1_macro"]["difference"] == pytest.approx(0.5)
 
 
 def make_tokens(loss: float, tokens: int) -> list[dict[str, Any]]:

@@ -34,6 +34,16 @@ def test_equal_bits_are_equal_and_other_bits_are_not(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_head_in_a_folder_of_its_own_is_compared(tmp_path: Path) -> None:
+    """As sentence-transformers keeps it."""
+    runs = [save(tmp_path / name, x=torch.ones(3)) for name in "ab"]
+    for run, value in zip(runs, (1.0, 2.0), strict=True):
+        (run.model / "2_Dense").mkdir()
+        save_file({"linear.bias": torch.full((2,), value)}, run.model / "2_Dense" / FILE)
+    assert compare_weights(*runs) == (2, [TensorDifference(f"2_Dense/{FILE}", "linear.bias", 2, 2, 1.0)])
+    assert compare_weights(runs[0], runs[0]) == (2, [])
+
+
 def test_what_is_missing_or_has_another_form_differs_wholly(tmp_path: Path) -> None:
     first = save(tmp_path / "a", x=torch.ones(3), y=torch.ones(2), z=torch.ones(4))
     second = save(tmp_path / "b", x=torch.ones(2), y=torch.ones(2).half())

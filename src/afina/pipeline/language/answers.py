@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from afina.data.conversation_columns import Form
-from afina.data.encode_conversations import TrainedRows
+from afina.data.encode_conversations import TrainedRows, number_rows, tokenize_row
 from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
 from afina.pipeline.language.decoding import Decoding
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from afina.pipeline.language.prepare import PreparedLanguage
+
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,47 @@ def choose_samples(prepared: PreparedLanguage, part: str) -> list[Sample]:
     """The rows to answer, spread evenly over the part: each up to its last answer, which is the reference, or, of a
     plain text, up to the middle of what is learned."""
     data, most = prepared.parts[part], prepared.config.evaluation.generation_samples
-    form = prepared.conversations.columns.form
+    is_text = prepared.conversations.columns.form == "text"
     rows = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64))
-    return [take_sample(data, int(row), prepared.tokenizer, form) for row in rows]
+    answers = {} if is_text or prepared.encoding.train_on != "all" else mark_answers(prepared, part, rows)
+    samples = []
+    for row in rows.tolist():
+        marks = answers.get(row, data.marks(row))
+        cut = cut_at_answer(marks) if marks.any() and not is_text else cut_in_middle(data.marks(row))
+        samples.append(take_sample(data, row, prepared.tokenizer, cut))
+    return samples
 
 
-def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase, form: Form) -> Sample:
-    """One row cut before its last learned stretch, or within that of a plain text: nothing prompts it."""
-    ids, marks = data.tokens.row(row).tolist(), data.marks(row)
+def mark_answers(prepared: PreparedLanguage, part: str, rows: Ints) -> dict[int, Ints]:
+    """By row 1 for each token of an answer, where more than the answers is learned and the marks don't tell them."""
+    data, encoding, source = prepared.parts[part], prepared.encoding, prepared.conversations.parts[part]
+    places = {int(data.row_numbers[row]): int(row) for row in rows}
+    wanted = np.isin(source.row_numbers, list(places))
+    few = replace(
+        source, indices=source.indices[wanted], hashes=source.hashes[wanted], targets=source.targets[wanted]
+    )  # fmt: skip
+    return {
+        places[number]: np.asarray(tokenize_row(row, prepared.tokenizer, encoding)[0].mask)[: encoding.max_seq_length]
+        for number, row in number_rows(few)
+    }
+
+
+def cut_at_answer(marks: Ints) -> tuple[int, int]:
+    """Where the last marked stretch begins and ends."""
     stop = int(np.flatnonzero(marks)[-1]) + 1
     unmarked = np.flatnonzero(marks[:stop] == 0)
-    start = int(unmarked[-1]) + 1 if len(unmarked) else 0
-    if form == "text":
-        start += max(1 - start, (stop - start) // 2)
+    return (int(unmarked[-1]) + 1 if len(unmarked) else 0), stop
+
+
+def cut_in_middle(marks: Ints) -> tuple[int, int]:
+    """The second half of the last marked stretch: nothing prompts the first."""
+    start, stop = cut_at_answer(marks)
+    return start + max(1 - start, (stop - start) // 2), stop
+
+
+def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase, cut: tuple[int, int]) -> Sample:
+    """One row with its tokens between two places as the answer, and those before as the prompt."""
+    ids, (start, stop) = data.tokens.row(row).tolist(), cut
     number = int(data.row_numbers[row])
     return Sample(number, ids[:start], tokenizer.decode(ids[start:stop], skip_special_tokens=True).strip())
 

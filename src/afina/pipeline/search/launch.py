@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from afina.advice.search.budget import Budget, describe_seconds
-from afina.advice.search.space import build_space
+from afina.advice.search.space import Space, build_space
 from afina.advice.search.study import (
     SQLITE,
     Ledger,
@@ -143,10 +145,7 @@ def go_through(
     space = build_space(
         description, [name for name in plan.techniques if name != AUTO], bench.sizes, bench.poolings, plan.given
     )
-    # Machines that share a storage share a study where they search for the same thing on the same rows, by the same
-    # techniques.
-    arms = ",".join(sorted(space.arms))
-    name = f"afina {bench.data_hash[:16]} {plan.config.model.reference} {plan.metric} {arms}"
+    name = f"afina {bench.data_hash[:16]} {origin['model'][:16]} {plan.metric} {hash_shared(plan, space)}"
     url = storage or f"{SQLITE}{folder.study.resolve()}"
     if stored is not None:
         check_storage_exists(url)
@@ -160,6 +159,17 @@ def go_through(
     )
     loop.run()
     finish_search(loop)
+
+
+def hash_shared(plan: SearchPlan, space: Space) -> str:
+    """What the trials of machines that share a storage must have in common, beside rows, model and metric, so that one
+    may be held against another: the techniques, and all that is given, such as the seed of the split."""
+    shared = plan.config.model_dump(
+        mode="json", exclude={"technique": True, "output": True, "data": {"path"}, "model": {"reference"}}
+    )
+    fixed = {*plan.given} - {"data.path", "model.reference", "output", "technique"}
+    written = json.dumps([sorted(space.arms), sorted(fixed), shared], sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def hide_password_of(storage: str | None) -> str:

@@ -203,7 +203,11 @@ class SearchLoop:
         self.display.begin_trial(entry["trial"], entry["technique"], entry["settings"])
         reset_peak_memory(self.bench.device)
         began = time.monotonic()
-        entry |= self.attempt(entry, listener)
+        try:
+            entry |= self.attempt(entry, listener)
+        except KeyboardInterrupt:
+            self.write()  # a stop must not give back the time that was taken
+            raise
         entry["seconds"] = max(entry["seconds"], time.monotonic() - began)
         self.keep(trial, entry)
         self.tell(trial, entry)
@@ -218,11 +222,15 @@ class SearchLoop:
         By pairs no trial does: its scores before the end are those of a head for a backbone on its way, and say little
         of where it arrives. So these aren't held against those of other trials either.
         """
-        if self.resolve(entry["asked"], entry["settings"]).training.objective == CONTRASTIVE:
-            return lambda score, epoch: False
+        by_pairs = self.resolve(entry["asked"], entry["settings"]).training.objective == CONTRASTIVE
         number = number_opening(entry)
         is_opening = number is not None and number < len(self.openings)
-        return lambda score, epoch: self.ledger.report(trial, score, epoch) and not is_opening
+
+        def report(score: float, epoch: int) -> bool:
+            self.write()  # nor must a kill
+            return not by_pairs and self.ledger.report(trial, score, epoch) and not is_opening
+
+        return report
 
     def tell(self, trial: optuna.trial.Trial, entry: Entry) -> None:
         """Let the study know how a trial ended, and for one that chose its technique, at which point of the space."""
