@@ -1,4 +1,5 @@
-"""Rows from json files as pandas writes them by default: an object of columns, or one of names and lists of values."""
+"""Rows from json files as pandas writes them unless told otherwise: one object of columns, of rows by their index, or
+of names and lists of values."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from afina.data.encoding import check_bytes, refuse_bytes
 from afina.data.json_formats import DECODER, fault_of
 from afina.errors import DataError
 
-# The beginning of what `DataFrame.to_json` writes with orient="columns", its default, and with orient="split".
-BEGINNING = re.compile(rb'\{\s*("(columns|index)"\s*:\s*\[|"[^"]*"\s*:\s*\{\s*"0"\s*:)')
+# What `DataFrame.to_json` begins with for orient="columns", its default, "index" and "split". An index begins with any
+# number where rows were shuffled or chosen.
+BEGINNING = re.compile(rb'\{\s*("(columns|index)"\s*:\s*\[|"[^"]*"\s*:\s*\{\s*"\d+"\s*:|"\d+"\s*:\s*\{)')
 LARGEST_BYTES = 2**29
 AS_LINES = 'in pandas: DataFrame.to_json("rows.jsonl", orient="records", lines=True)'
 
@@ -37,14 +39,14 @@ class JsonFrameFile:
                 expected=f"at most {LARGEST_BYTES:,}, or an object a line", remedy=AS_LINES,
             )  # fmt: skip
         written = self._parse()
-        found = read_split(written) or read_columns(written)
+        found = read_split(written) or read_columns(written) or read_index(written)
         if found is None:
             raise DataError(
                 f"{self.name} is one object whose columns don't fit together",
                 found="lists or objects of several sizes", expected="each column with a value for each row",
                 remedy=AS_LINES,
             )  # fmt: skip
-        bad_rows.notes.append(f"{self.name}: one object of columns, as pandas writes it, read row by row")
+        bad_rows.notes.append(f"{self.name}: one object, as pandas writes it, read row by row")
         names, values = found
         for row, cells in enumerate(values, 1):
             yield row, dict(zip(names, cells, strict=True))
@@ -80,9 +82,18 @@ def read_columns(written: Mapping[str, Any]) -> tuple[list[str], list[Any]] | No
     if not columns or not all(isinstance(column, dict) for column in columns):
         return None
     keys = list(columns[0])
-    if not all(column.keys() == columns[0].keys() for column in columns):
+    if not all(map(str.isdigit, keys)) or not all(column.keys() == columns[0].keys() for column in columns):
         return None
     return list(written), [[column[key] for column in columns] for key in keys]
+
+
+def read_index(written: Mapping[str, Any]) -> tuple[list[str], list[Any]] | None:
+    """Names and rows of orient="index": an object for each row, by its key."""
+    rows = list(written.values())
+    if not rows or not all(map(str.isdigit, written)) or not all(isinstance(row, dict) for row in rows):
+        return None
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return names, [[row.get(name) for name in names] for row in rows]
 
 
 def holds_frame(path: Path) -> bool:

@@ -24,7 +24,7 @@ from afina.data.rows import RowTable
 from afina.data.shards import Shards
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
-from afina.data.text_formats import DelimitedFile
+from afina.data.text_formats import DelimitedFile, Delimiter
 from afina.durable import expand_home
 from afina.errors import CLOSE, DataError
 
@@ -250,7 +250,7 @@ def list_column(value: Any) -> list[Any] | None:
     return list(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) in (1, 2) else None
 
 
-def find_delimiter(source: Any, suffix: str) -> str | None:
+def find_delimiter(source: Any, suffix: str) -> Delimiter | None:
     """What separates the fields of the file that `source` is predicted from; None if it has another suffix."""
     if not isinstance(source, (str, os.PathLike)):
         return None

@@ -64,17 +64,17 @@ class MappingRows:
 
     def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row, mapping in enumerate(self.mappings, 1):
-            if isinstance(mapping, list | tuple):  # a conversation, as a line of jsonl may hold it
-                mapping = read_object(to_plain(mapping)) or mapping
-            if not isinstance(mapping, Mapping):
-                bad_rows.add("mapping", row, f"a {type(mapping).__name__}")
-            elif not all(type(name) is str for name in mapping):
-                bad_rows.add("key", row, repr(next(name for name in mapping if type(name) is not str)))
-            else:
-                try:
+            try:
+                if isinstance(mapping, list | tuple):  # a conversation, as a line of jsonl may hold it
+                    mapping = read_object(to_plain(mapping)) or mapping
+                if not isinstance(mapping, Mapping):
+                    bad_rows.add("mapping", row, f"a {type(mapping).__name__}")
+                elif not all(type(name) is str for name in mapping):
+                    bad_rows.add("key", row, repr(next(name for name in mapping if type(name) is not str)))
+                else:
                     yield row, {name: to_plain(value) for name, value in mapping.items()}
-                except RecursionError:
-                    bad_rows.add("deep", row)
+            except RecursionError:
+                bad_rows.add("deep", row)
 
     def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add."""

@@ -1,7 +1,8 @@
 """Rows from csv and tsv files, read strictly.
 
 Decisions: every cell is text, and an empty one is missing. Blank lines are skipped and counted in a note. Empty fields
-behind the last named column are no fields, as spreadsheets write them; columns there without a name are left out.
+behind the last named column are no fields, as spreadsheets write them; columns there without a name are left out, but
+rows that seem to reach into them by a comma too many are ragged.
 Bytes that are not UTF-8 are decoded to lone surrogates, so that one pass finds them together with the ragged
 rows; only when there are some does a second look at the bytes find the offset. A field may hold
 `FIELD_CHARACTERS`: what is longer is a quote that was never closed, and reading the rest of the file into one
@@ -10,10 +11,12 @@ field would fill the memory.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,9 +28,24 @@ from afina.wording import count
 FIELD_CHARACTERS = 16 * 2**20
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 COUNTS_SHOWN = 5
+MOST_REPEATED = 1000
 # Excel's own line before the header, which says what separates the fields.
 SEPARATOR_CHARACTERS = 16
 SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
+
+
+@dataclass(frozen=True)
+class Delimiter:
+    """What separates the fields of a file."""
+
+    character: str
+    is_said: bool = False
+    """Whether a line before the header says so, which a copy of the file needs too."""
+
+    @property
+    def line(self) -> str:
+        """That line, or nothing."""
+        return f"sep={self.character}" if self.is_said else ""
 
 
 class DelimitedFile:
@@ -48,17 +66,17 @@ class DelimitedFile:
         limit = csv.field_size_limit(FIELD_CHARACTERS)
         try:
             delimiter = self.find_delimiter()
-            if delimiter != self.delimiter:
-                bad_rows.notes.append(f"{self.name}: {self._explain_delimiter(delimiter)}")
+            if delimiter.character != self.delimiter:
+                bad_rows.notes.append(f"{self.name}: {self._explain(delimiter)}")
             with self._open() as file:
-                yield from self._read(csv.reader(file, delimiter=delimiter, strict=True), bad_rows)
+                yield from self._read(csv.reader(file, delimiter=delimiter.character, strict=True), bad_rows)
         finally:
             csv.field_size_limit(limit)
 
     def read_names(self) -> list[str]:
         """The names of the columns."""
         with self._open() as file:
-            header = self._read_header(csv.reader(file, delimiter=self.find_delimiter(), strict=True))
+            header = self._read_header(csv.reader(file, delimiter=self.find_delimiter().character, strict=True))
             return header[self._count_unnamed(header) :]
 
     def explain(self, bad_rows: BadRows) -> None:
@@ -69,16 +87,16 @@ class DelimitedFile:
             counts = (f"{count(n, 'field')} in {count(rows, 'row')}" for n, rows in shown)
             bad_rows.describe("ragged", ", ".join(counts))
 
-    def find_delimiter(self) -> str:
+    def find_delimiter(self) -> Delimiter:
         """What separates the fields: the usual one, or in a csv file whose header has no comma what it has instead."""
         if self.delimiter != ",":
-            return self.delimiter
+            return Delimiter(self.delimiter)
         if said := self._read_separator():
-            return said
+            return Delimiter(said, is_said=True)
         with self._open() as file:
             header = file.readline(FIELD_CHARACTERS)
         others = [] if "," in header else [other for other in OTHER_DELIMITERS if other in header]
-        return others[0] if others else self.delimiter
+        return Delimiter(others[0] if others else self.delimiter)
 
     def _read_separator(self) -> str:
         """What a line before the header says that separates the fields; empty without one."""
@@ -86,9 +104,9 @@ class DelimitedFile:
             said = SEPARATOR_LINE.fullmatch(file.readline(SEPARATOR_CHARACTERS))
         return said[1] if said else ""
 
-    def _explain_delimiter(self, delimiter: str) -> str:
-        plural = OTHER_DELIMITERS.get(delimiter, f"{delimiter!r}")
-        if self._read_separator():
+    def _explain(self, delimiter: Delimiter) -> str:
+        plural = OTHER_DELIMITERS.get(delimiter.character, f"{delimiter.character!r}")
+        if delimiter.is_said:
             return f"its first line says that {plural} separate its fields"
         return f"the header has no comma but {plural}, so {plural} separate its fields"
 
@@ -103,6 +121,7 @@ class DelimitedFile:
         header = self._read_header(reader)
         width, skipped = len(header), self._count_unnamed(header)
         spilled, before = 0, int(bool(self._read_separator()))
+        repeated = self._find_repeated(width) if self._full_width > width else None
         if skipped:
             header = header[skipped:]
             bad_rows.notes.append(f"{self.name}: the first column has numbers and no name, as an index: left out")
@@ -120,7 +139,7 @@ class DelimitedFile:
                         if skipped:
                             cells = cells[skipped:]
                         yield row, dict(zip(header, [cell or None for cell in cells], strict=True))
-                    elif len(cells) > width and (len(cells) == self._full_width or not any(cells[width:])):
+                    elif self._fits(cells, width, repeated):
                         spilled += any(cells[width:])
                         yield row, dict(zip(header, [cell or None for cell in cells[skipped:width]], strict=True))
                     else:
@@ -132,11 +151,39 @@ class DelimitedFile:
                 self._record_quote(error, row, (line + 1 + before, reader.line_num + before), bad_rows)
                 line = reader.line_num
         if self._full_width > width:
-            held = f", with what {count(spilled, 'row')} hold in them" if spilled else ""
+            held = (
+                f", with what {count(spilled, 'row')} {'holds' if spilled == 1 else 'hold'} in them" if spilled else ""
+            )
             columns = count(self._full_width - width, "column")
             bad_rows.notes.append(f"{self.name}: {columns} behind {header[-1]!r} without a name: left out{held}")
         if blank_count:
             bad_rows.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
+
+    def _fits(self, cells: list[str], width: int, repeated: Collection[str] | None) -> bool:
+        """Whether a row of another width than the named columns has its values where the names are.
+
+        Args:
+            repeated: see `_find_repeated`.
+        """
+        if not any(cells[width:]):
+            return len(cells) > width
+        return len(cells) == self._full_width and (repeated is None or cells[width - 1] in repeated)
+
+    def _find_repeated(self, width: int) -> frozenset[str] | None:
+        """What stands in the last named column of rows that end there, if it is a few words over and over, as labels.
+
+        Where a comma without quotes has moved the fields of a row, another word stands there. None for other columns.
+        """
+        found: Counter[str] = Counter()
+        with self._open() as file, contextlib.suppress(csv.Error):  # which is said when the rows are read
+            reader = csv.reader(file, delimiter=self.find_delimiter().character, strict=True)
+            next(reader, None)
+            for cells in reader:
+                if len(cells) >= width and not any(cells[width:]):
+                    found[cells[width - 1]] += 1
+                if len(found) > MOST_REPEATED:
+                    return None
+        return frozenset(found) if 0 < 2 * len(found) <= found.total() else None
 
     def _read_header(self, reader: Any) -> list[str]:
         try:
@@ -172,7 +219,7 @@ class DelimitedFile:
         if len(header) < 2 or header[0].strip() or not all(name.strip() for name in header[1:]):
             return 0
         with self._open() as file:
-            rows = (cells for cells in csv.reader(file, delimiter=self.find_delimiter()) if cells)
+            rows = (cells for cells in csv.reader(file, delimiter=self.find_delimiter().character) if cells)
             try:
                 next(rows, None)
                 first = next(rows, [""])[0].strip()

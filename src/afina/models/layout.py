@@ -39,6 +39,8 @@ def check_folder(folder: Path) -> None:
         raise _describe_adapter(folder)
     if (folder / "config.json").is_file():
         return
+    if (folder / "config.yaml").is_file() and (folder / "model" / "adapter_config.json").is_file():
+        raise _describe_adapter(folder / "model")
     if (folder / "config.yaml").is_file() and (folder / "model").is_dir():
         raise ModelError(
             f"{folder} is the folder of a run, not a model",

@@ -9,6 +9,8 @@ from afina.errors import RunFolderError
 from afina.runs.names import ENDINGS
 
 COPY = "copy the folder of the run again"
+# A search's trials leave these for its best one.
+SCORED_WHOLLY = "--score-test true --baselines true --generation-samples 8 --general-text true"
 
 
 def advise_training(config: Path, *, has_data: bool = True) -> str:
@@ -37,7 +39,7 @@ def refuse_no_model(folder: Path, config: Path, *, is_trial: bool, has_data: boo
     if is_trial:
         return RunFolderError(
             f"{folder} holds no model; a search keeps those of its best trial and of the default",
-            remedy=f"{again} --set evaluation.score_test=true",
+            remedy=f"{again} {SCORED_WHOLLY}",
         )
     return RunFolderError(f"{folder} holds no model, though the run is finished", remedy=f"{COPY}, or {again}")
 

@@ -362,6 +362,10 @@ def open_run(run: AnyRun) -> RunFolder:
         remedy = "afina runs, or afina.list_runs(), gives the runs here"
         if folder.path.is_dir() and is_beginning(folder.path):
             remedy = "start it again with afina train: it was killed before there was anything to go on with"
+        if (folder.path / SEARCH).is_file():
+            quoted = shlex.quote(str(path))
+            what = "is the folder of a search, not a run"
+            remedy = f"afina runs {quoted} gives its runs, afina search --resume {quoted} goes on with it"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina train or afina.fit made", remedy=remedy)
     if links := list(find_links(folder.path, "the folder of the run")):
         raise RunFolderError(f"the run in {path} can't be used", problems=links)

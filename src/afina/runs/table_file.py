@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from afina.data.text_formats import Delimiter
 from afina.errors import RunFolderError, refuse_unwritable
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -35,7 +36,7 @@ def check_output(path: Path) -> None:
         )
 
 
-def write_rows(rows: Iterator[Mapping[str, Any]], path: Path, delimiter: str | None = None) -> int:
+def write_rows(rows: Iterator[Mapping[str, Any]], path: Path, delimiter: Delimiter | None = None) -> int:
     """Write all rows whole or not at all (under another name, then renamed), and count them.
 
     Args:
@@ -52,7 +53,7 @@ def write_rows(rows: Iterator[Mapping[str, Any]], path: Path, delimiter: str | N
             if path.suffix == ".jsonl":
                 count = write_json_lines(rows, file)
             else:
-                count = write_delimited(rows, file, delimiter or DELIMITERS[path.suffix])
+                count = write_delimited(rows, file, delimiter or Delimiter(DELIMITERS[path.suffix]))
         with refuse_unwritable(path, RunFolderError, OTHER):
             os.replace(unfinished, path)
     finally:
@@ -69,12 +70,13 @@ def write_json_lines(rows: Iterator[Mapping[str, Any]], file: Any) -> int:
     return count
 
 
-def write_delimited(rows: Iterator[Mapping[str, Any]], file: Any, delimiter: str) -> int:
+def write_delimited(rows: Iterator[Mapping[str, Any]], file: Any, delimiter: Delimiter) -> int:
     """A header and the rows; lists and mappings are written as JSON, nothing as an empty cell."""
     first = next(rows, None)
     if first is None:
         return 0
-    writer = csv.writer(file, delimiter=delimiter)
+    file.write(f"{delimiter.line}\r\n" if delimiter.line else "")
+    writer = csv.writer(file, delimiter=delimiter.character)
     writer.writerow(first.keys())
     count = 0
     for row in itertools.chain([first], rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -143,9 +144,11 @@ class Session:
 
     def count_evaluations(self) -> int:
         """How many evaluations the whole run makes: one behind each epoch, and those within."""
-        every = self.config.eval_steps
-        within = sum(step % self.steps_per_epoch != 0 for step in range(every, self.total_steps, every)) if every else 0
-        return self.last_epoch + within
+        every, an_epoch = self.config.eval_steps, self.steps_per_epoch
+        if not every:
+            return self.last_epoch
+        last = self.total_steps - 1
+        return self.last_epoch + last // every - last // math.lcm(every, an_epoch)
 
     @property
     def is_save_due(self) -> bool:

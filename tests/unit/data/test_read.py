@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from afina.data import spool
 from afina.data.read import find_delimiter, read_parts
+from afina.data.text_formats import Delimiter
 from afina.errors import AfinaError, DataError
 
 MEND = "mend these rows, or leave them out with --set data.on_bad_rows=drop"
@@ -230,16 +231,16 @@ def test_other_delimiters_are_used_and_told(tmp_path: Path, mark: str, plural: s
     table = read(write(tmp_path, "a.csv", f'text{mark}label\n"a{mark}b"{mark}1\n'), tmp_path)
     assert list_columns(table) == {"text": [f"a{mark}b"], "label": ["1"]}
     assert table.notes == (f"a.csv: the header has no comma but {plural}, so {plural} separate its fields",)
-    assert find_delimiter(tmp_path / "a.csv", ".csv") == mark
+    assert find_delimiter(tmp_path / "a.csv", ".csv") == Delimiter(mark)
     assert find_delimiter(tmp_path / "a.csv", ".tsv") is None
 
 
 def test_the_delimiter_of_what_is_predicted(tmp_path: Path) -> None:
     for name, text in {"train.csv": "t,l\na,b\n", "test.csv": "t;l\na;b\n", "a.tsv": "t;u\tl\n"}.items():
         write(tmp_path, name, text)
-    assert find_delimiter(tmp_path, ".csv") == ";", "a folder is predicted from its test part"
-    assert find_delimiter(str(tmp_path / "train.csv"), ".csv") == ","
-    assert find_delimiter(tmp_path / "a.tsv", ".tsv") == "\t"
+    assert find_delimiter(tmp_path, ".csv") == Delimiter(";"), "a folder is predicted from its test part"
+    assert find_delimiter(str(tmp_path / "train.csv"), ".csv") == Delimiter(",")
+    assert find_delimiter(tmp_path / "a.tsv", ".tsv") == Delimiter("\t")
     for source in (tmp_path / "none.csv", [{"t": "a"}], "some/dataset"):
         assert find_delimiter(source, ".csv") is None
 
@@ -590,9 +591,21 @@ def test_columns_without_a_name_at_the_end_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('v1,v2,,\nham,"a, b",,\nspam,c,d,\nham,e\nham,f,,,\nham,g,,,h\n')
     table = read(tmp_path / "a.csv", tmp_path)
     assert list_columns(table) == {"v1": ["ham", "spam", "ham", "ham"], "v2": ["a, b", "c", "e", "f"]}
-    assert table.notes == ("a.csv: 2 columns behind 'v2' without a name: left out, with what 1 row hold in them",)
+    assert table.notes == ("a.csv: 2 columns behind 'v2' without a name: left out, with what 1 row holds in them",)
     (problem,) = table.problems
     assert (list(problem.rows), problem.found) == ([5], "5 fields in 1 row")
+
+
+def test_a_comma_too_many_is_not_hidden_by_columns_without_a_name(tmp_path: Path) -> None:
+    """It would make a label of the rest of a text."""
+    rows = [*(f"text {i},{'yn'[i % 2]},," for i in range(6)), "good, really good,y,", "odd,n,x,"]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,,", *rows]) + "\n")
+    table = read(tmp_path / "a.csv", tmp_path)
+    assert list_columns(table)["label"] == ["y", "n"] * 3 + ["n"]
+    (problem,) = table.problems
+    assert (list(problem.rows), problem.found) == ([7], "4 fields in 1 row")
+    (tmp_path / "b.csv").write_text("a,b,,\n" + "1,2,3,4\n" * 5)  # filled in every row
+    assert list_columns(read(tmp_path / "b.csv", tmp_path)) == {"a": ["1"] * 5, "b": ["2"] * 5}
 
 
 def test_empty_fields_behind_the_last_column_are_none(tmp_path: Path) -> None:
@@ -615,13 +628,15 @@ def test_lines_are_counted_from_the_first_of_the_file(tmp_path: Path) -> None:
     assert problem.found.startswith("on line 3 of the file")
 
 
-@pytest.mark.parametrize("orient", ["columns", "split"])
-def test_frames_as_pandas_writes_them(orient: str, tmp_path: Path) -> None:
-    frame = pd.DataFrame({"text": ["a", "ñ"], "label": ["x", None]})
+@pytest.mark.parametrize("index", [[0, 1], [7, 3]])
+@pytest.mark.parametrize("orient", ["columns", "index", "split"])
+def test_frames_as_pandas_writes_them(orient: str, index: list[int], tmp_path: Path) -> None:
+    """Rows that were shuffled or chosen keep their numbers."""
+    frame = pd.DataFrame({"text": ["a", "ñ"], "label": ["x", None]}, index=index)
     frame.to_json(tmp_path / "a.json", orient=orient)
     table = read(tmp_path / "a.json", tmp_path)
     assert list_columns(table) == {"text": ["a", "ñ"], "label": ["x", None]}
-    assert table.notes == ("a.json: one object of columns, as pandas writes it, read row by row",)
+    assert table.notes == ("a.json: one object, as pandas writes it, read row by row",)
 
 
 @pytest.mark.parametrize(

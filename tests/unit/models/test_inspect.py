@@ -185,6 +185,14 @@ def test_folder_of_a_run(tmp_path: Path) -> None:
     )
 
 
+def test_folder_of_a_run_with_an_adapter(tmp_path: Path) -> None:
+    """Its model/ would be refused, too."""
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    assert refuse(tmp_path).endswith(f"do: afina merge {tmp_path}, and --model with the folder that it writes")
+
+
 def test_adapter(copy_model: Copy) -> None:
     folder = copy_model("bert")
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')

@@ -156,6 +156,16 @@ def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:
         )
 
 
+def test_the_folder_of_a_search_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "search.json").write_text("{}")
+    with pytest.raises(RunFolderError) as caught:
+        open_run(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} is the folder of a search, not a run\n  expected: the folder that afina train or afina.fit made\n"
+        f"  do: afina runs {tmp_path} gives its runs, afina search --resume {tmp_path} goes on with it"
+    )
+
+
 def test_files_are_whole_or_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path)
     run.write_json("report.json", {"a": "ä"})
@@ -236,7 +246,7 @@ def test_a_run_whose_model_is_gone_can_be_trained_anew(data: str, argument: str,
         run.check_model()
     assert str(caught.value) == (
         f"{run.path} holds no model; a search keeps those of its best trial and of the default\n"
-        f"  do: {again} --set evaluation.score_test=true"
+        f"  do: {again} --score-test true --baselines true --generation-samples 8 --general-text true"
     )
 
 

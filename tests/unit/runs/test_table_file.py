@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from afina.data.read import read_parts
+from afina.data.text_formats import Delimiter
 from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder
 from afina.runs.predictions import write_predictions
@@ -29,6 +31,13 @@ def test_json_lines_come_back(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == ROWS
     assert "ä" in text
+
+
+def test_a_line_that_names_the_separator_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    write_rows(iter([{"a": "x#y", "b": 1}]), path, Delimiter("#", is_said=True))
+    assert path.read_bytes() == b'sep=#\r\na#b\r\n"x#y"#1\r\n'
+    assert list(read_parts(path, tmp_path / "work")["all"].columns("a", "b")) == [(["x#y"], ["1"])]
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])

@@ -44,8 +44,10 @@ def rewrite_delimited(source: DelimitedFile, rows: Iterator[dict[str, Any]], out
         start = file.readline()
     encoding = "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
     line_end = "\r\n" if start.endswith(b"\r\n") else "\n"
+    delimiter = source.find_delimiter()
     with output.open("w", encoding=encoding, newline="") as file:
-        writer = csv.writer(file, delimiter=source.find_delimiter(), lineterminator=line_end)
+        file.write(delimiter.line + line_end if delimiter.line else "")
+        writer = csv.writer(file, delimiter=delimiter.character, lineterminator=line_end)
         writer.writerow(source.read_names())
         count = 0
         for count, row in enumerate(rows, 1):  # noqa: B007  (its last value is the result)

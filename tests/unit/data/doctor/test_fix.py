@@ -46,6 +46,18 @@ def read_log(path: Path) -> Rows:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+@pytest.mark.parametrize("delimiter", [";", "#"])
+def test_a_line_that_names_the_separator_stays(delimiter: str, rows: Rows, tmp_path: Path) -> None:
+    """Nothing else may tell what separates the fields."""
+    source, copy, again = (tmp_path / name for name in ("a.csv", "b.csv", "c.csv"))
+    table = [{"text": row["text"], "la,bel": row["label"]} for row in rows]
+    write_csv(table, source, delimiter=delimiter, end="\r\n", start=f"\ufeffsep={delimiter}\r\n")
+    afina.check(source, fix=copy, label_column="la,bel", verbose=False)
+    assert copy.read_bytes().startswith(f"\ufeffsep={delimiter}\r\ntext{delimiter}la,bel\r\n".encode())
+    afina.check(copy, fix=again, label_column="la,bel", verbose=False)
+    assert again.read_bytes() == copy.read_bytes()
+
+
 @pytest.fixture
 def mixed(rows: Rows) -> Rows:
     """Good rows, each kind of bad one, and a repeated one, with a column that nobody reads."""
