@@ -57,6 +57,13 @@ class RowNumbers(Sequence[int]):
         return f"RowNumbers({self.kept[:10]}, total={self.total})"
 
 
+def leave_out(rows: RowNumbers, told: Iterable[Problem]) -> RowNumbers:
+    """The rows that none of some problems lists."""
+    listed = {row for problem in told for row in problem.rows[:]}
+    kept = [row for row in rows.kept if row not in listed]
+    return RowNumbers(kept, len(rows) - (len(rows.kept) - len(kept)))
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """The words for one kind of bad row."""

@@ -171,8 +171,10 @@ class _Scan:
     def problems(self) -> list[Problem]:
         listed = []
         for reason, fault in self.first.items():
-            where = f"{self.table.source}: rows with {reason} in {self.columns.names[fault.role]!r}"
-            listed.append(Problem(where, fault.found, fault.expected, MEND, self.faults[reason]))
+            name = self.columns.names[fault.role]
+            where = f"{self.table.source}: rows with {reason} in {name!r}"
+            if rows := self.table.leave_out_told(self.faults[reason], [name]):
+                listed.append(Problem(where, fault.found, fault.expected, MEND, rows))
         return listed
 
 

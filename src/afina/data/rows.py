@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from afina.data.bad_rows import RowNumbers, leave_out
 from afina.errors import Problem
 
 Kind = Literal["text", "integer", "decimal", "boolean", "json"]
@@ -57,6 +58,10 @@ class RowTable:
     def problems_in(self, names: Iterable[str]) -> list[Problem]:
         """What is wrong with the rows for whoever needs these columns."""
         return [*self.problems, *(problem for name in names for problem in self.cell_problems.get(name, ()))]
+
+    def leave_out_told(self, rows: RowNumbers, names: Iterable[str]) -> RowNumbers:
+        """The rows without those whose cell in one of these columns couldn't be stored, which is told as that."""
+        return leave_out(rows, (problem for name in names for problem in self.cell_problems.get(name, ())))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -72,15 +72,13 @@ class UsableTags(UsableRows):
     """Rows with an entity that cut a word."""
 
     def problems(self, table: RowTable, choice: ColumnChoice, space: LabelSpace) -> list[Problem]:
-        known = ", ".join(space.names[:TAGS_SHOWN])
-        return [
-            Problem(
-                f"{table.source}: rows with {reason} in"
-                f" {choice.text if reason in OF_WORDS else choice.label!r}",
-                self.found[reason], EXPECTED[reason].replace("{names}", known), MEND, rows,
-            )
-            for reason, rows in self.faults.items()
-        ]  # fmt: skip
+        listed, known = [], ", ".join(space.names[:TAGS_SHOWN])
+        for reason, faulty in self.faults.items():
+            name = choice.text if reason in OF_WORDS else choice.label
+            where, expected = f"{table.source}: rows with {reason} in {name!r}", EXPECTED[reason]
+            if rows := table.leave_out_told(faulty, [name]):
+                listed.append(Problem(where, self.found[reason], expected.replace("{names}", known), MEND, rows))
+        return listed
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,11 @@ class UsableRows:
     def problems(self, table: RowTable, choice: ColumnChoice, space: LabelSpace) -> list[Problem]:
         """What an error says of the rows that can't be used."""
         listed, known = [], ", ".join(space.names[:NAMES_SHOWN])
-        for reason, rows in self.faults.items():
+        for reason, faulty in self.faults.items():
             names = choice.text_names if reason in (NO_TEXT, NOT_TEXT) else (choice.label,)
+            rows = table.leave_out_told(faulty, names)
+            if not rows:
+                continue
             where = f"{table.source}: rows with {reason} in {' or '.join(map(repr, names))}"
             expected, remedy = EXPECTED[reason].format(names=known), REMEDIES.get(reason, MEND)
             if reason == reasons.MISSING:

@@ -285,6 +285,19 @@ def test_parts_need_texts_of_their_own(tmp_path: Path) -> None:
     )
 
 
+def test_a_number_that_is_not_finite_is_told_once(tmp_path: Path) -> None:
+    """And not as a missing label, too; one that is missing is."""
+    rows = [{"text": f"text {i}", "label": i + 0.5} for i in range(30)]
+    rows[4]["label"], rows[6]["label"] = float("inf"), None
+    with pytest.raises(DataError) as caught:
+        load(rows, tmp_path)
+    assert [list(problem.rows) for problem in caught.value.problems] == [[5], [7]]
+    rows[6]["label"] = 1.0
+    with pytest.raises(DataError, match="a number that is not finite") as caught:
+        load(rows, tmp_path)
+    assert len(caught.value.problems) == 1
+
+
 def test_fractions_that_leave_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(make_rows(40), tmp_path, validation_fraction=0.4, test_fraction=0.6)

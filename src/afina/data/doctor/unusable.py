@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from afina.data import labels
-from afina.data.bad_rows import DROP, RowNumbers
+from afina.data.bad_rows import DROP, RowNumbers, leave_out
 from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
 from afina.data.usable_rows import NO_TEXT, NOT_TEXT
@@ -54,8 +54,13 @@ class UnusableRows(Check):
     def findings(self) -> Iterator[Finding]:
         reasons = dict.fromkeys(reason for faults in self.subject.faults.values() for reason in faults)
         for reason in reasons:
-            rows = {part: faults[reason] for part, faults in self.subject.faults.items() if reason in faults}
+            rows = {
+                part: leave_out(faults[reason], self.subject.unread.get(part, ()))
+                for part, faults in self.subject.faults.items() if reason in faults
+            }  # fmt: skip
             total = sum(map(len, rows.values()))
+            if not total:
+                continue
             found = self.subject.found.get(reason, "")
             title = f"{count(total, 'row')} with {reason}{f', such as {found}' if found else ''}"
             space = self.subject.space
