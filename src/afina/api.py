@@ -11,7 +11,7 @@ from afina.config.keywords import collect_keywords, name_inputs
 from afina.config.load import Description, join_settings, load_config
 from afina.config.run import RunConfig, TechniqueName
 from afina.durable import expand_home
-from afina.errors import ConfigError
+from afina.errors import ConfigError, Problem
 from afina.finished import Run
 from afina.isolation import isolated
 from afina.pipeline.changes import parse_allowed
@@ -53,18 +53,28 @@ def fit(
         UserError: if the settings, the data or the model can't be used; nothing is left behind.
         Interrupted: after ^C while training; `resume` goes on.
     """
-    in_memory = data is not None and not isinstance(data, str | Path)
-    named = name_inputs(model, data) | ({} if technique is None else {"technique": technique})
-    overrides = join_settings([*named.items(), *collect_keywords(settings, fit).items()])
-    description = load_config(config, overrides)
-    check_complete(description, in_memory)
+    given = settings if technique is None else {"technique": technique, **settings}
+    description = describe_run(model, data, config, given, fit)
+    refuse_missing(list_missing(description, is_in_memory(data), "afina train DATA ...", "afina.fit(model, data)"))
     description = anchor_paths(description)
-    return start(description, data if in_memory else description.data.path, make_narrator(verbose))
+    return start(description, data if is_in_memory(data) else description.data.path, make_narrator(verbose))
 
 
-def check_complete(config: RunConfig, in_memory: bool) -> None:
+def is_in_memory(data: Any) -> bool:
+    """Whether these are rows, and no path or id."""
+    return data is not None and not isinstance(data, str | Path)
+
+
+def describe_run(
+    model: str | Path | None, data: Any, config: Description, settings: Mapping[str, Any], function: Callable[..., Any]
+) -> RunConfig:
+    """The description of a run that `function` makes, or asks about, with what was given besides on top."""
+    named = name_inputs(model, data)
+    return load_config(config, join_settings([*named.items(), *collect_keywords(settings, function).items()]))
+
+
+def refuse_missing(problems: Sequence[Problem]) -> None:
     """Refuse a description without data or model, both at once."""
-    problems = list_missing(config, in_memory, "afina train DATA ...", "afina.fit(model, data)")
     if problems:
         raise ConfigError(problems=problems)
 
@@ -101,9 +111,10 @@ def resume(run: AnyRun, data: Any = None, *, allow_changes: str | Sequence[str] 
 
 @isolated
 def check(
-    data: Any,
+    data: Any = None,
     model: str | Path | None = None,
     *,
+    config: Description = None,
     fix: str | Path | None = None,
     html: str | Path | None = None,
     show_mask: int = 0,
@@ -117,6 +128,7 @@ def check(
     Args:
         data: as for `fit`.
         model: counts its tokens, looks for wrong labels, and shows what would be learned of conversations.
+        config: as for `fit`.
         fix: where a cleaned copy goes; the data itself is never touched.
         html: where the report goes as a page.
         show_mask: how many conversations to show as stretches of text, learned or only read.
@@ -128,20 +140,23 @@ def check(
     """
     from afina.pipeline.check import Wanted, check_data
 
+    description, in_memory = describe_run(model, data, config, settings, check), is_in_memory(data)
+    refuse_missing(list_missing(description, in_memory, "afina check DATA ...", "afina.check(data)", needs_model=False))
     wanted = Wanted(show_mask, (fix and expand_home(fix)) or None, (html and expand_home(html)) or None)
-    return check_data(describe_question(data, model, settings, check), data, wanted, make_narrator(verbose))
+    return check_data(description, data if in_memory else description.data.path, wanted, make_narrator(verbose))
 
 
 @isolated
 def plan(
-    data: Any, model: str | Path, *, device: str | None = None, device_memory: str | None = None,
-    measure: bool = False, **settings: Any,
+    data: Any = None, model: str | Path | None = None, *, config: Description = None, device: str | None = None,
+    device_memory: str | None = None, measure: bool = False, **settings: Any,
 ) -> Plan:  # fmt: skip
     """What each technique would cost: peak memory in parts, time, disk, and whether it fits; nothing is trained.
 
     Args:
         data: as for `fit`.
         model: as for `fit`.
+        config: as for `fit`.
         device: cpu, cuda, mps, or a known GPU such as rtx-4090, for another machine than this one.
         device_memory: memory of that machine with its unit, such as 24GB.
         measure: whether to take a few real steps, in a process of their own, to correct the figures.
@@ -152,13 +167,7 @@ def plan(
     """
     from afina.pipeline.plan import plan_run
 
-    config = describe_question(data, model, settings, plan)
-    return plan_run(config, data, device=device, device_memory=device_memory, measure=measure)
-
-
-def describe_question(
-    data: Any, model: str | Path | None, settings: Mapping[str, Any], function: Callable[..., Any]
-) -> RunConfig:
-    """The description of a run that `function` only asks about."""
-    named = name_inputs(model, data)
-    return load_config(None, join_settings([*named.items(), *collect_keywords(settings, function).items()]))
+    description, in_memory = describe_run(model, data, config, settings, plan), is_in_memory(data)
+    refuse_missing(list_missing(description, in_memory, "afina plan DATA ...", "afina.plan(data, model)"))
+    source = data if in_memory else description.data.path
+    return plan_run(description, source, device=device, device_memory=device_memory, measure=measure)

@@ -36,6 +36,8 @@ FLAG = re.compile(rf"--([a-z][a-z-]*[a-z])(?:[ =]({VALUE}))?(?![\w-])")
 # What stands behind a verb: values, keywords, dots, or one last name.
 ARGUMENTS = rf"(?: (?:\w+=(?:{QUOTED}|[^\s,;:()]+)|{VALUE}|\.\.\.|(?!made\b|gave\b)[\w.-]+(?=$|[,;:)])))*"
 VERB = re.compile(rf"(?<![\w/.~-])afina ({'|'.join(FUNCTIONS)})\b({ARGUMENTS})")
+# What stands beside the call that does the same.
+ON_COMMAND_LINE = re.compile(r"afina (?:train|search|plan|check) DATA \.\.\., or ")
 TWICE = re.compile(r"(afina\.\w+),? or \1(?:\(\))?,?(?= )")
 ARGUMENT = re.compile(rf"\w+=(?:{QUOTED}|\S+)|{QUOTED}|\S+")
 
@@ -66,7 +68,7 @@ def spell_for_python(text: str) -> str:
     >>> spell_for_python("afina resume runs/reviews goes on")
     'afina.resume("runs/reviews") goes on'
     """
-    text = text.replace("afina train DATA ..., or ", "").replace("afina search DATA ..., or ", "")
+    text = ON_COMMAND_LINE.sub("", text)
     text = SETTING.sub(lambda found: _write_keyword(found[2], found[3]), text)
     text = METRIC.sub(lambda found: _write_keyword("metric", found[1]), text)
     text = COLUMN.sub(lambda found: _write_keyword(found[1].replace("-", "_"), found[2]), text)

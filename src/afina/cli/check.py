@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from afina.cli.output import JSON_OPTION, QUIET_OPTION, SET_OPTION, option, print_json, show
+from afina.cli.train import CONFIG, DATA
 from afina.terminal import make_printable
 
 SETTINGS = ("task", "text_column", "label_column", "chat_template", "chat_template_kwargs", "max_seq_length")
@@ -16,8 +17,9 @@ ERRORS_FOUND = 2
 
 
 def check(
-    data: str = typer.Argument(..., metavar="DATA", help="File, folder with train.* and maybe test.*, or Hub id."),
+    data: str | None = DATA,
     model: str | None = option("REF", "Counts its tokens, looks for wrong labels, shows what is learned."),
+    config: str | None = CONFIG,
     fix: str | None = option("OUT", "Write a cleaned copy, and a log of each change."),
     html: str | None = option("FILE", "Write the report as one page."),
     show_mask: int = typer.Option(0, min=0, metavar="N", help="Conversations to show, learned tokens marked."),
@@ -30,7 +32,7 @@ def check(
     from afina.config.keywords import collect_flags
 
     settings = collect_flags(set_, look)
-    report = look(data, model, fix=fix, html=html, show_mask=show_mask, verbose=not quiet, **settings)
+    report = look(data, model, config=config, fix=fix, html=html, show_mask=show_mask, verbose=not quiet, **settings)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -13,13 +13,14 @@ DATA = typer.Argument(
     metavar="DATA",
     help="File (csv, tsv, jsonl, json, parquet, txt, conll), folder with train.* and maybe test.*, or Hub id.",
 )
+CONFIG = option("FILE", "YAML file with any of the settings.")
 MODEL = option("REF", "Folder, Hub id, .gguf file, or package:NAME/PATH.")
 
 
 def train(
     data: str | None = DATA,
     model: str | None = MODEL,
-    config: str | None = option("FILE", "YAML file with any of the settings."),
+    config: str | None = CONFIG,
     set_: list[str] = SET_OPTION,
     as_json: bool = JSON_OPTION,
     quiet: bool = QUIET_OPTION,

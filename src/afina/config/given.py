@@ -7,7 +7,9 @@ from afina.durable import expand_home
 from afina.errors import Problem
 
 
-def list_missing(config: RunConfig, in_memory: bool, command: str, call: str) -> list[Problem]:
+def list_missing(
+    config: RunConfig, in_memory: bool, command: str, call: str, *, needs_model: bool = True
+) -> list[Problem]:
     """Problems for a description without data or model.
 
     Args:
@@ -17,7 +19,7 @@ def list_missing(config: RunConfig, in_memory: bool, command: str, call: str) ->
     if config.data.path is None and not in_memory:
         expected = "a file, a folder or a Hub id"
         problems.append(Problem("no data was given", expected=expected, remedy=f"{command}, or {call}"))
-    if config.model.reference is None:
+    if needs_model and config.model.reference is None:
         expected = "a folder, a Hub id or package:NAME/PATH"
         problems.append(Problem("no model was given", expected=expected, remedy=f"--model REF, or {call}"))
     return problems

@@ -25,8 +25,8 @@ from afina.cli.app import run
             "afina: no such option: --technique\n  found: in afina predict\n"
             "  do: afina predict --help shows what it takes\n",
         ),
-        (["plan"], "afina: missing argument 'DATA'\n  found: in afina plan\n"
-                   "  do: afina plan --help shows what it takes\n"),
+        (["predict"], "afina: missing argument 'RUN'\n  found: in afina predict\n"
+                      "  do: afina predict --help shows what it takes\n"),
         (["runs", "a" * 300], f"afina: the name of a file or folder is too long\n  found: {'a' * 300}\n"
                               "  do: give a shorter one\n"),
         (["nope"], "afina: no such command 'nope'\n  found: in afina\n  do: afina --help shows what it takes\n"),

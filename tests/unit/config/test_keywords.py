@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import afina
 from afina.config.keywords import collect_flags, collect_keywords
 from afina.config.load import load_config
 from afina.errors import ConfigError
+from afina.testing.data import make_rows
 
 
 def test_a_section_is_a_mapping() -> None:
@@ -73,6 +76,24 @@ def test_what_is_no_setting_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, collect_flags([text], afina.fit))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("call", [afina.plan, afina.check])
+def test_what_is_only_asked_about_may_be_described_in_a_file(
+    call: Any, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in make_rows("multiclass", 40)), encoding="utf-8")
+    config = tmp_path / "run.yaml"
+    given = {"model": {"reference": str(tiny_models("bert"))}, "data": {"path": str(rows)}, "technique": "lora"}
+    config.write_text(json.dumps(given), encoding="utf-8")
+    described, named = call(config=config).to_dict(), call(rows, tiny_models("bert"), technique="lora").to_dict()
+    assert described.keys() == named.keys()
+    assert described.get("facts") == named.get("facts")
+    assert [each["technique"] for each in described.get("techniques", [{"technique": "lora"}])] == ["lora"]
+    missing = call.__name__
+    with pytest.raises(ConfigError, match=rf"no data was given\n.*\n +do: afina\.{missing}\(data"):
+        call()
 
 
 def test_a_setting_with_the_name_of_an_argument_reaches_its_setting() -> None:
