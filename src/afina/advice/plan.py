@@ -89,8 +89,9 @@ class Plan:
             return None
         workload, by_name = self.subject.workload, {row.costs.technique: row for row in self.rows}
         learned = int(workload.lengths.mean() * workload.train_rows * workload.learned_fraction)
+        adapter = by_name.get("lora")  # which finds no place in some models
         return guess_technique(
-            workload.train_rows, learned, by_name["lora"].costs.trainable, self.rows[0].costs.parameters,
+            workload.train_rows, learned, adapter.costs.trainable if adapter else 0, self.rows[0].costs.parameters,
             {name: row.fits for name, row in by_name.items()}, by_pairs=self.by_pairs,
             of_words=self.subject.blueprint.of_words,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afina.data.scripts import is_spaceless
 from afina.evaluation.prediction import Kind, Prediction, UntrainableError
 from afina.metrics.multilabel import DEFAULT_THRESHOLD, tune_thresholds
 
@@ -84,7 +85,7 @@ def _count_terms(train_texts: Sequence[str], test_texts: Sequence[str], words: i
     """Sparse matrices (N, V) of the two parts; the terms are those of the training part."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    spaceless = sum(map(len, train_texts)) > LONGEST_MEAN_WORD * words
+    spaceless = is_spaceless(train_texts) or sum(map(len, train_texts)) > LONGEST_MEAN_WORD * words
     vectorizer = TfidfVectorizer(
         analyzer="char" if spaceless else "word",
         ngram_range=(1, 3) if spaceless else (1, 2),

@@ -24,14 +24,18 @@ from afina.models.finite import COPY_MODEL, find_odd_weights
 from afina.models.heads import POOLINGS, find_head
 
 Floats = npt.NDArray[np.float32]
+# Their classifiers run the backbone in another way than it runs by itself: all tokens look at the first one.
+READ_OTHERWISE = ("longformer",)
 
 
-def list_poolings(architecture: str) -> tuple[str, ...]:
+def list_poolings(architecture: str, model_type: str = "") -> tuple[str, ...]:
     """The poolings that are worth comparing for an `encoder` or a `decoder`, `own` first.
 
     `own` is what the architecture's own last layer reads: a pooler's output for BERT, the first token through a dense
     layer for RoBERTa, the last token for decoders.
     """
+    if model_type in READ_OTHERWISE:
+        return ("own",)
     return ("own", "mean") if architecture == "decoder" else ("own", "first", "mean")
 
 

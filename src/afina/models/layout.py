@@ -103,6 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 # What these do in transformers, whatever the attention mask says.
 READ_PADDING = {
     "convbert": "blends neighbours, padding among them",
+    "funnel": "shortens rows by half and half again, so that what a token becomes depends on where the row ends",
     "fnet": "mixes all places of a row, padding among them",
     "xlnet": "reads its answer off the last place of a row, padding or not",
     "yoso": "draws random numbers in each pass",

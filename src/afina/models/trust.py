@@ -39,6 +39,7 @@ SETTINGS = (
     "adapter_config.json", "config.json", "config_sentence_transformers.json", "generation_config.json", "modules.json",
     "preprocessor_config.json", "processor_config.json", "sentence_bert_config.json", "tokenizer_config.json",
 )  # fmt: skip
+SENTENCE_SETTINGS = "config_sentence_transformers.json"
 PROGRAMS = (".py", ".pyc", ".pyd", ".pyx", ".so")
 SENTENCE_CLASS = re.compile(r"sentence_transformers(\.[a-z_]+)+\.([A-Z]\w*)", re.ASCII)
 SENTENCE_CLASSES = frozenset({
@@ -137,6 +138,8 @@ def find_odd_names(file: str, settings: Any) -> Iterator[Problem]:
     # MPT's part for attention has an empty one.
     is_top_odd = isinstance(settings, Mapping) and settings.get("model_type") == ""
     for key, value in iterate_settings(settings):
+        if file.endswith(SENTENCE_SETTINGS) and _is_name(value, CLASS_NAME):
+            continue  # a class of sentence-transformers, which nothing imports
         if key == "model_type" and value is not None and not is_model_type(value) and (value or is_top_odd):
             yield Problem(
                 f"{file} has a model_type that is no name",

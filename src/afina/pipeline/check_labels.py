@@ -73,7 +73,9 @@ def cross_predict(
     seen = FeatureView(config, setup, technique, int(tokenizer.pad_token_id), device)
     part = EncodedPart("the rows", tokens, labels, np.arange(len(labels)))
     loaded = technique.load(setup)
-    features = compute_features(seen, loaded, [part], list_poolings(facts.architecture), narrator)[part.name]["mean"]
+    # Those that training asks for come in the same pass, and are kept.
+    poolings = tuple(dict.fromkeys((*list_poolings(facts.architecture, facts.model_type), "mean")))
+    features = compute_features(seen, loaded, [part], poolings, narrator)[part.name]["mean"]
     problem = probe.HeadProblem(subject.kind, labels, classes, seed=config.seed)
     probabilities_NC = np.zeros((len(labels), classes), np.float32)
     squash = sigmoid if subject.kind == "multilabel" else softmax

@@ -18,10 +18,11 @@ from afina.advice.evidence import gather_evidence
 from afina.config.load import list_given
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
-from afina.config.techniques import AUTO, FIRST_LOOK, TRAITS
+from afina.config.techniques import ADAPTERS, AUTO, FIRST_LOOK, TRAITS
 from afina.config.unread import group_unread
 from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
+from afina.pipeline.far_targets import describe_far_targets
 from afina.pipeline.learn import learn
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
@@ -173,5 +174,7 @@ def resolve_candidates(first: Prepared) -> dict[str, RunConfig]:
 
 
 def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:
-    """Whether each technique that moves a backbone fits into the memory of this machine."""
-    return list_fits(find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device))
+    """Whether each technique that moves a backbone fits into the memory of this machine, and can learn the targets."""
+    found = list_fits(find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device))
+    is_far = bool(describe_far_targets(first))
+    return {name: fits and not (is_far and name in ADAPTERS) for name, fits in found.items()}

@@ -76,12 +76,17 @@ def find_fitting(
     """Whether each technique fits, by its resolved description; a model that can't be counted is taken to fit."""
     from afina.advice.fitting import fits
     from afina.advice.machine import find_machine
+    from afina.techniques.lora import NoLayersError
     from afina.techniques.registry import make_technique
 
     machine = add_resident(find_machine(device, setup.precision))
     found = {}
     for name, config in configs.items():
-        counted = count_costs(make_technique(name), config, setup, facts, workload, machine)
+        try:
+            counted = count_costs(make_technique(name), config, setup, facts, workload, machine)
+        except NoLayersError:
+            found[name] = Fitting(False, None)
+            continue
         if isinstance(counted, Exception):
             found[name] = Fitting(True, None)
             continue

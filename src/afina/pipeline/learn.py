@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from afina.models.heads import find_head, scale_head
 from afina.models.load import LoadedModel
+from afina.pipeline.far_targets import hold_far_targets
 from afina.pipeline.learned import Learned
 from afina.pipeline.listeners import describe_incidents
 from afina.pipeline.logits import compute_part_logits
@@ -32,6 +33,7 @@ SOLVED = "the solved head on the untouched backbone"
 
 def learn(prepared: Prepared, narrator: Narrator) -> Learned:
     """The model after learning by its technique."""
+    prepared = hold_far_targets(prepared, narrator)
     seed_torch(prepared.config.seed, "head")
     with narrator.stage("load"):
         loaded = prepared.technique.load(prepared.setup)

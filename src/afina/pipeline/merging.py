@@ -15,7 +15,7 @@ import torch
 
 from afina.durable import sync_folder, sync_tree
 from afina.errors import ProofError, RunFolderError, describe_cause
-from afina.models.load import load_tokenizer, quiet_transformers
+from afina.models.load import SAFE, load_tokenizer, quiet_transformers
 from afina.pipeline.restoring import make_setup
 from afina.runs.folder import RunFolder
 from afina.techniques.registry import make_technique
@@ -45,9 +45,10 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
 
 
 def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    """Write the model and its tokenizer whole or not at all: under another name, then renamed.
+    """Write the model and its tokenizer whole or not at all: under another name, read again, then renamed.
 
     Raises:
+        ProofError: if what was written is another model.
         RunFolderError: if the disk is full or can't be written.
     """
     from safetensors import SafetensorError
@@ -57,6 +58,8 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
     try:
         with quiet_transformers():
             merged.save_pretrained(unfinished)
+            written = type(merged).from_pretrained(unfinished, **SAFE)
+        check_merged(merged, written, tokenizer.pad_token_id)
         tokenizer.save_pretrained(unfinished)
         open_to_others(unfinished)
         sync_tree(unfinished)
@@ -100,7 +103,7 @@ def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sam
         tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()))
         if not difference <= tolerance:
             raise ProofError(
-                "the merged model doesn't give the logits of the adapter beside its base",
+                "the merged model doesn't give the logits of what it was made of",
                 found=f"a largest difference of {difference:.3g}",
                 expected=f"at most {tolerance:.3g}",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,17 +111,48 @@ def make_plan(config: RunConfig, folder: RunFolder, opened: Opened, described: M
     subject = make_subject(resolved, opened.facts, head, tokenizer.pad_token_id, workload, machine, precision)
     techniques = list_techniques(task) if config.technique == "auto" else take_technique(config.technique, task)
     configs = [resolve_for(config, each.name, sizes)[0] for each in techniques]
-    planned = [plan_technique(subject, *pair) for pair in zip(techniques, configs, strict=True)]
+    planned, unfit = plan_techniques(subject, techniques, configs)
+    techniques, configs = [each.technique for each in planned], [each.config for each in planned]
     by_pairs = any(each.training.objective == "contrastive" for each in configs)
-    notes = [*tell_length(config, reasons), *tell_sequences(train_rows, workload)]
+    notes = [*unfit, *tell_length(config, reasons), *tell_sequences(train_rows, workload)]
     notes += list_unread(config, is_generation=opened.is_generation)
     notes += [] if described else tell_missing_packages(techniques)
-    plan = Plan(subject, planned, name_model(str(config.model.reference)), notes, by_pairs)
+    plan = Plan(subject, [each.row for each in planned], name_model(str(config.model.reference)), notes, by_pairs)
     if not measure:
         return plan
     from afina.pipeline.measure import measure_plan
 
     return measure_plan(plan, techniques, configs, opened.facts, tokenizer, head, labels)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A technique that finds a place in the model, and what it would cost."""
+
+    technique: Technique
+    config: RunConfig
+    row: PlanRow
+
+
+def plan_techniques(
+    subject: CostSubject, techniques: Sequence[Technique], configs: Sequence[RunConfig]
+) -> tuple[list[Planned], list[str]]:
+    """The techniques that find a place in the model, and a note on each that doesn't.
+
+    Raises:
+        ConfigError: where none does.
+    """
+    from afina.techniques.lora import NoLayersError
+
+    planned, notes = [], []
+    for technique, config in zip(techniques, configs, strict=True):
+        try:
+            planned.append(Planned(technique, config, plan_technique(subject, technique, config)))
+        except NoLayersError as error:
+            if len(techniques) == 1:
+                raise
+            notes.append(f"{technique.name}: {error.problems[0].what}")
+    return planned, notes
 
 
 def tell_length(config: RunConfig, reasons: Sequence[Reason]) -> list[str]:

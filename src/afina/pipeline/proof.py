@@ -6,12 +6,14 @@ Letters: N rows, C outputs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from afina.data.encode_words import TaggedTokens
 from afina.data.encoded import EncodedPart
 from afina.errors import ProofError
+from afina.models.heads import find_head
 from afina.pipeline.learned import Learned
 from afina.pipeline.logits import compute_logits
 from afina.pipeline.prepare import Prepared
@@ -49,6 +51,7 @@ def prove_saved_model(prepared: Prepared, learned: Learned) -> dict[str, float]:
     scored_difference, scored_tolerance = compare_logits(
         "the saved model, loaded afresh, doesn't give the logits that the scores come from",
         learned.logits[prepared.scored][: len(saved_NC)], saved_NC, SCORED_TOLERANCE[precision], prepared.folder.path,
+        magnitude=measure_head(learned.model),
     )  # fmt: skip
     return {
         "rows": rows,
@@ -65,20 +68,32 @@ def count_rows(part: EncodedPart) -> int:
     return min(len(part.row_numbers), max(within, FEWEST_ROWS))
 
 
+def measure_head(model: Any) -> float:
+    """The largest number in the model's last layer.
+
+    A head that was solved on features which are nearly alike has large weights whose terms nearly cancel out: rounding
+    moves its logits by as much as it moves the terms.
+    """
+    head = find_head(model)[1]
+    return max(float(each.detach().abs().max()) for each in (head.weight, head.bias) if each is not None)
+
+
 def compare_logits(
-    what: str, wanted_NC: Floats, found_NC: Floats, relative: float, folder: Path, unit: str = "rows"
-) -> tuple[float, float]:
-    """The largest difference and what is allowed: `relative` times the largest logit, or times 1.
+    what: str, wanted_NC: Floats, found_NC: Floats, relative: float, folder: Path, unit: str = "rows",
+    magnitude: float = 1.0,
+) -> tuple[float, float]:  # fmt: skip
+    """The largest difference and what is allowed: `relative` times the largest logit, or times `magnitude`.
 
     Args:
         folder: of the run.
         unit: what N counts.
+        magnitude: of the terms that logits are sums of, as far as it is known.
 
     Raises:
         ProofError: if it is larger, or not a number.
     """
     difference = float(np.abs(found_NC - wanted_NC).max())
-    tolerance = relative * max(1.0, float(np.abs(wanted_NC).max()))
+    tolerance = relative * max(1.0, magnitude, float(np.abs(wanted_NC).max()))
     if not difference <= tolerance:
         raise ProofError(
             what,

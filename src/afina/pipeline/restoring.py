@@ -48,9 +48,10 @@ def restore_run(folder: RunFolder, stored: Mapping[str, Any]) -> Restored:
         stored: what its task.json holds.
 
     Raises:
-        RunFolderError: if a file is missing, or another one than the run wrote.
+        RunFolderError: if the run isn't finished, or a file is missing, or another one than the run wrote.
         ModelError: if the model beside which an adapter was trained is gone or changed.
     """
+    folder.check_finished()
     folder.check_model()
     config, tokenizer = folder.read_config(), load_tokenizer(folder.model)
     device = choose_device("auto").value

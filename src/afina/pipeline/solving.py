@@ -9,6 +9,7 @@ import numpy as np
 
 from afina.config.reason import Reason
 from afina.data.encoded import EncodedPart
+from afina.errors import ConfigError
 from afina.models.features import list_poolings
 from afina.models.heads import PooledClassifier, find_head, set_head
 from afina.models.load import LoadedModel
@@ -95,9 +96,15 @@ def choose_poolings(
 
     Where there are many rows, a sample of them chooses first, so that one array is held in memory and not three.
     """
-    if prepared.config.features.pooling != "auto":
-        return (prepared.config.features.pooling,)
-    poolings = list_poolings(prepared.facts.architecture)
+    wanted, poolings = prepared.config.features.pooling, list_poolings(*describe_type(prepared))
+    if poolings == ("own",) and wanted not in ("auto", "own"):
+        raise ConfigError(
+            f"models of the type {prepared.facts.model_type} run their backbone in a way of their own before a head",
+            found=f"features.pooling={wanted}", expected="own, the architecture's",
+            remedy="leave features.pooling out, or --technique full",
+        )  # fmt: skip
+    if wanted != "auto":
+        return (wanted,)
     train = prepared.parts["train"]
     if len(train) <= ROWS_OF_ALL_POOLINGS:
         return poolings
@@ -108,6 +115,11 @@ def choose_poolings(
         pooling, reason = probe.choose_pooling(features[sample.name], problem.at(rows), biasless)
     narrator.explain(reason)
     return (pooling,)
+
+
+def describe_type(prepared: Prepared) -> tuple[str, str]:
+    """What decides which poolings there are."""
+    return prepared.facts.architecture, prepared.facts.model_type
 
 
 def find_biasless(loaded: LoadedModel) -> frozenset[str]:
@@ -132,7 +144,7 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator:
     train = prepared.parts["train"]
     pooling = loaded.model.pooling if isinstance(loaded.model, PooledClassifier) else "own"
     is_cheap = pooling == "own" and len(train) <= ROWS_OF_ALL_POOLINGS
-    poolings = list_poolings(prepared.facts.architecture) if is_cheap else (pooling,)
+    poolings = list_poolings(*describe_type(prepared)) if is_cheap else (pooling,)
     pooled_NH = compute_features(prepared, loaded, [train], poolings, narrator)["train"][pooling]
     problem = pose_problem(prepared, ("train",), task_fit)
     if problem.kind == "regression":

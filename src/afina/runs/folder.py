@@ -179,6 +179,15 @@ class RunFolder:
             )
         return config
 
+    def check_finished(self) -> None:
+        """Refuse a run that has not come to its end, such as one whose saved model was not what was trained.
+
+        Raises:
+            RunFolderError: with the command that goes on with it.
+        """
+        if not self.is_finished:
+            raise refuse_missing(self.path, REPORT, self.config, is_finished=False)
+
     def check_model(self) -> None:
         """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, whose model could harm,
         for a run may come from a stranger, or whose files aren't those that were written: libraries do without a

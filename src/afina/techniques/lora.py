@@ -32,7 +32,13 @@ QUERY_VALUE_NAMES = (
     ("Wqkv",), ("qkv_proj",), ("c_attn",), ("query_key_value",), ("qkv",), ("in_proj",),
 )  # fmt: skip
 # Types of models whose fused kernels take the weight of `out_proj`, so that peft refuses an adapter there.
+# Linear layers by another name: Falcon's adds its bias apart.
+SAME_PRODUCTS = frozenset({"FalconLinear"})
 WITH_FUSED_OUTPUT = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+
+
+class NoLayersError(ConfigError):
+    """A model in which an adapter finds no place, whatever the settings."""
 
 
 class Lora:
@@ -155,7 +161,9 @@ def choose_target_modules(loaded: LoadedModel, wanted: tuple[str, ...] | str) ->
     layers, model = list_adaptable_layers(loaded), type(loaded.model).__name__
     names = sorted({path.rsplit(".", 1)[-1] for path in layers})
     if not layers:
-        raise ConfigError(f"{model} has no linear layers that an adapter could stand beside", remedy="--technique full")
+        raise NoLayersError(
+            f"{model} has no linear layers that an adapter could stand beside", remedy="--technique full"
+        )
     if wanted == "all-linear":
         everything = name_exactly(loaded, layers)
         return Reason("lora.target_modules", everything, "every linear layer of the backbone, as asked for")
@@ -203,6 +211,8 @@ def list_adaptable_layers(loaded: LoadedModel) -> list[str]:
 
     def is_plain(module: Any) -> bool:
         computes_otherwise = type(module).forward is not nn.Linear.forward
+        if type(module).__name__ in SAME_PRODUCTS:
+            return True
         return not (computes_otherwise and type(module).__module__.startswith("transformers.models."))
 
     is_mamba = getattr(getattr(loaded.model, "config", None), "model_type", "") in WITH_FUSED_OUTPUT

@@ -9,13 +9,14 @@ repacking.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.config.techniques import TRAITS
 from afina.errors import MissingExtraError
 from afina.models.four_bits import import_bitsandbytes
-from afina.models.load import LoadedModel
+from afina.models.load import LoadedModel, quiet_transformers
 from afina.techniques.base import load_model
 from afina.techniques.lora import Lora, keep_new_modules_fp32, merge_adapter
 
@@ -64,13 +65,27 @@ class QLora(Lora):
         # The adapter was trained beside the quantised weights, so it is these, in fp32, that it belongs to.
         import torch
 
-        # They are unpacked first: peft merges into layers of the kind that it wrapped, and 4-bit ones round the sum.
-        loaded = self.load(setup)
-        loaded.model = loaded.model.dequantize(dtype=torch.float32)
-        merged = merge_adapter(self.attach(loaded, folder)).float()
-        if hasattr(merged.config, "quantization_config"):
-            del merged.config.quantization_config
-        return merged
+        # They are put into a base of its own kinds of layers: unpacking leaves linear ones in place of others.
+        with quiet_transformers():
+            packed = self.load(setup).model.dequantize(dtype=torch.float32)
+        loaded = load_model(replace(setup, precision="fp32"), dtype=torch.float32)
+        copy_weights(packed, loaded.model)
+        del packed
+        return merge_adapter(self.attach(loaded, folder)).float()
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Give `target` the numbers of `source`, whose matrices may be stored the other way round: GPT-2's are."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    turned = {f"{name}.weight" for name, module in target.named_modules() if isinstance(module, Conv1D)}
+    kept = {f"{name}.weight" for name, module in source.named_modules() if isinstance(module, Conv1D)}
+    numbers = dict(source.named_parameters())
+    with torch.no_grad():
+        for name, parameter in target.named_parameters():
+            found = numbers[name]
+            parameter.copy_(found.T if name in turned - kept else found)
 
 
 def is_quantised(path: str) -> bool:

@@ -58,6 +58,19 @@ def test_auto_map(copy_model: Copy, file: str, entry: Any) -> None:
         inspect_model(folder)
 
 
+def test_what_sentence_transformers_writes_about_itself(copy_model: Copy) -> None:
+    """Since its sixth version the name of a class stands there, as a type of model; nothing imports it."""
+    folder = copy_model("bert")
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({"model_type": "SentenceTransformer", "prompts": {"query": ""}}), encoding="utf-8")
+    assert check_trust(folder) == []
+    settings.write_text(json.dumps({"model_type": "os; import this"}), encoding="utf-8")
+    assert "model_type that is no name" in say(folder)
+    settings.unlink()
+    set_key(folder / "config.json", model_type="SentenceTransformer")
+    assert "model_type that is no name" in say(folder)
+
+
 @pytest.mark.parametrize("place", ["text_config", "vision_config", "anything"])
 def test_auto_map_inside(copy_model: Copy, place: str) -> None:
     folder = copy_model("llama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,15 @@ from unittest import mock
 import pytest
 import torch
 from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 import afina
 from afina.errors import ProofError, RunFolderError
 from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline import merging
 from afina.pipeline.merging import check_merged, draw_tokens, open_to_others, write_merged
-from afina.testing.data import make_conversations
+from afina.testing.data import make_conversations, make_rows
 
 
 def test_a_difference_on_rows_of_the_run_is_found(tiny_models: Callable[[str], Path]) -> None:
@@ -42,9 +45,10 @@ def test_the_rows_are_those_that_training_never_saw(
         verbose=False,
     )  # fmt: skip
     seen: list[list[list[int]]] = []
-    monkeypatch.setattr(merging, "check_merged", lambda unmerged, merged, pad, sample: seen.append(sample))
+    monkeypatch.setattr(merging, "check_merged", lambda unmerged, merged, pad, sample=None: seen.append(sample))
     afina.merge(run.path, tmp_path / "merged")
-    (sample,) = seen
+    sample, none = seen
+    assert none is None, "what was written is compared on tokens of chance"
     tokenizer = afina.open_chat(str(run.path)).tokenizer
     texts = {row["text"] for row in make_conversations("text", 24)}
     assert len(sample) == 4
@@ -62,6 +66,35 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Pat
         "  expected: 0.00 GB of free space\n  do: free some space, or --output on another disk"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_written_is_loaded_and_compared(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    """A layer of another kind is stored the other way round: its file fits no model of the class."""
+    merged, tokenizer = load_language_model(tiny_models("gpt2")).model, load_tokenizer(tiny_models("gpt2"))
+    write_merged(merged, tokenizer, tmp_path / "right")
+    attention = merged.transformer.h[0].attn
+    turned = torch.nn.Linear(*attention.c_proj.weight.shape)
+    turned.load_state_dict({"weight": attention.c_proj.weight.T, "bias": attention.c_proj.bias})
+    attention.c_proj = turned
+    with pytest.raises(ProofError, match="doesn't give the logits of what it was made of"):
+        write_merged(merged, tokenizer, tmp_path / "wrong")
+    assert [path.name for path in tmp_path.iterdir()] == ["right"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_a_merged_base_of_4_bits_is_of_its_own_architecture(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    """GPT-2's layers are no linear ones; packed, they are."""
+    run = afina.fit(
+        tiny_models("gpt2"), make_rows("multiclass", 40), "qlora", output=tmp_path / "run", num_train_epochs=1,
+        bootstrap_resamples=0, baselines=False, verbose=False,
+    )  # fmt: skip
+    merged = AutoModelForSequenceClassification.from_pretrained(afina.merge(run.path, tmp_path / "merged"))
+    assert isinstance(merged.transformer.h[0].attn.c_attn, Conv1D)
+    tokenizer = load_tokenizer(tmp_path / "merged")
+    text = make_rows("multiclass", 40)[0]["text"]
+    with torch.inference_mode():
+        logits = merged(**tokenizer(text, return_tensors="pt")).logits[0]
+    assert merged.config.id2label[int(logits.argmax())] == run.predict([text])[0]
 
 
 def test_files_and_folders_of_a_merged_model_are_by_the_umask(tmp_path: Path) -> None:

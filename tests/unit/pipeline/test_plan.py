@@ -16,6 +16,7 @@ from afina.config.load import load_config
 from afina.data.batches import TOKENS_AT_ONCE
 from afina.errors import ConfigError, DataError, ResourceError
 from afina.pipeline.plan import choose_hardware, describe
+from afina.techniques import lora
 from afina.testing.data import make_conversations, make_rows
 
 KEYS = {
@@ -262,6 +263,22 @@ def test_a_model_that_can_not_be_outlined_runs_all_the_same(
     run = afina.fit(tiny_models("bert"), make_rows("multiclass", 40), "full", output=tmp_path / "run", **QUICK)
     assert run.report["prediction"] is None
     assert "memory and time are not predicted: RuntimeError while the model was outlined" in run.report["notes"]
+
+
+def test_techniques_that_find_no_place_in_the_model_are_left_out(
+    tiny_models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As I-BERT's layers, which are none of torch's."""
+    monkeypatch.setattr(lora, "list_adaptable_layers", lambda loaded: [])
+    rows = make_rows("multiclass", 60)
+    plan = afina.plan(rows, tiny_models("bert"))
+    assert [row["technique"] for row in plan.to_dict()["techniques"]] == ["full", "feature-extraction"]
+    assert "lora: BertForSequenceClassification has no linear layers that an adapter could stand beside" in plan.notes
+    assert str(plan)
+    with pytest.raises(ConfigError, match="has no linear layers"):
+        afina.plan(rows, tiny_models("bert"), technique="lora")
+    run = afina.fit(tiny_models("bert"), rows, output=tmp_path / "run", **QUICK)
+    assert run.report["technique"] in ("full", "feature-extraction")
 
 
 @pytest.mark.parametrize(("family", "rows"), [

@@ -156,6 +156,18 @@ def test_a_run_is_opened_or_refused(tmp_path: Path) -> None:
         )
 
 
+def test_a_run_that_failed_at_its_end_is_not_used(tmp_path: Path) -> None:
+    """Its model may not be what was trained."""
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder(tmp_path).check_finished()
+    assert str(caught.value) == (
+        f"{tmp_path} has no report.json; the run isn't finished\n  do: afina resume {tmp_path}"
+    )
+    (tmp_path / "report.json").write_text("{}")
+    RunFolder(tmp_path).check_finished()
+
+
 def test_the_folder_of_a_search_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(RunFolderError) as caught:

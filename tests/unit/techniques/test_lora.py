@@ -52,6 +52,15 @@ def owner(name: str) -> str:
     return name.removeprefix("base_model.model.").split(".lora_")[0].replace(".modules_to_save.default", "")
 
 
+def test_linear_layers_by_another_name_are_adapted() -> None:
+    """Falcon's: its bias is added apart."""
+    from transformers import FalconConfig, FalconForSequenceClassification
+
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    loaded = LoadedModel(FalconForSequenceClassification(FalconConfig(**sizes)), ("score",))
+    assert choose_target_modules(loaded, "auto").value == ["query_key_value"]
+
+
 @pytest.mark.parametrize(
     ("family", "targets"), [*product(FAMILIES, ["auto"]), *product(ONE_OF_EACH_KIND, ["all-linear"])]
 )

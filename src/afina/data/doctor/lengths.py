@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from afina.data.doctor.check import Check
 from afina.data.doctor.subject import Batch, Subject
+from afina.data.scripts import count_words
 
 LIMITS = (64, 128, 256, 512, 1024, 2048, 4096)
 QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
@@ -24,7 +25,7 @@ class Lengths(Check):
         self.words, self.characters = array("l"), array("l")
 
     def look(self, batch: Batch) -> None:
-        self.words.extend(text.count(" ") + text.count("\n") + 1 for text in batch.texts)
+        self.words.extend(map(count_words, batch.texts))
         self.characters.extend(map(len, batch.texts))
 
     def facts(self) -> dict[str, Any]:

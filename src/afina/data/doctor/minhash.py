@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from afina.data.scripts import split_words
 from afina.data.split import normalize_text
 
 HASHES, BAND = 60, 5
@@ -26,8 +27,8 @@ Signatures = NDArray[np.uint32]
 
 
 def split_shingles(text: str) -> frozenset[str]:
-    """The words of a text and its pairs of neighbours, as they read."""
-    words = normalize_text(text).split()
+    """The words of a text, or its characters where no spaces part them, and pairs of neighbours, as they read."""
+    words = split_words(normalize_text(text))
     return frozenset(words).union(map(" ".join, pairwise(words)))
 
 

@@ -11,6 +11,7 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Example, Finding, name_part, name_row, shorten, show_share
 from afina.data.doctor.minhash import compare, join_bands, sign_texts, split_shingles
 from afina.data.doctor.subject import Batch, Subject, View, find_repeats
+from afina.data.scripts import count_words
 from afina.data.split import Ints
 from afina.wording import count
 
@@ -49,7 +50,7 @@ class NearRepeats(Check):
 
     def look(self, batch: Batch) -> None:
         chosen_N = self.is_chosen[batch.part][batch.start : batch.start + len(batch.texts)]
-        places = [i for i in np.flatnonzero(chosen_N).tolist() if batch.texts[i].count(" ") + 1 >= WORDS_LEAST]
+        places = [i for i in np.flatnonzero(chosen_N).tolist() if count_words(batch.texts[i]) >= WORDS_LEAST]
         signed = self.signed[batch.part]
         signed.places += [batch.start + i for i in places]
         signed.bands.append(join_bands(sign_texts([batch.texts[i] for i in places])))

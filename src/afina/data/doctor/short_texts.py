@@ -10,6 +10,7 @@ from afina.data.doctor.check import Check
 from afina.data.doctor.finding import Finding
 from afina.data.doctor.found_rows import FoundRows
 from afina.data.doctor.subject import Batch, Subject
+from afina.data.scripts import count_words
 from afina.wording import count
 
 MANY_SHARE = 0.05
@@ -48,7 +49,7 @@ class ShortTexts(Check):
 
     def look(self, batch: Batch) -> None:
         for place, text in enumerate(batch.texts):
-            if len(text) < 40 and len(text.split()) <= 1:
+            if len(text) < 40 and count_words(text) <= 1:
                 is_word = any(map(str.isalnum, text))
                 (self.single if is_word else self.wordless).add(batch, place)
 

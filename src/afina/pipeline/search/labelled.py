@@ -46,7 +46,7 @@ class LabelledWorkbench:
         self.device = prepared.device
         facts = prepared.facts
         self.sizes = make_sizes(len(prepared.parts["train"]), facts, prepared.task.labels)
-        self.poolings = () if prepared.setup.of_words else list_poolings(facts.architecture)
+        self.poolings = () if prepared.setup.of_words else list_poolings(facts.architecture, facts.model_type)
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 
