@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from afina.terminal import align_columns, make_printable
@@ -75,8 +75,12 @@ def format_score(scores: Mapping[str, float], intervals: Mapping[str, Sequence[f
     """`0.887 [0.865, 0.908]`, or without the interval, or a dash."""
     if name not in scores:
         return "-"
-    text = f"{scores[name]:.3f}"
-    if name in intervals:
-        low, high = intervals[name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text
+    bounds = intervals.get(name, ())
+    write = choose_format(scores[name], *bounds)
+    return f"{write(scores[name])} [{', '.join(map(write, bounds))}]" if bounds else write(scores[name])
+
+
+def choose_format(*scores: float) -> Callable[[float], str]:
+    """Three decimals, or for errors of very small or large numbers four digits."""
+    largest = max((abs(score) for score in scores), default=0.0)
+    return "{:.3f}".format if largest == 0 or 0.05 <= largest < 1e6 else "{:.4g}".format

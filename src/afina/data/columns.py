@@ -130,6 +130,15 @@ def _missing_column(table: RowTable, name: str, flagged: DataConfig | None) -> P
     )
 
 
+def advise_marks(profiles: Sequence[ColumnProfile]) -> str:
+    """What to write where several columns of 0 and 1 mark the labels of a row."""
+    marks = [each.name for each in profiles if each.shape == "numbers" and each.distinct_count == 2]
+    if len(marks) < 2:
+        return ""
+    chosen = "frame.apply(lambda row: [name for name in names if row[name]], axis=1)"
+    return f"; if these mark labels of which a row may have several, one column of lists, in pandas: {chosen}"
+
+
 def find_nearest(name: str, names: Sequence[str]) -> str | None:
     """The name that is most like `name`, if any is."""
     by_normal = {normalize_name(other): other for other in names}
@@ -230,7 +239,8 @@ class _Guess:
             if len(candidates) == 1:
                 self._add("label", candidates[0].name, reason)
                 return candidates[0].name
-        raise self._unclear("label", "which column holds the label", few or others, f"; or {TO_WRITE}")
+        otherwise = f"{advise_marks(few)}; or {TO_WRITE}"
+        raise self._unclear("label", "which column holds the label", few or others, otherwise)
 
     def _by_tiers(self, key: str, tiers: Sequence[Sequence[str]], names: set[str]) -> str | None:
         for tier in tiers:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from afina.data.column_profile import sample_columns
-from afina.data.labels import LabelKind
+from afina.data.column_profile import profile_columns, sample_columns
+from afina.data.labels import LabelKind, LabelSpace
 from afina.data.part_files import PART_NAMES
 from afina.data.rows import RowTable
-from afina.wording import count
+from afina.data.task_choice import SEPARATORS
+from afina.wording import count, quote_name
 
 CLASSES_SHOWN = 5
 REFUSED = {"reject", "ignore"}
@@ -44,6 +46,39 @@ def note_parts(sizes_by_part: Mapping[str, int], tables: Collection[str], seed: 
         return f"parts: {sizes}, as the data brings them"
     what = " and ".join(carved)
     return f"parts: {sizes}; {what} chosen with seed {seed}, stratified by {STRATA[kind]}, equal texts on one side"
+
+
+def note_joined(space: LabelSpace) -> list[str]:
+    """A note on classes that look like several labels in one cell: whose pieces stand in other cells, too."""
+    if space.kind != "multiclass" or space.values != "text":
+        return []
+    for separator in SEPARATORS:
+        joined = [name for name in space.names if separator in name]
+        pieces = Counter(piece.strip() for name in space.names for piece in name.split(separator))
+        if len(joined) > 1 and all(pieces[each.strip()] > 1 for name in joined for each in name.split(separator)):
+            return [
+                f"classes such as {joined[0]!r} look like several labels of one row;"
+                f" --label-separator '{separator}' reads them so"
+            ]
+    return []
+
+
+def note_other_texts(table: RowTable, read: Collection[str]) -> list[str]:
+    """A note on a column of texts that isn't read.
+
+    Args:
+        read: names of the columns that are: of the label, and of one text or two.
+    """
+    if len(read) > 2:
+        return []
+    others = [
+        each.name for each in profile_columns(table).values()
+        if each.is_prose and " " in each.example and each.name not in read
+    ]  # fmt: skip
+    return [
+        f"{name!r} holds texts, too, and isn't read; --text-pair-column {quote_name(name)} reads both"
+        for name in others[:1]
+    ]
 
 
 def note_unread(tables: Mapping[str, RowTable], read: Collection[str]) -> list[str]:

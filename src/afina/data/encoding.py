@@ -5,6 +5,7 @@ all.
 from __future__ import annotations
 
 import codecs
+import re
 import shlex
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from afina.errors import DataError
 CHUNK_BYTES = 2**20
 SNIFFED_BYTES = 4096
 LATIN = "WINDOWS-1252"
+# Encodings of other alphabets, the letters they are for, and the share of these in a text. Bytes of one are some text
+# in others, too.
+OTHER_ALPHABETS = {
+    "EUC-KR (Korean)": ("[\uac00-\ud7a3]", 0.8), "SHIFT_JIS (Japanese)": ("[\u3040-\u30ff]", 0.2),
+    "WINDOWS-1251 (Cyrillic)": ("[\u0430-\u044f]", 0.6), "GB18030 (Chinese)": ("[\u4e00-\u9fff]", 0.6),
+    "BIG5 (Chinese)": ("[\u4e00-\u9fff]", 0.6),
+}  # fmt: skip
 TEXT_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32LE",
     codecs.BOM_UTF32_BE: "UTF-32BE",
@@ -70,9 +78,31 @@ def _guess_wide(head: bytes) -> str | None:
 def explain_bytes(path: Path) -> tuple[str, str]:
     """What is found and what to do, for a file that holds bytes which are not UTF-8."""
     offset, byte = find_bad_byte(path)
+    where = f"byte 0x{byte:02x} at offset {offset:,}"
+    if others := list_others(path):
+        return f"{where}; it may be {' or '.join(others)}", f"if so: {convert_command(path, others[0].split()[0])}"
     # What Windows writes is Latin-1 with quotes and dashes where that has control characters, so it reads both.
-    found = f"byte 0x{byte:02x} at offset {offset:,}; it may be Latin-1 ({LATIN})"
-    return found, f"if so: {convert_command(path, LATIN)}"
+    return f"{where}; it may be Latin-1 ({LATIN})", f"if so: {convert_command(path, LATIN)}"
+
+
+def list_others(path: Path) -> list[str]:
+    """Encodings of other alphabets that the first bytes may be in; none where most of them are ASCII, as in Latin-1."""
+    with path.open("rb") as file:
+        head = file.read(SNIFFED_BYTES)
+    letters = [byte for byte in head if byte >= 0x80 or chr(byte).isalpha()]
+    if 2 * sum(byte >= 0x80 for byte in letters) <= len(letters):
+        return []
+    found = []
+    for name, (letter, share) in OTHER_ALPHABETS.items():
+        decoder = codecs.getincrementaldecoder(name.split()[0])()
+        try:
+            text = decoder.decode(head)  # a character may be cut at the end
+        except UnicodeDecodeError:
+            continue
+        foreign = sum(not character.isascii() for character in text)
+        if len(re.findall(letter, text)) >= share * foreign:
+            found.append(name)
+    return found
 
 
 def refuse_bytes(path: Path) -> DataError:

@@ -18,7 +18,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.config.run import DataConfig, TaskName
 from afina.data.columns import CARVED, ColumnChoice, choose_columns
-from afina.data.data_notes import note_absent, note_dropped, note_parts, note_unread
+from afina.data.data_notes import note_absent, note_dropped, note_joined, note_other_texts, note_parts, note_unread
 from afina.data.label_profile import profile_labels
 from afina.data.labels import MISSING, LabelSpace, build_label_space
 from afina.data.parts import (
@@ -33,7 +33,7 @@ from afina.data.parts import (
 )
 from afina.data.rows import RowTable
 from afina.data.split import Ints, find_rarest_labels, find_strata
-from afina.data.task_choice import find_separator
+from afina.data.task_choice import advise_numbers, find_separator
 from afina.data.usable_rows import NO_TEXT, Labels, UsableRows, find_usable_rows
 from afina.errors import DataError
 from afina.wording import count
@@ -121,6 +121,7 @@ def load_examples(
     notes = [note for table in tables.values() for note in table.notes]
     notes += note_dropped(counts)
     notes += note_unread(tables, {*choice.text_names, choice.label})
+    notes += [*note_joined(space), *note_other_texts(tables[next(iter(tables))], {*choice.text_names, choice.label})]
     notes += [
         *note_absent(class_counts),
         note_parts({name: len(part) for name, part in parts.items()}, tables, seed, space.kind),
@@ -238,7 +239,7 @@ def _check_size(train: Part, space: LabelSpace) -> None:
             f"{train.table.source}: too few rows for its classes",
             found=f"{count(len(train), 'row')} to train on for {classes:,} classes",
             expected=f"at least {ROWS_A_CLASS} rows a class on average",
-            remedy=remedy if find_separator(space.names) else f"add rows, or {remedy}",
+            remedy=advise_numbers(space.names) or (remedy if find_separator(space.names) else f"add rows, or {remedy}"),
         )
 
 

@@ -22,6 +22,7 @@ ROWS_A_CLASS = 5
 NAMES_FREE = 50
 KnownTask = Literal["text-classification", "text-regression", "token-classification"]
 COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
+DRESSED_NUMBER = re.compile(r"[+-]?[^\w\s+-]?\s?[+-]?\d+(,\d{3})*(\.\d+)?\s?[^\w\s]?")
 DECIMAL_COMMA = "the labels are numbers with a decimal comma: write 0.65 for 0,65"
 # What may part several labels in one cell.
 SEPARATORS = ("|", ";", ",")
@@ -143,7 +144,7 @@ def _check_variety(table: RowTable, column: str, profile: LabelProfile, choice: 
                 f"{where} holds no numbers",
                 found=f"labels such as {next(iter(profile.names), '')!r}",
                 expected="one number a row",
-                remedy=DECIMAL_COMMA if has_decimal_commas(profile.names) else otherwise,
+                remedy=advise_numbers(profile.names) or otherwise,
             )
         values = {parse_number(name) for name in profile.names} - {None}
         if len(values) == 1:
@@ -169,13 +170,20 @@ def _check_variety(table: RowTable, column: str, profile: LabelProfile, choice: 
             f"{where} looks like free text or numbers, not like names of classes",
             found=f"{len(names):,} different values in {filled:,} rows, such as {example[:60]!r}",
             expected="a few classes, each with several rows",
-            remedy=DECIMAL_COMMA if has_decimal_commas(names) else f"{joined}{FREE_REMEDY}",
+            remedy=advise_numbers(names) or f"{joined}{FREE_REMEDY}",
         )
 
 
-def has_decimal_commas(names: Collection[str]) -> bool:
-    """Whether all labels are numbers with a decimal comma, such as 0,65."""
-    return bool(names) and all(COMMA_NUMBER.fullmatch(name.strip()) for name in names)
+def advise_numbers(names: Collection[str]) -> str:
+    """What to write where all labels are numbers as people write them, such as 0,65 or $2,131 or 100%; empty where they
+    aren't."""
+    if names and all(COMMA_NUMBER.fullmatch(name.strip()) for name in names):
+        return DECIMAL_COMMA
+    example = next(iter(names), "")
+    if names and all(DRESSED_NUMBER.fullmatch(name.strip()) for name in names):
+        plain = re.sub(r"[^\d.+-]", "", example)
+        return f"the labels are numbers with signs around them or within: write {plain} for {example}"
+    return ""
 
 
 def find_separator(names: Collection[str]) -> str:

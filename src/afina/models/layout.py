@@ -61,7 +61,7 @@ def _describe_adapter(folder: Path) -> ModelError:
     """The error for an adapter of peft: from a run of ours it can be merged by us, else by peft."""
     base = _find_base(folder)
     if (folder.parent / "config.yaml").is_file():
-        remedy = f"afina merge {shlex.quote(str(folder.parent))}, and --model with the folder that it writes"
+        remedy = f"afina merge {shlex.quote(str(folder.parent))} --output NEW, and --model NEW"
     else:
         code = f"PeftModel.from_pretrained(model, {str(folder)!r}).merge_and_unload().save_pretrained('NEW')"
         remedy = f"--model {base}, or load that as `model` and merge the two in Python: {code}"

@@ -19,7 +19,7 @@ from afina.data.columns import ColumnChoice, choose_columns
 from afina.data.conversation_columns import ConversationColumns, choose_conversation_columns
 from afina.data.conversations import divide_conversations, find_usable_conversations
 from afina.data.conversations import make_part as make_conversation_part
-from afina.data.data_notes import note_unread
+from afina.data.data_notes import note_joined, note_other_texts, note_unread
 from afina.data.doctor.copy import FixedCopy, check_output, write_copy
 from afina.data.doctor.examine import Examination, examine, sort_findings
 from afina.data.doctor.finding import Finding
@@ -209,6 +209,8 @@ def write_report(
     facts |= examination.facts
     findings, reasons = sort_findings([*opened.shortages, *examination.findings]), list(opened.reasons)
     notes = [note for table in opened.tables.values() for note in table.notes]
+    if subject.space is not None and opened.task != TAGGING:
+        notes += [*note_joined(subject.space), *note_other_texts(next(iter(opened.tables.values())), subject.columns)]
     notes += [
         *note_unread(opened.tables, subject.columns),
         *list_unread(config, is_generation=opened.task == GENERATION),

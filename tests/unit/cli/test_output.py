@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from afina.cli.output import print_run, print_table
-from afina.summary import choose_metrics
+from afina.summary import choose_metrics, format_score
 from afina.terminal import align_columns
 
 ROWS = [["majority", "0.25", "-"], ["lora", "0.75 [0.5, 1.0]", "12.5"]]
@@ -61,3 +61,18 @@ def test_a_language_model_is_offered_prompts(capsys: pytest.CaptureFixture[str])
     ]
     print_run(make_report("multiclass"))
     assert capsys.readouterr().out.splitlines()[-1] == "use it  afina predict runs/x FILE --output predictions.csv"
+
+
+@pytest.mark.parametrize(
+    ("score", "bounds", "shown"),
+    [
+        (0.887, (0.8651, 0.9), "0.887 [0.865, 0.900]"),
+        (0.0, (0.0, 0.0), "0.000 [0.000, 0.000]"),
+        (3.21e-9, (2e-9, 4e-9), "3.21e-09 [2e-09, 4e-09]"),
+        (2980224737.4, (), "2.98e+09"),
+        (21234.5, (), "21234.500"),
+        (-0.01, (-0.2, 0.1), "-0.010 [-0.200, 0.100]"),
+    ],
+)
+def test_scores_are_shown_with_digits_that_say_something(score: float, bounds: Any, shown: str) -> None:
+    assert format_score({"test/rmse": score}, {"test/rmse": bounds} if bounds else {}, "test/rmse") == shown

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from afina.data.conversation_columns import choose_conversation_columns
 from afina.data.conversations import ConversationPart
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
 from afina.data.read import read_parts
+from afina.pipeline.language.prepare import describe_tally
 from afina.testing.templates import build_chat_tokenizer
 
 
@@ -68,6 +70,20 @@ def test_answers_inside_a_prompt_of_messages_are_not_learned(tmp_path: Path) -> 
     rows = [{"prompt": whole[:3], "completion": whole[3:]}] * 2
     data, _, tokenizer = encode("qwen2.5", rows, tmp_path, max_seq_length=300)
     assert read_learned(data, tokenizer) == [(1, "two<|im_end|>"), (2, "two<|im_end|>")]
+
+
+@pytest.mark.parametrize(
+    ("most", "told"),
+    [
+        (None, "--max-seq-length 142 would keep 99 % of the rows whole"),
+        (140, "the model takes 140 tokens at most, and 99 % of the rows have up to 142"),
+    ],
+)
+def test_a_length_is_advised_that_the_model_takes(most: int | None, told: str, tmp_path: Path) -> None:
+    data, tally, _ = encode("qwen2.5", [talk("a" * 40, "one")], tmp_path, max_seq_length=140)
+    assert tally.find_length() == 142
+    (note,) = [each for each in describe_tally("train", tally, data, 140, most) if "were cut" in each]
+    assert note.endswith(told)
 
 
 def test_nothing_of_a_long_text_is_lost(tmp_path: Path) -> None:

@@ -285,6 +285,48 @@ def test_parts_need_texts_of_their_own(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("separator", "label"), [("|", "film|good"), (",", "film, good")])
+def test_cells_of_several_labels_are_told(separator: str, label: str, tmp_path: Path) -> None:
+    labels = ["film", "good", label, label.replace("good", "bad"), "bad"]
+    rows = [{"text": f"text {i}", "label": labels[i % 5]} for i in range(60)]
+    notes = load(rows, tmp_path).notes
+    told = f"classes such as {labels[3]!r} look like several labels of one row; --label-separator '{separator}'"
+    assert any(note.startswith(told) for note in notes)
+    places = ["New York, NY", "Austin, TX", "Boston, MA"]
+    rows = [{"text": f"text {i}", "label": places[i % 3]} for i in range(60)]
+    assert not any("look like several labels" in note for note in load(rows, tmp_path / "places").notes)
+
+
+def test_a_second_text_is_told(tmp_path: Path) -> None:
+    rows = [
+        {"title": f"a title of some words {i}", "body": f"a body of some words {i}", "label": "ab"[i % 2]}
+        for i in range(40)
+    ]
+    told = "'title' holds texts, too, and isn't read; --text-pair-column title reads both"
+    assert told in load(rows, tmp_path / "one").notes
+    both = load(rows, tmp_path / "both", text_column="body", text_pair_column="title")
+    assert not any("isn't read" in note for note in both.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (lambda i: f"{i}%", "write 0 for 0%"),
+        (lambda i: f"${2 * i},131.50", "write 0131.50 for $0,131.50"),
+        (lambda i: f"{i},5", "write 0.65 for 0,65"),
+    ],
+)
+def test_numbers_as_people_write_them(labels: Any, advice: str, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": labels(i)} for i in range(60)]
+    for task in ("auto", "text-regression"):
+        assert advice in message(rows, tmp_path / task, task)
+
+
+def test_columns_of_marks_are_explained(tmp_path: Path) -> None:
+    rows = [{"text": f"a text of words {i}", "good": i % 2, "film": i % 3 % 2, "long": i % 5 % 2} for i in range(40)]
+    assert "if these mark labels of which a row may have several" in message(rows, tmp_path)
+
+
 def test_a_number_that_is_not_finite_is_told_once(tmp_path: Path) -> None:
     """And not as a missing label, too; one that is missing is."""
     rows = [{"text": f"text {i}", "label": i + 0.5} for i in range(30)]

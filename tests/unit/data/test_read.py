@@ -596,6 +596,24 @@ def test_columns_without_a_name_at_the_end_are_left_out(tmp_path: Path) -> None:
     assert (list(problem.rows), problem.found) == ([5], "5 fields in 1 row")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text", "found"),
+    [
+        ("cp1251", "Это хороший день и мы идём гулять", "it may be WINDOWS-1251 (Cyrillic)"),
+        ("shift_jis", "これはとても良い映画でした", "it may be SHIFT_JIS (Japanese)"),
+        ("euc_kr", "이 영화는 정말 재미있었습니다", "it may be EUC-KR (Korean)"),
+        ("gb18030", "这部电影真的非常好看我很喜欢质量不错", "it may be GB18030 (Chinese)"),
+        ("cp1252", "Größe über alles", "it may be Latin-1 (WINDOWS-1252)"),
+    ],
+)
+def test_other_alphabets_are_named(encoding: str, text: str, found: str, tmp_path: Path) -> None:
+    """Western letters made of their bytes would be learned without an error."""
+    (tmp_path / "a.csv").write_bytes(("text,label\n" + f"{text},x\n" * 20).encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "a.csv", tmp_path)
+    assert found in str(caught.value)
+
+
 def test_a_comma_too_many_is_not_hidden_by_columns_without_a_name(tmp_path: Path) -> None:
     """It would make a label of the rest of a text."""
     rows = [*(f"text {i},{'yn'[i % 2]},," for i in range(6)), "good, really good,y,", "odd,n,x,"]

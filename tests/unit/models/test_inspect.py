@@ -190,7 +190,7 @@ def test_folder_of_a_run_with_an_adapter(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
-    assert refuse(tmp_path).endswith(f"do: afina merge {tmp_path}, and --model with the folder that it writes")
+    assert refuse(tmp_path).endswith(f"do: afina merge {tmp_path} --output NEW, and --model NEW")
 
 
 def test_adapter(copy_model: Copy) -> None:
@@ -206,7 +206,7 @@ def test_adapter(copy_model: Copy) -> None:
         f"PeftModel.from_pretrained(model, '{folder}').merge_and_unload().save_pretrained('NEW')"
     )
     (folder.parent / "config.yaml").touch()
-    assert refuse(folder) == head + (f"  do: afina merge {folder.parent}, and --model with the folder that it writes")
+    assert refuse(folder) == head + (f"  do: afina merge {folder.parent} --output NEW, and --model NEW")
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def encode_language(rows: LanguageRows, opened: Opened, folder: RunFolder, narra
         for part in parts.values():
             check_vocabulary(part.tokens.ids, opened.facts.vocab_size, opened.facts.folder)
     for name, tally in tallies.items():
-        for note in describe_tally(name, tally, parts[name], encoding.max_seq_length):
+        for note in describe_tally(name, tally, parts[name], encoding.max_seq_length, rows.sizes.max_positions):
             narrator.note(note)
     return EncodedLanguage(tokenizer, encoding, parts, tallies)
 
@@ -284,8 +284,12 @@ def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
     )
 
 
-def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> list[str]:
-    """What the user should know of a part's rows."""
+def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int, most: int | None = None) -> list[str]:
+    """What the user should know of a part's rows.
+
+    Args:
+        most: tokens that the model takes; None where it has no limit, or where nothing can be trained anew.
+    """
     notes = []
     if tally.split:
         notes.append(
@@ -298,11 +302,13 @@ def describe_tally(name: str, tally: Tally, rows: TrainedRows, length: int) -> l
             " token is learned once"
         )
     if rows.tokens.cut_rows:
-        share = tally.cut_trained / max(1, tally.whole_trained)
+        share, wanted = tally.cut_trained / max(1, tally.whole_trained), tally.find_length()
+        longer = f"--max-seq-length {wanted} would keep 99 % of the rows whole"
+        if most is not None and wanted > most:
+            longer = f"the model takes {most} tokens at most, and 99 % of the rows have up to {wanted}"
         notes.append(
             f"{name}: {rows.tokens.cut_rows:,} of {len(tally.lengths):,} rows are longer than {length} tokens and were"
-            f" cut; {tally.cut_trained:,} tokens to learn ({share:.1%}) are lost;"
-            f" --max-seq-length {tally.find_length()} would keep 99 % of the rows whole"
+            f" cut; {tally.cut_trained:,} tokens to learn ({share:.1%}) are lost; {longer}"
         )
     if tally.untrained:
         notes.append(f"{name}: no token to learn in {list_rows(tally.untrained)}; left out")
