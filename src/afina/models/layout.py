@@ -100,6 +100,27 @@ def read_json(path: Path) -> dict[str, Any]:
     )
 
 
+def note_unread_parts(folder: Path) -> list[str]:
+    """Notes on what a folder of sentence-transformers does with its vectors, and a run of ours doesn't."""
+    if not (folder / "modules.json").is_file():
+        return []
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    kinds = [str(each.get("type", "")).rpartition(".")[2] for each in modules if isinstance(each, dict)]
+    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    notes = []
+    if others:
+        what = " and ".join(others)
+        notes.append(
+            f"the model's {what} of sentence-transformers isn't used: the head reads its Transformer's vectors"
+        )
+    settings = folder / "config_sentence_transformers.json"
+    prompts = read_json(settings).get("prompts") if settings.is_file() else None
+    named = [name for name, text in prompts.items() if text] if isinstance(prompts, dict) else []
+    if named:
+        notes.append(f"the model's prompts of sentence-transformers ({', '.join(named)}) aren't put before texts")
+    return notes
+
+
 # What these do in transformers, whatever the attention mask says.
 READ_PADDING = {
     "convbert": "blends neighbours, padding among them",

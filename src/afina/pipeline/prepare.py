@@ -14,6 +14,7 @@ from afina.data.encoded import EncodedPart
 from afina.data.examples import Examples, Part
 from afina.data.tagged_rows import TaggedPart
 from afina.models.inspect import ModelFacts
+from afina.models.layout import note_unread_parts
 from afina.models.resolve import describe_reference
 from afina.models.vocabulary import check_vocabulary
 from afina.pipeline.changes import keep_files
@@ -83,6 +84,8 @@ def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: 
     with narrator.stage("read"):
         examples = read_examples(config, opened)
     tell_data(examples, narrator)
+    for note in note_unread_parts(opened.base):
+        narrator.note(note)
     subject = view_labelled(examples.parts.values(), examples.columns, examples.labels)
     findings = examine_rows(subject, config, narrator)
     given = config.model_copy(update={"task": examples.columns.task})

@@ -18,7 +18,7 @@ from transformers import __version__ as transformers_version
 from afina.errors import ModelError
 from afina.models import architectures
 from afina.models.inspect import ModelFacts, hash_model, inspect_model
-from afina.models.layout import READ_PADDING
+from afina.models.layout import READ_PADDING, note_unread_parts
 
 Copy = Callable[[str], Path]
 LAYOUT = "a folder in Hugging Face layout: config.json, model.safetensors and the tokenizer's files"
@@ -183,6 +183,20 @@ def test_folder_of_a_run(tmp_path: Path) -> None:
     assert refuse(tmp_path) == (
         f"{tmp_path} is the folder of a run, not a model\n  expected: {LAYOUT}\n  do: --model {tmp_path / 'model'}"
     )
+
+
+def test_what_a_folder_of_sentence_transformers_does_besides_is_told(copy_model: Copy) -> None:
+    folder = copy_model("bert")
+    assert note_unread_parts(folder) == []
+    kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling", "models.Dense"]
+    modules = [{"type": f"sentence_transformers.{kind}", "path": ""} for kind in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    settings = {"prompts": {"query": "query: ", "document": ""}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert note_unread_parts(folder) == [
+        "the model's Dense of sentence-transformers isn't used: the head reads its Transformer's vectors",
+        "the model's prompts of sentence-transformers (query) aren't put before texts",
+    ]
 
 
 def test_folder_of_a_run_with_an_adapter(tmp_path: Path) -> None:
