@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 
-def run_process(command: list[str], work: Path) -> tuple[str, float, int]:
+def run_process(command: list[str], work: Path, cache: Path | None = None) -> tuple[str, float, int]:
     """Standard output, seconds from start to end, and the largest resident memory in bytes.
 
-    Its cache of features is new and empty. This process imports nothing heavy, since Linux counts the memory of the
-    one that starts a process into the peak of the one started.
+    Its cache of features is new and empty unless one is given. This process imports nothing heavy, since Linux counts
+    the memory of the one that starts a process into the peak of the one started.
     """
     work.mkdir(exist_ok=True)
-    environment = {**os.environ, "AFINA_CACHE": str(work / "cache")}
+    environment = {**os.environ, "AFINA_CACHE": str(cache or work / "cache")}
     with open(work / "stdout", "w+b") as output, open(work / "stderr", "w+b") as errors:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)

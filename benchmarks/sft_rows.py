@@ -57,7 +57,7 @@ def main() -> None:
     write_lines(folder / "ordered.jsonl", [rows[row] for batch in batches for row in batch])
     for name in ("validation", "test"):
         write_lines(folder / "data" / f"{name}.jsonl", held_out)
-    learned = [sum(each.mask[: job["max_seq_length"]]) for each in encoded]
+    learned = [sum(each.loss_mask[: job["max_seq_length"]]) for each in encoded]
     setting = {
         "model_folder": str(model_folder), "tokens": int(lengths_N.sum()), "learned_tokens": sum(learned),
         "batch_tokens": [int(lengths_N[batch].sum()) for batch in batches],

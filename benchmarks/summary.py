@@ -9,7 +9,10 @@ from typing import Any
 Measurement = dict[str, Any]
 
 # Which peers do the same kind of work as which technique of afina.
-PEERS = {"afina-full": ("trainer-best", "tutorial"), "afina-features": ("encode-logistic", "tutorial-frozen")}
+PEERS = {
+    "afina-full": ("trainer-best", "tutorial"), "afina-features": ("encode-logistic", "tutorial-frozen"),
+    "afina-features-again": ("encode-logistic",),
+}  # fmt: skip
 MEDIANS = (
     "seconds", "seconds_measured", "train_seconds", "step_ms", "rows_per_second", "tokens_per_second",
     "peak_memory_bytes", "accuracy", "f1_macro",
@@ -94,7 +97,7 @@ def print_summary(setting: dict[str, Any], measurements: Sequence[Measurement]) 
         if row["is_extrapolated"]:
             say(console, f"* {row['entry']}: extrapolated from {row['steps_timed']} of {row['steps']} steps; no score")
     for own, peers in PEERS.items():
-        for row in rows:
+        for row in rows if any(each["entry"] == own for each in rows) else ():
             if row["entry"] in peers and row["times_afina"] is not None:
                 mark = " *" if row["is_extrapolated"] else ""
                 say(console, f"{row['entry']} took {row['times_afina']:.2f} times as long as {own}{mark}")

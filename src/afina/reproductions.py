@@ -128,7 +128,7 @@ def begin_again(folder: RunFolder, config: RunConfig, path: Path) -> RunFolder:
 
 
 def name_repetition(run: Path) -> Path:
-    """RUN-again, with a number behind it if that is taken."""
+    """RUN-again, with a number after it if that is taken."""
     path, number = run.with_name(f"{run.name}-again"), 2
     while path.exists():
         path, number = run.with_name(f"{run.name}-again-{number}"), number + 1

@@ -17,7 +17,7 @@ FUNCTIONS = {
     "check": "check", "plan": "plan", "compare": "compare", "runs": "list_runs", "merge": "merge", "search": "search",
     "reproduce": "reproduce",
 }  # fmt: skip
-# Values that are plain words: without them a word behind a flag belongs to the sentence, as in "--fix keeps the first".
+# Values that are plain words: without them a word after a flag belongs to the sentence, as in "--fix keeps the first".
 WORDS = (
     "feature-extraction", "full", "lora", "qlora", "auto", "text-classification", "text-regression",
     "text-generation", "token-classification", "chatml", "none", "balanced", "cpu", "cuda", "mps", "config", "device",
@@ -33,7 +33,7 @@ SETTING = re.compile(r"--set ([a-z_]+\.)?([A-Za-z_]+)(?:=(\{[^}]*\}|[^\s,;:()]*[
 METRIC = re.compile(r"--metric ([a-z]\w*[_\d]\w*|accuracy|loss|rmse|mae|f1)\b")
 COLUMN = re.compile(r"--([a-z-]+-column) (?!for\b|with\b|or\b|and\b|takes\b)(\w(?:[\w-]*\w)?)")
 FLAG = re.compile(rf"--([a-z][a-z-]*[a-z])(?:[ =]({VALUE}))?(?![\w-])")
-# What stands behind a verb: values, keywords, dots, or one last name.
+# What stands after a verb: values, keywords, dots, or one last name.
 ARGUMENTS = rf"(?: (?:\w+=(?:{QUOTED}|[^\s,;:()]+)|{VALUE}|\.\.\.|(?!made\b|gave\b)[\w.-]+(?=$|[,;:)])))*"
 VERB = re.compile(rf"(?<![\w/.~-])afina ({'|'.join(FUNCTIONS)})\b({ARGUMENTS})")
 # What stands beside the call that does the same.

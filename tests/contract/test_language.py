@@ -53,7 +53,7 @@ def test_technique_trains_form(technique: str, form: Any, tiny_models: Callable[
         settings["task"] = "text-generation"
     run = afina.fit(tiny_models("llama"), make_conversations(form, 24), technique, output=tmp_path / "run", **SETTINGS)
     check_run(run)
-    form_found = next(each["value"] for each in run.reasons if each["setting"] == "data.form")
+    form_found = next(each["value"] for each in run.reasons if each["setting"] == "form of the rows")
     assert form_found == form
 
 

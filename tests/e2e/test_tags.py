@@ -90,7 +90,7 @@ def test_transformers_pipeline_loads_the_result(trained: Done, place: Path) -> N
     for row, tags in zip(rows, ours, strict=True):
         text, start = " ".join(row["tokens"]), 0
         found = {each["start"]: each["entity"] for each in tagger(text, ignore_labels=[])}
-        # The tiny tokenizer has a token for each space, which it gives to the word behind it in a text alone.
+        # The tiny tokenizer has a token for each space, which it gives to the word after it in a text alone.
         for word, tag in zip(row["tokens"], tags, strict=True):
             assert start in found or start - 1 in found
             assert isinstance(tag, str)

@@ -272,14 +272,14 @@ def read_task(data: bytes, folder: Path) -> None:
     """task.json of a run, up to what predicting makes of it."""
     from afina.data.labels import LabelSpace
     from afina.runs.folder import RunFolder
-    from afina.tasks.base import Fit
+    from afina.tasks.base import TaskState
     from afina.tasks.registry import make_task
 
     (folder / "task.json").write_bytes(data)
     stored = RunFolder(folder).read_task()
     if stored["task"] != "text-generation":
         make_task(stored["task"], LabelSpace.from_dict(stored["labels"])).head_shape()
-        Fit.from_dict(stored["fit"])
+        TaskState.from_dict(stored["fit"])
 
 
 TARGETS = {

@@ -239,7 +239,7 @@ def prepare(loaded: LoadedModel, technique: Technique, config: RunConfig, *, com
     if technique.traits.moves == "head":
         from afina.models.heads import find_head
 
-        find_head(model)[1].requires_grad_(True)
+        find_head(model).requires_grad_(True)
     if technique.traits.moves != "adapter":
         return 0
     settings = config.lora

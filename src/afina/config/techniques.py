@@ -46,4 +46,4 @@ POOLING_READERS = list_techniques(lambda traits: traits.moves != "adapter")
 # From the most to the least likely to be worth its time where all of them fit into memory.
 MOVING = list_techniques(lambda traits: traits.moves != "head")
 FIRST_LOOK = "feature-extraction"
-"""What costs seconds, and where the choice of a technique begins."""
+"""The cheap technique that `auto` tries first."""

@@ -2,7 +2,7 @@
 
 Decisions:
 
-- The assistant's turns are trained, each with the token that ends it and without the white space behind that; those
+- The assistant's turns are trained, each with the token that ends it and without the white space after that; those
   with a weight of 0 are only read. Nothing is read off padding: where pad and end are one token, the end is trained
   all the same.
 - A row whose turns can't be proven (see `chat_template.py`) is refused, never trained in part and unnoticed.
@@ -59,7 +59,7 @@ EMPTY_TEXT = "an empty text"
 
 OPENING_READ = "the assistant's turn that opens the conversation is only read: nothing prompts it"
 LAST_IS_OTHER = "the last turn isn't the assistant's"
-NO_END = "the chat template puts no token behind an answer that would end it"
+NO_END = "the chat template puts no token after an answer that would end it"
 END_UNMARKED = "the chat template's {% generation %} marks leave out an answer or its end"
 TWO_STARTS = "the chat template writes the start token twice"
 LOST_MESSAGE = "the chat template leaves out a message, or changes it"
@@ -74,7 +74,7 @@ class TrainedTokens:
     """The tokens of one row, and which of them are learned."""
 
     ids: list[int]
-    mask: list[int]
+    loss_mask: list[int]
     """1 for a token that is learned, 0 for one that is only read."""
     end_tokens: int
     """Tokens that end a turn and are learned."""
@@ -198,7 +198,7 @@ def _locate_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[
 def _build_mask(ids: list[int], turns: Iterable[Turn], marks: Sequence[int]) -> list[int]:
     """1 for each token of a turn that is marked, and for the one that ends it and directly follows.
 
-    Marks can't reach beyond a turn: they may include the white space behind it, and transformers stretches one that
+    Marks can't reach beyond a turn: they may include the white space after it, and transformers stretches one that
     ends in characters without a token up to the end of the conversation.
     """
     mask = [0] * len(ids)
@@ -264,7 +264,7 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completio
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens:
-    """The tokens of a plain text, all trained but the start token, with the end token behind them."""
+    """The tokens of a plain text, all trained but the start token, with the end token after them."""
     if not text.strip():
         raise ChatFaultError(EMPTY_TEXT)
     ids = tokenize_ended(tokenizer, text)
@@ -272,9 +272,9 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> TrainedTokens
 
 
 def tokenize_ended(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text as `tokenize_open` has them, and the end token behind them, once.
+    """The tokens of a text as `tokenize_open` has them, and the end token after them, once.
 
-    A text that was written out for training brings it, and often a line's end behind it.
+    A text that was written out for training brings it, and often a line's end after it.
     """
     ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
     ids = tokenize_open(tokenizer, text.rstrip() if ends else text)

@@ -8,7 +8,7 @@ Decisions:
   prompt (the messages before it, with the generation prompt) and those of the conversation up to its last token
   are a prefix of the tokens of the whole. Templates that write an earlier turn differently once others follow
   fail here.
-- A turn ends with the last special token that the template puts behind an answer in the middle of a conversation,
+- A turn ends with the last special token that the template puts after an answer in the middle of a conversation,
   so that what closes a whole conversation (Phi-3's <|endoftext|>) isn't taken for it.
 """
 
@@ -73,9 +73,9 @@ class Turn:
     """One assistant's turn among the tokens of a conversation."""
 
     start: int
-    """First token behind the prompt."""
+    """First token after the prompt."""
     stop: int
-    """Just behind the last token that is to be learned."""
+    """Just after the last token that is to be learned."""
     has_end: bool
     """Whether that last token is one that ends a turn."""
     prompt: str
@@ -95,7 +95,7 @@ class TokenKinds:
     blank: dict[int, bool] = field(default_factory=dict)
     """Token -> whether it is white space, filled while tokens are met."""
     turn_ends: frozenset[int] = frozenset()
-    """What the template puts behind an answer."""
+    """What the template puts after an answer."""
 
 
 _KINDS: WeakKeyDictionary[Any, TokenKinds] = WeakKeyDictionary()
@@ -195,7 +195,7 @@ def find_special_strings(text: str, tokenizer: PreTrainedTokenizerBase) -> list[
 
 
 def describe_turn_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens at which generation has to stop: what the template puts behind an answer, then the end token."""
+    """The tokens at which generation has to stop: what the template puts after an answer, then the end token."""
     ends = [*look_up(tokenizer).turn_ends, tokenizer.eos_token_id]
     return tuple(dict.fromkeys(end for end in ends if end is not None))
 
@@ -206,7 +206,7 @@ def locate_turns(
     """The conversation as text and as tokens, and the proven turn of each message in `wanted`."""
     whole = render(tokenizer, messages, tools)
     texts = {i: render(tokenizer, messages[:i], tools, add_generation_prompt=True) for i in wanted}
-    # The text up to and with a turn; behind the last message that is the whole.
+    # The text up to and with a turn; after the last message that is the whole.
     upto = {i: whole if i + 1 == len(messages) else render(tokenizer, messages[: i + 1], tools) for i in wanted}
     distinct = list(dict.fromkeys([whole, *texts.values(), *upto.values()]))
     ids_of = dict(zip(distinct, tokenize(tokenizer, distinct), strict=True))

@@ -290,7 +290,7 @@ class _Guess:
 
 
 def _explain(form: Form, names: dict[str, str], reason: str) -> ConversationColumns:
-    return ConversationColumns(form, names, (Reason("data.form", form, reason),))
+    return ConversationColumns(form, names, (Reason("form of the rows", form, reason),))
 
 
 def _use_names(guess: _Guess) -> ConversationColumns:

@@ -49,7 +49,7 @@ def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dic
 
 
 def put_system_first(messages: Sequence[Mapping[str, Any]], system: Any) -> list[Any]:
-    """The messages behind the system message of a column of its own, where they have none. ConversationFaultError where
+    """The messages after the system message of a column of its own, where they have none. ConversationFaultError where
     the cell is no text."""
     text = read_text("system", system)
     if not text or messages[0]["role"] in ("system", "developer"):

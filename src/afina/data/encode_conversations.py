@@ -44,7 +44,7 @@ class TrainedRows:
 
     name: str
     tokens: TokenArrays
-    trained: npt.NDArray[np.uint8]
+    loss_mask: npt.NDArray[np.uint8]
     """1 for each token of `tokens.ids` that the model learns to say, never for the first of a row."""
     row_numbers: Indices
     """Rising; the rows of a conversation that was split, or of a long text, have the same number."""
@@ -52,9 +52,9 @@ class TrainedRows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def marks(self, row: int) -> npt.NDArray[np.uint8]:
+    def row_loss_mask(self, row: int) -> npt.NDArray[np.uint8]:
         """The marks of one row, shape (T,)."""
-        return self.trained[self.tokens.offsets[row] : self.tokens.offsets[row + 1]]
+        return self.loss_mask[self.tokens.offsets[row] : self.tokens.offsets[row + 1]]
 
     @property
     def row_count(self) -> int:
@@ -64,7 +64,7 @@ class TrainedRows:
     @property
     def trained_counts(self) -> Indices:
         """Tokens that are learned in each row, shape (N,)."""
-        sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
+        sums = np.concatenate([[0], np.cumsum(self.loss_mask, dtype=np.int64)])
         return sums[self.tokens.offsets[1:]] - sums[self.tokens.offsets[:-1]]
 
 
@@ -203,7 +203,7 @@ def encode_row(
 
 def cut_text(found: TrainedTokens, encoding: Encoding, number: int, tally: Tally) -> list[tuple[list[int], list[int]]]:
     """Tokens and marks of a plain text, of which nothing is lost: a longer one becomes several windows."""
-    windows = list(cut_windows(found.ids, encoding.max_seq_length, has_start=not found.mask[0]))
+    windows = list(cut_windows(found.ids, encoding.max_seq_length, has_start=not found.loss_mask[0]))
     tally.lengths.append(len(found.ids))
     tally.whole_trained += sum(sum(marks) for _, marks in windows)
     if len(windows) > 1:
@@ -214,7 +214,7 @@ def cut_text(found: TrainedTokens, encoding: Encoding, number: int, tally: Tally
 
 def cut_row(found: TrainedTokens, encoding: Encoding, tally: Tally) -> tuple[list[int], list[int]]:
     """Tokens and marks up to the longest length; what is lost goes into the tally."""
-    most, ids, marks = encoding.max_seq_length, found.ids, mark_tokens(found, encoding.train_on)
+    most, ids, marks = encoding.max_seq_length, found.ids, make_loss_mask(found, encoding.train_on)
     tally.lengths.append(len(ids))
     tally.whole_trained += sum(marks)
     tally.cut_rows += len(ids) > most
@@ -223,9 +223,9 @@ def cut_row(found: TrainedTokens, encoding: Encoding, tally: Tally) -> tuple[lis
     return ids[:most], marks[:most]
 
 
-def mark_tokens(found: TrainedTokens, train_on: str) -> list[int]:
+def make_loss_mask(found: TrainedTokens, train_on: str) -> list[int]:
     """The marks, none of them on the first token, which nothing predicts."""
-    marks = [1] * len(found.ids) if train_on == "all" else list(found.mask)
+    marks = [1] * len(found.ids) if train_on == "all" else list(found.loss_mask)
     return [0, *marks[1:]]
 
 

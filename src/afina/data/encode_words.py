@@ -217,7 +217,7 @@ def split_words(tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[str]]) -
 
 
 def find_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The tokens that the tokenizer puts before and behind a text."""
+    """The tokens that the tokenizer puts before and after a text."""
     found = tokenizer([["a"]], is_split_into_words=True, return_attention_mask=False, verbose=False)
     ids, numbers = found["input_ids"][0], found.word_ids(0)
     inside = [place for place, number in enumerate(numbers) if number is not None]

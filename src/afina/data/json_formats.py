@@ -218,7 +218,7 @@ class _Window:
                 if self.is_complete or isinstance(error, (JsonRowFaultError, RecursionError)):
                     raise _relative(error, self.position) from None
             else:
-                # A number that touches the edge may go on behind it.
+                # A number that touches the edge may go on after it.
                 if end < len(self.text) or self.is_complete:
                     self.position = end
                     return value

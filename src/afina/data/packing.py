@@ -91,7 +91,7 @@ def collate(data: TrainedRows, sequences: Sequence[Indices], pad_id: int, *, is_
         start = 0
         for segment, row in enumerate(rows):
             span = slice(start, start + int(lengths[row]))
-            ids_BT[b, span], marks_BT[b, span] = data.tokens.row(int(row)), data.marks(int(row))
+            ids_BT[b, span], marks_BT[b, span] = data.tokens.row(int(row)), data.row_loss_mask(int(row))
             segments_BT[b, span], positions_BT[b, span] = segment, np.arange(lengths[row])
             start = span.stop
     # The first token of a row is never marked, so what predicts a marked token is the one before it, in its own row.

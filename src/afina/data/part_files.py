@@ -15,7 +15,7 @@ TEXTS = (".txt", ".md")
 JOINED = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """Of files that may be shards of one table."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
-"""What the Hub puts behind the name of a part."""
+"""What the Hub puts after the name of a part."""
 NUMBER = re.compile(r"[-_. ]?(\d+)$")
 """What other programs put there."""
 PART_NAMES = {

@@ -54,8 +54,8 @@ EXPECTED = {
     reasons.UNKNOWN_TAG: "tags that stand in the training part too: {names}",
     reasons.NOT_SPANS: f"{SPAN_FORM}; beside a list of tags, a list of words instead of a text",
     reasons.SPAN_BEFORE: f"{SPAN_FORM}, the start counted from 0",
-    reasons.SPAN_BACKWARDS: f"{SPAN_FORM}, the end behind the last character",
-    reasons.SPAN_OUTSIDE: f"{SPAN_FORM}, the end behind the last character",
+    reasons.SPAN_BACKWARDS: f"{SPAN_FORM}, the end after the last character",
+    reasons.SPAN_OUTSIDE: f"{SPAN_FORM}, the end after the last character",
     reasons.SPAN_EMPTY: "entities with a word in them",
     reasons.SPANS_OVERLAP: "entities apart from each other: a word has one tag",
 }

@@ -43,7 +43,7 @@ UNKNOWN_TAG = "a tag that the training part doesn't have"
 NOT_SPANS = "entities that are no list of start, end and label"
 SPAN_BEFORE = "an entity that starts before its text"
 SPAN_OUTSIDE = "an entity that ends outside its text"
-SPAN_BACKWARDS = "an entity that doesn't end behind its start"
+SPAN_BACKWARDS = "an entity that doesn't end after its start"
 SPAN_EMPTY = "an entity that holds no word"
 SPANS_OVERLAP = "entities that share a word"
 

@@ -1,7 +1,7 @@
 """Rows from csv and tsv files, read strictly.
 
 Decisions: every cell is text, and an empty one is missing. Blank lines are skipped and counted in a note. Empty fields
-behind the last named column are no fields, as spreadsheets write them; columns there without a name are left out, but
+after the last named column are no fields, as spreadsheets write them; columns there without a name are left out, but
 rows that seem to reach into them by a comma too many are ragged.
 Bytes that are not UTF-8 are decoded to lone surrogates, so that one pass finds them together with the ragged
 rows; only when there are some does a second look at the bytes find the offset. A field may hold
@@ -155,7 +155,7 @@ class DelimitedFile:
                 f", with what {count(spilled, 'row')} {'holds' if spilled == 1 else 'hold'} in them" if spilled else ""
             )
             columns = count(self._full_width - width, "column")
-            bad_rows.notes.append(f"{self.name}: {columns} behind {header[-1]!r} without a name: left out{held}")
+            bad_rows.notes.append(f"{self.name}: {columns} after {header[-1]!r} without a name: left out{held}")
         if blank_count:
             bad_rows.notes.append(f"{self.name}: {blank_count:,} blank lines skipped; row numbers don't count them")
 
@@ -250,7 +250,7 @@ def describe_fault(error: csv.Error) -> str:
     if text.startswith("field larger"):
         return f"a field of more than {FIELD_CHARACTERS:,} characters"
     if "expected after" in text:
-        return "more text behind a closing quote"
+        return "more text after a closing quote"
     if text.startswith("new-line"):
         return "a carriage return that ends no line"
     return "a line that is no csv"

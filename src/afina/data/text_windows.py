@@ -1,6 +1,6 @@
 """A long plain text as windows of tokens, so that all of it is learned.
 
-A conversation that is too long is cut, since its answers make sense only behind their questions; a text makes sense
+A conversation that is too long is cut, since its answers make sense only after their questions; a text makes sense
 from any place on. Each token is learned exactly once: a window begins with the last token of the one before, which is
 only read. Letters: T tokens.
 """

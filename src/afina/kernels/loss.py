@@ -70,7 +70,7 @@ def head_loss(
 
 
 @torch.no_grad()
-def count_correct(
+def score_targets(
     hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor,
     *, chunk_rows: int | None = None, softcap: float | None = None, scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip

@@ -185,7 +185,7 @@ def keep_new_fp32(loaded: LoadedModel) -> None:
 
 
 def write_hole(model: PreTrainedModel, folder: Path) -> None:
-    """model.safetensors with a header for each weight of the model, and nothing behind it that takes room on a disk."""
+    """model.safetensors with a header for each weight of the model, and nothing after it that takes room on a disk."""
     entries, end = {}, 0
     known: set[int] = set()
     for name, weight in model.state_dict(keep_vars=True).items():

@@ -145,7 +145,7 @@ def capture_own(model: Any) -> Iterator[PerThread]:
     def keep_own(module: Any, args: Any) -> None:
         captured["own"] = args[0]
 
-    hook = find_head(model)[1].register_forward_pre_hook(keep_own)
+    hook = find_head(model).register_forward_pre_hook(keep_own)
     try:
         yield captured
     finally:

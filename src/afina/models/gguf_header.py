@@ -126,7 +126,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         """The next bytes."""
         if self.position + count > self.size:
-            raise describe_damage(self.path, f"a header that goes on behind the end, at byte {self.size:,}")
+            raise describe_damage(self.path, f"a header that goes on after the end, at byte {self.size:,}")
         if self.position + count > MAX_HEADER_BYTES:
             raise describe_damage(self.path, f"a header of more than {MAX_HEADER_BYTES:,} bytes")
         data = self.file.read(count)

@@ -182,7 +182,7 @@ def _read_numbers(header: GgufHeader, tensor: GgufTensor) -> list[float]:
         file.seek(tensor.begin)
         data = file.read(tensor.bytes)
     if len(data) < tensor.bytes:
-        raise describe_damage(header.path, f"{tensor.name} that ends behind the file")
+        raise describe_damage(header.path, f"{tensor.name} that ends after the file")
     numbers = list(struct.unpack(f"<{tensor.numbers}f", data))
     if not all(0 < number < math.inf for number in numbers):
         raise describe_damage(header.path, f"{tensor.name} with {min(numbers)}")

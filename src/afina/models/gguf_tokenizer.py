@@ -5,7 +5,7 @@ What transformers 5.23 makes of them is not used, because:
 
 - It cuts text as GPT-2 does wherever it doesn't know `tokenizer.ggml.pre`, `smollm` among them, and says nothing.
 - It takes no notice that Llama 3 and Tekken look a whole word up before they merge (`ignore_merges`).
-- Control tokens outside the byte alphabet, such as DeepSeek's, are cut into pieces, or get new ids behind the
+- Control tokens outside the byte alphabet, such as DeepSeek's, are cut into pieces, or get new ids after the
   model's embedding.
 - For sentencepiece it puts the leading space only before the first text, not after each control token, and does so
   even where `tokenizer.ggml.add_space_prefix` says no.
@@ -155,7 +155,7 @@ def _mark_tokens(header: GgufHeader, vocabulary: Vocabulary, backend: Tokenizer)
     """Keep control tokens, and those that the makers defined, whole in any text, and prove that they are."""
     from tokenizers import AddedToken
 
-    # Phi-3 swallows the newline behind a marker; only its sentencepiece vocabulary does, and no setting says so.
+    # Phi-3 swallows the newline after a marker; only its sentencepiece vocabulary does, and no setting says so.
     strips = header.architecture == "phi3" and header.find(f"{GGML}model", str) == "llama"
     special, plain = {}, {}
     for place, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
@@ -175,7 +175,7 @@ def _mark_tokens(header: GgufHeader, vocabulary: Vocabulary, backend: Tokenizer)
 
 
 def _add_ends(header: GgufHeader, vocabulary: Vocabulary, backend: Tokenizer) -> None:
-    """Put the bos before and the eos token behind each text, if the file or the kind of tokenizer wants it."""
+    """Put the bos before and the eos token after each text, if the file or the kind of tokenizer wants it."""
     from tokenizers import processors
 
     wanted = {"bos": _wants_bos(header), "eos": header.find(f"{GGML}add_eos_token", bool) is True}

@@ -92,7 +92,7 @@ def _count_numbers(header: GgufHeader, empty: PreTrainedModel) -> None:
     expected = sum(
         tensor.numbers
         for tensor in header.tensors
-        # Blocks behind the last layer guess further tokens ahead, and are no part of the language model.
+        # Blocks after the last layer guess further tokens ahead, and are no part of the language model.
         if tensor.name not in TABLES and not ((block := BLOCK.match(tensor.name)) and int(block[1]) >= layers)
     )
     weights = {id(weight): weight.numel() for weight in empty.state_dict(keep_vars=True).values()}  # tied ones once

@@ -34,14 +34,23 @@ class LinearHead:
         return (features_NH @ self.weight_CH.T + self.bias_C).astype(np.float32)
 
 
-def find_head(model: Any) -> tuple[str, nn.Linear]:
-    """Path and module of the linear layer that gives the logits: the last one outside the backbone.
+def find_head(model: Any) -> nn.Linear:
+    """The linear layer that gives the logits: the last one outside the backbone.
 
     Under peft it is the trained copy that is meant, not the original that peft keeps beside it.
 
     Raises:
         ModelError: for an architecture whose head has no such layer.
     """
+    return _locate_head(model)[1]
+
+
+def find_head_path(model: Any) -> str:
+    """The path of that layer in the model, or in the one that peft has wrapped."""
+    return _locate_head(model)[0]
+
+
+def _locate_head(model: Any) -> tuple[str, nn.Linear]:
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone, outputs = model.base_model_prefix, model.config.num_labels
     found = [
@@ -167,7 +176,7 @@ def pool_otherwise(model: PreTrainedModel, pooling: str) -> PooledClassifier:
 
     A layer between the architecture's own pooling and its head is not looked through any more.
     """
-    width, outputs = find_head(model)[1].in_features, model.config.num_labels
+    width, outputs = find_head(model).in_features, model.config.num_labels
     return PooledClassifier(model.base_model, pooling, Fp32Linear(width, outputs))
 
 

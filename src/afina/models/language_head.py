@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afina.data.packing import TokenBatch
-from afina.kernels.loss import count_correct, head_loss
+from afina.kernels.loss import head_loss, score_targets
 
 
 @dataclass(frozen=True)
-class LanguageHead:
-    """A model's halves. Letters: K targets, H width."""
+class SplitLanguageModel:
+    """A language model as its backbone and its output layer. Letters: K targets, H width."""
 
     backbone: nn.Module
     linear: nn.Linear | None
-    """None where the halves can't be taken apart: `backbone` is then the whole model, its hidden states the logits."""
+    """None where the two can't be taken apart: `backbone` is then the whole model, and its hidden states the logits."""
     softcap: float | None = None
     """Largest logit, approached by a tanh (Gemma 2); None where there is no cap."""
     scale: float = 1.0
@@ -42,12 +42,13 @@ class LanguageHead:
             return functional.cross_entropy(hidden_KH.float(), batch.targets_K, reduction="sum")
         return head_loss(hidden_KH, self.linear.weight, self.linear.bias, batch.targets_K, **self.settings)
 
-    def count_correct(self, hidden_KH: Tensor, targets_K: Tensor) -> tuple[float, int]:
-        """That sum for hidden states that are there, and how many targets are the likeliest token; no gradient."""
+    def score_targets(self, hidden_KH: Tensor, targets_K: Tensor) -> tuple[float, int]:
+        """The summed negative log likelihood for hidden states that were computed already, and how many targets are the
+        likeliest token; without gradients."""
         if self.linear is None:
             loss = functional.cross_entropy(hidden_KH.float(), targets_K, reduction="sum")
             return float(loss), int((hidden_KH.argmax(dim=-1) == targets_K).sum())
-        loss, correct = count_correct(hidden_KH, self.linear.weight, self.linear.bias, targets_K, **self.settings)
+        loss, correct = score_targets(hidden_KH, self.linear.weight, self.linear.bias, targets_K, **self.settings)
         return float(loss), int(correct)
 
     @property
@@ -56,20 +57,20 @@ class LanguageHead:
         return {"softcap": self.softcap, "scale": self.scale}
 
 
-def find_language_head(model: Any) -> LanguageHead:
-    """The halves of a causal language model, with or without an adapter; the whole if its head is no plain layer."""
+def split_language_model(model: Any) -> SplitLanguageModel:
+    """A causal language model, with or without an adapter, in its halves; undivided if its output is no plain layer."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     linear = model.get_output_embeddings()
     backbone = getattr(model, model.base_model_prefix, None)
     if not isinstance(linear, nn.Linear) or not isinstance(backbone, nn.Module):
-        return LanguageHead(model, None)
+        return SplitLanguageModel(model, None)
     config = model.config.get_text_config()
     scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0) * (getattr(config, "logit_scale", None) or 1.0)
-    return LanguageHead(backbone, linear, getattr(config, "final_logit_softcapping", None), scale)
+    return SplitLanguageModel(backbone, linear, getattr(config, "final_logit_softcapping", None), scale)
 
 
 @torch.no_grad()
-def compare_with_forward(model: Any, head: LanguageHead, batch: TokenBatch) -> tuple[float, float]:
+def compare_with_forward(model: Any, head: SplitLanguageModel, batch: TokenBatch) -> tuple[float, float]:
     """The mean loss of a batch by the halves and by the model's own forward."""
     halves = float(head.sum_losses(batch)) / len(batch.targets_K)
     logits_BTV = model(**batch.inputs, use_cache=False).logits

@@ -182,7 +182,7 @@ def keep_head_fp32(model: PreTrainedModel) -> None:
     from afina.models.heads import compute_in_fp32, find_head
 
     with contextlib.suppress(ModelError):
-        compute_in_fp32(find_head(model)[1])
+        compute_in_fp32(find_head(model))
 
 
 def use_compiled_layers(model: PreTrainedModel) -> None:

@@ -120,7 +120,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
     with narrator.stage("choose"):
         evidence = gather_evidence(
             found.features["train"], first.examples.parts["train"].joined_texts(),
-            pose_problem(first, ("train",), found.fit), found.solution.strength, found.has_bias,
+            pose_problem(first, ("train",), found.state), found.solution.strength, found.has_bias,
         )  # fmt: skip
         configs = resolve_candidates(first)
         by_pairs = any(each.training.objective == "contrastive" for each in configs.values())
@@ -142,10 +142,10 @@ def compare(second: Prepared, trained: Learned, found: Probe) -> tuple[str, str]
     task, labels = second.task, second.parts["validation"].labels
     if trained.kept_step == 0:
         return FIRST_LOOK, f"no step of {second.technique.name} was better on {len(labels):,} validation rows"
-    plain = replace(found.fit, target_mean=0.0, target_scale=1.0)
+    plain = replace(found.state, target_mean=0.0, target_scale=1.0)
     scores = {  # of equals the first one is taken: the head, which costs less
         FIRST_LOOK: task.score(found.solution.head.logits(found.features["validation"]), labels, plain),
-        second.technique.name: task.score(trained.logits["validation"], labels, trained.fit),
+        second.technique.name: task.score(trained.logits["validation"], labels, trained.state),
     }
     best = max(scores, key=lambda name: task.rank(scores[name]))
     shown = ", ".join(f"{name} {each[task.primary_metric]:.4f}" for name, each in scores.items())

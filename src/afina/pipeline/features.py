@@ -9,7 +9,7 @@ import numpy as np
 from afina.data.cache import locate_cache
 from afina.models.feature_cache import FeatureCache
 from afina.models.features import check_finite, extract_features, number_distinct_rows
-from afina.models.heads import find_head
+from afina.models.heads import find_head_path
 from afina.models.load import LoadedModel
 from afina.pipeline.narrator import Narrator
 from afina.tasks.base import Floats
@@ -126,7 +126,7 @@ def hash_new_modules(loaded: LoadedModel) -> str:
     """A hash of the random weights that features pass through: a pooler or dense layer that the folder didn't hold."""
     import hashlib
 
-    head_path, _ = find_head(loaded.model)
+    head_path = find_head_path(loaded.model)
     digest = hashlib.sha256()
     for name in loaded.new_modules:
         for key, tensor in sorted(loaded.model.get_submodule(name).state_dict().items()):

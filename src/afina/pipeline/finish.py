@@ -28,9 +28,9 @@ def finish_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict
     """Score, save, prove, report; gives what report.json holds."""
     task, folder = prepared.task, prepared.folder
     validation = prepared.parts["validation"]
-    learned = replace(learned, fit=task.tune(learned.logits["validation"], validation.labels, learned.fit))
-    if learned.fit.thresholds:
-        narrator.explain(explain_thresholds(prepared.examples.labels.names, learned.fit.thresholds, len(validation)))
+    learned = replace(learned, state=task.tune(learned.logits["validation"], validation.labels, learned.state))
+    if learned.state.thresholds:
+        narrator.explain(explain_thresholds(prepared.examples.labels.names, learned.state.thresholds, len(validation)))
     scores = score_run(prepared, learned, narrator)
     with narrator.stage("save"):
         save_model(prepared, learned)
@@ -72,7 +72,7 @@ def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     return {
         "task": prepared.task.name,
         "labels": prepared.examples.labels.as_dict(),
-        "fit": learned.fit.as_dict(),
+        "fit": learned.state.as_dict(),
         "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
         "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
     }

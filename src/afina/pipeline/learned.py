@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from afina.tasks.base import Fit, Floats
+from afina.tasks.base import Floats, TaskState
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Learned:
     """A model that gives logits in the units of the data."""
 
     model: nn.Module
-    fit: Fit
+    state: TaskState
     logits: dict[str, Floats]
     """Of the validation part, and of the test part where it is scored."""
     parameters: str

@@ -27,7 +27,7 @@ from afina.data.tags import TagArrays
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import extract_features
 from afina.models.load import load_tokenizer
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.registry import make_task
 from afina.tasks.token_classification import TokenClassification
 from afina.techniques.base import Setup, Technique
@@ -150,7 +150,7 @@ def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
         return make_tagged_objective(job, TokenClassification(space), arrays, numbers)
     made = EncodedPart("made up", arrays, make_labels(space, rows), numbers)
     task = make_task(job["task"], space)
-    labelled = LabelledRows(task, Fit(), made, made, job["pad_token_id"], rows * tokens)
+    labelled = LabelledRows(task, TaskState(), made, made, job["pad_token_id"], rows * tokens)
     return ContrastiveRows(labelled) if job["config"]["training"]["objective"] == "contrastive" else labelled
 
 
@@ -161,7 +161,7 @@ def make_tagged_objective(
     tags = TagArrays(np.zeros(len(arrays.ids), np.int32), arrays.offsets)
     words = WordTokens(arrays, np.ones(len(arrays.ids), np.uint8), np.arange(len(arrays)))
     made = TaggedTokens("made up", arrays, tags, numbers, words)  # type: ignore[arg-type]
-    return TaggedWords(task, Fit(), made, made, job["pad_token_id"], len(arrays.ids))
+    return TaggedWords(task, TaskState(), made, made, job["pad_token_id"], len(arrays.ids))
 
 
 def count_tokens(job: dict[str, Any]) -> int:

@@ -30,7 +30,7 @@ class Narrator:
     def __init__(self) -> None:
         self.reasons: list[Reason] = []
         self.earlier: tuple[Reason, ...] = ()
-        """Those of the process that began the run, where this one resumes it."""
+        """Told by the process that began the run, where this one resumes it."""
         self.kept: ReasonsFile | None = None
         self.notes: list[str] = []
         self.stage_seconds: dict[str, float] = {}

@@ -21,7 +21,7 @@ from afina.pipeline.given_texts import check_unicode, list_given, take_texts
 from afina.pipeline.restoring import restore_run
 from afina.pipeline.source_rows import ROWS_AT_ONCE, iterate_chunks
 from afina.runs.folder import open_run
-from afina.tasks.base import Fit, Floats
+from afina.tasks.base import Floats, TaskState
 from afina.tasks.registry import make_task
 from afina.training.inference import Inference, predict_logits
 
@@ -45,7 +45,7 @@ class Predictor:
         self.model, self.tokenizer = restored.model, restored.tokenizer
         self.device, self.precision = restored.device, restored.setup.precision
         self.task = make_task(stored["task"], LabelSpace.from_dict(stored["labels"]))
-        self.fit = Fit.from_dict(stored["fit"])
+        self.state = TaskState.from_dict(stored["fit"])
         self.columns: dict[str, str | None] = stored["columns"]
 
     @property
@@ -76,7 +76,7 @@ class Predictor:
         if not texts:
             return []
         self.check_texts(texts)
-        return [self.restore_labels(row) for row in self.task.predict(self.logits(texts), self.fit)]
+        return [self.restore_labels(row) for row in self.task.predict(self.logits(texts), self.state)]
 
     def restore_labels(self, row: dict[str, Any]) -> dict[str, Any]:
         """A prediction whose labels are of the type that they have in the data: 1 and not "1"."""
@@ -123,9 +123,9 @@ class Predictor:
         logits_NC = np.concatenate([self.logits(texts) for texts in part.texts(ROWS_AT_ONCE)])
         settings = self.config.evaluation
         intervals = self.task.intervals(
-            logits_NC, part.labels, self.fit, settings.bootstrap_resamples, self.config.seed
+            logits_NC, part.labels, self.state, settings.bootstrap_resamples, self.config.seed
         )
-        scores = self.task.score(logits_NC, part.labels, self.fit)
+        scores = self.task.score(logits_NC, part.labels, self.state)
         return {
             "run": str(self.folder.path),
             "technique": self.technique.name,

@@ -79,7 +79,7 @@ class Prepared:
 def prepare_run(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> Prepared:
     """Check, resolve, tokenise. Nothing heavy is imported before the rows were checked.
 
-    Where the technique is still to be chosen, the first look is taken by feature extraction, and nothing is kept yet.
+    With the technique `auto` the run is prepared for feature extraction, and nothing is written to its folder yet.
     """
     with narrator.stage("read"):
         examples = read_examples(config, opened)

@@ -74,7 +74,7 @@ def measure_head(model: Any) -> float:
     A head that was solved on features which are nearly alike has large weights whose terms nearly cancel out: rounding
     moves its logits by as much as it moves the terms.
     """
-    head = find_head(model)[1]
+    head = find_head(model)
     return max(float(each.detach().abs().max()) for each in (head.weight, head.bias) if each is not None)
 
 

@@ -62,7 +62,7 @@ def sample_lengths(
         return Workload.of_parts(scale_parts(rows.parts, len(tokens)), tokens)
     found = sample_conversations(rows, config, tokenizer, folder)
     check_vocabulary(found.tokens.ids, facts.vocab_size, facts.folder)
-    share = float(found.trained.mean())
+    share = float(found.loss_mask.mean())
     parts = scale_parts(rows.parts, len(found))
     return Workload.of_parts(parts, found.tokens, share, expects_packing(config, device))
 

@@ -35,7 +35,7 @@ LONGEST_ERROR_TEXT = 600
 def score_run(prepared: Prepared, learned: Learned, narrator: Narrator) -> dict[str, Any]:
     """What the report says of held-out rows: `scored`, `metrics`, `intervals`, `baselines`, details and `errors`.
 
-    `learned.fit` must be tuned already.
+    `learned.state` must be tuned already.
     """
     with narrator.stage("evaluate"):
         scores = score_parts(prepared, learned)
@@ -49,26 +49,26 @@ def score_parts(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     task, evaluation = prepared.task, prepared.config.evaluation
     metrics: dict[str, float] = {}
     for name, logits_NC in learned.logits.items():
-        scores = task.score(logits_NC, prepared.parts[name].labels, learned.fit)
+        scores = task.score(logits_NC, prepared.parts[name].labels, learned.state)
         metrics.update({f"{name}/{key}": value for key, value in scores.items()})
     scored, labels = prepared.scored, prepared.parts[prepared.scored].labels
     intervals = {}
     if evaluation.bootstrap_resamples:
         found = task.intervals(
-            learned.logits[scored], labels, learned.fit, evaluation.bootstrap_resamples, prepared.config.seed
+            learned.logits[scored], labels, learned.state, evaluation.bootstrap_resamples, prepared.config.seed
         )
         intervals = {f"{scored}/{key}": list(bounds) for key, bounds in found.items()}
     return {
         "metrics": metrics,
         "intervals": intervals,
-        **task.describe(learned.logits[scored], labels, learned.fit),
+        **task.describe(learned.logits[scored], labels, learned.state),
     }
 
 
 def describe_baselines(prepared: Prepared, learned: Learned) -> dict[str, Any]:
     """The plain baselines as the report has them, each with the interval of the model's gain over it."""
     task, scored, evaluation = prepared.task, prepared.scored, prepared.config.evaluation
-    ours = task.outcomes(learned.logits[scored], prepared.parts[scored].labels, learned.fit)
+    ours = task.outcomes(learned.logits[scored], prepared.parts[scored].labels, learned.state)
     baselines = measure_baselines(prepared, learned.parts)
     judged = {baseline.name: baseline.outcomes for baseline in baselines if baseline.outcomes is not None}
     bounds = bound_gains(
@@ -98,7 +98,7 @@ def list_errors(prepared: Prepared, learned: Learned) -> list[dict[str, Any]]:
     """The worst rows of the reported part with their texts."""
     scored = prepared.parts[prepared.scored]
     worst = prepared.task.errors(
-        learned.logits[scored.name], scored.labels, learned.fit, prepared.config.evaluation.hardest_errors
+        learned.logits[scored.name], scored.labels, learned.state, prepared.config.evaluation.hardest_errors
     )
     texts = pick_texts(prepared, [row["index"] for row in worst])
     return [
@@ -123,7 +123,7 @@ def write_rows(prepared: Prepared, learned: Learned) -> None:
     if prepared.setup.of_words:
         predictions: Sequence[dict[str, Any]] = predict_part(prepared, learned, scored.name)
     else:
-        predictions = prepared.task.predict(learned.logits[scored.name], learned.fit)
+        predictions = prepared.task.predict(learned.logits[scored.name], learned.state)
     write_predictions(folder, scored.row_numbers, predictions)
     write_row_scores(folder, (line for name in learned.logits for line in iterate_row_scores(prepared, learned, name)))
 
@@ -134,7 +134,7 @@ def iterate_row_scores(prepared: Prepared, learned: Learned, name: str) -> Itera
         yield from iterate_tagged_row_scores(prepared, learned, name)
         return
     part, logits_NC = prepared.parts[name], learned.logits[name]
-    predictions = prepared.task.predict(logits_NC, learned.fit)
+    predictions = prepared.task.predict(logits_NC, learned.state)
     losses = find_losses(prepared, predictions, part.labels)
     texts = (text for batch in prepared.examples.parts[name].texts() for text in batch)
     labels = name_labels(prepared, part.labels)

@@ -42,8 +42,8 @@ def settle_head(
     if may_learn_from_validation(prepared):
         parts = BOTH
         objective.solve_head(model, accelerator, *(prepared.parts[name] for name in parts))
-        narrator.explain(Reason("training.rows_of_head", " + ".join(parts), WHY_BOTH))
-    scale_head(find_head(model)[1], 1 / temperature, 0.0)
+        narrator.explain(Reason("rows of the head", " + ".join(parts), WHY_BOTH))
+    scale_head(find_head(model), 1 / temperature, 0.0)
     return parts
 
 
@@ -52,11 +52,11 @@ def choose_temperature(prepared: Prepared, objective: ContrastiveRows, logits_NC
     if prepared.scored == "validation":
         return 1.0
     labels_N = prepared.parts["validation"].labels
-    weights_N = prepared.task.row_weights(labels_N, objective.labelled.fit)
+    weights_N = prepared.task.row_weights(labels_N, objective.labelled.state)
     temperature = find_temperature(logits_NC, labels_N, weights_N)
     if temperature > 1:
         before, after = (measure_likelihood_loss(logits_NC, labels_N, weights_N, at) for at in (1.0, temperature))
-        narrator.explain(Reason("training.temperature", round(temperature, 3), (
+        narrator.explain(Reason("temperature", round(temperature, 3), (
             f"the head was too sure of rows that moved nothing: its logits are divided by it, so the loss of the"
             f" {len(labels_N):,} validation rows is {after:.3f} instead of {before:.3f}; no prediction changes"
         )))  # fmt: skip

@@ -17,7 +17,7 @@ from afina.pipeline.features import compute_features
 from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
-from afina.tasks.base import Fit, Floats
+from afina.tasks.base import Floats, TaskState
 from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
@@ -36,7 +36,7 @@ class Probe:
     solution: probe.Solution
     features: Mapping[str, Floats]
     """Of the chosen pooling, shape (N, H), by part."""
-    fit: Fit
+    state: TaskState
     has_bias: bool
 
 
@@ -44,8 +44,8 @@ def probe_features(prepared: Prepared, technique: FeatureExtraction, loaded: Loa
     """Features of all parts in one pass, and the head solved on those of the training part."""
     technique.prepare(loaded, prepared.setup)
     biasless = find_biasless(loaded)
-    task_fit = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
-    problem = pose_problem(prepared, ("train",), task_fit)
+    task_state = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
+    problem = pose_problem(prepared, ("train",), task_state)
     poolings = choose_poolings(prepared, loaded, problem, biasless, narrator)
     features = compute_features(prepared, loaded, prepared.parts.values(), poolings, narrator)
     with narrator.stage("solve"):
@@ -54,7 +54,7 @@ def probe_features(prepared: Prepared, technique: FeatureExtraction, loaded: Loa
         if len(poolings) > 1 or reason.setting != "features.pooling":  # else it was given, or chosen before
             narrator.explain(reason)
     pooled = {name: arrays[solution.pooling] for name, arrays in features.items()}
-    return Probe(solution, pooled, task_fit, solution.pooling not in biasless)
+    return Probe(solution, pooled, task_state, solution.pooling not in biasless)
 
 
 def install_probe(
@@ -68,18 +68,18 @@ def install_probe(
     parts: tuple[str, ...] = ("train",)
     if may_learn_from_validation(prepared):
         parts = ("train", "validation")
-        problem = pose_problem(prepared, parts, found.fit)
+        problem = pose_problem(prepared, parts, found.state)
         with narrator.stage("solve"):
             joined_NH = np.concatenate([found.features[name] for name in parts])
             head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
-        narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
+        narrator.explain(Reason("rows of the head", " + ".join(parts), WHY_BOTH))
     if prepared.scored == "test":
         logits["test"] = head.logits(found.features["test"])
     model = technique.install(loaded.model, head, solution.pooling)
     parameters = describe_parameters(model)
     narrator.say(parameters)
-    task_fit = replace(found.fit, target_mean=0.0, target_scale=1.0)  # solved in the units of the data
-    return Learned(model, task_fit, logits, parameters, parts)
+    task_state = replace(found.state, target_mean=0.0, target_scale=1.0)  # solved in the units of the data
+    return Learned(model, task_state, logits, parameters, parts)
 
 
 def may_learn_from_validation(prepared: Prepared) -> bool:
@@ -124,19 +124,19 @@ def describe_type(prepared: Prepared) -> tuple[str, str]:
 
 def find_biasless(loaded: LoadedModel) -> frozenset[str]:
     """The poolings whose layer has no bias: the own one of most decoders."""
-    return frozenset() if find_head(loaded.model)[1].bias is not None else frozenset({"own"})
+    return frozenset() if find_head(loaded.model).bias is not None else frozenset({"own"})
 
 
-def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_fit: Fit) -> probe.HeadProblem:
+def pose_problem(prepared: Prepared, parts: tuple[str, ...], task_state: TaskState) -> probe.HeadProblem:
     """Some parts as a problem for the solver, targets as they are."""
     labels = np.concatenate([prepared.parts[name].labels for name in parts])
     outputs = prepared.task.head_shape().num_labels
     kind = prepared.task.labels.kind
     folds = min(prepared.config.features.folds, max(2, len(labels) // 2))
-    return probe.HeadProblem(kind, labels, outputs, task_fit.class_weights, prepared.config.seed, folds)
+    return probe.HeadProblem(kind, labels, outputs, task_state.class_weights, prepared.config.seed, folds)
 
 
-def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator: Narrator) -> None:
+def start_head(prepared: Prepared, loaded: LoadedModel, task_state: TaskState, narrator: Narrator) -> None:
     """Set the new head to the solution on frozen features, in the units that training computes in.
 
     The other poolings cost next to nothing in the same pass, and in the cache they serve feature extraction.
@@ -146,12 +146,12 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_fit: Fit, narrator:
     is_cheap = pooling == "own" and len(train) <= ROWS_OF_ALL_POOLINGS
     poolings = list_poolings(*describe_type(prepared)) if is_cheap else (pooling,)
     pooled_NH = compute_features(prepared, loaded, [train], poolings, narrator)["train"][pooling]
-    problem = pose_problem(prepared, ("train",), task_fit)
+    problem = pose_problem(prepared, ("train",), task_state)
     if problem.kind == "regression":
-        problem = replace(problem, labels=(problem.labels - task_fit.target_mean) / task_fit.target_scale)
+        problem = replace(problem, labels=(problem.labels - task_state.target_mean) / task_state.target_scale)
     with narrator.stage("solve"):
         solution = probe.solve({pooling: pooled_NH}, problem, find_biasless(loaded))
-    set_head(find_head(loaded.model)[1], solution.head)
+    set_head(find_head(loaded.model), solution.head)
     strength = solution.reasons[-1]
     read = "the architecture's own pooling" if pooling == "own" else f"{pooling} pooling"
     because = f"a head solved on {read}, strength {strength.value}: {strength.reason}"

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 def take_steps(
     prepared: PreparedRun, model: nn.Module, objective: Objective, accelerator: Accelerator, tokens: TokenArrays,
-    saved: Saved, narrator: Narrator, *, start: str = "",
+    saved: Saved, narrator: Narrator, *, start: str | None = None,
 ) -> Progress:  # fmt: skip
     """Train the model, from the checkpoint if there is one; gives where it ended.
 
     Args:
         model: on its device.
         tokens: of the rows that are learned, whose ids tell which rows of the embedding can move.
-        start: what the model is before its first step, where that may be the result; it is evaluated then.
+        start: describes the model before its first step, where that may be the result; it is evaluated then.
     """
     training = prepared.config.training
     seen = train_seen_rows(model, tokens.ids, prepared.pad_id, wanted=training.lazy_embeddings)
@@ -58,7 +58,7 @@ def take_steps(
             signals=signals,
             memory=MemoryGuard(prepared.device, training.check_memory),
             halves=plan_halves(model, objective, prepared.device),
-            evaluates_start=bool(start),
+            evaluates_start=start is not None,
             callbacks=make_listeners(prepared.folder, training, narrator),
         )
         check_evaluation_keeps_gradient(session)

@@ -13,7 +13,7 @@ from afina.errors import RunFolderError, describe_cause
 from afina.runs.folder import FOR_OWNER, RUNS, RunFolder, check_new
 
 LONGEST_NAME = 60
-"""Characters; a number may still come behind them."""
+"""Characters; a number may still come after them."""
 CHECKPOINT_BYTES = 12
 """Of each trained number: the weight and AdamW's two moments, each in fp32."""
 EXTRA_CHECKPOINTS = 2
@@ -62,7 +62,7 @@ def make_folder(path: Path, must_be_new: bool = False) -> RunFolder:
 
 
 def choose_path(kind: str, data_name: str) -> Path:
-    """runs/DATA-KIND-TIME, with a number behind it if that is taken; the kind is a technique, or `search`.
+    """runs/DATA-KIND-TIME, with a number after it if that is taken; the kind is a technique, or `search`.
 
     The name is made of letters, digits and the signs `._-`, begins with one of the former, and has at most 64.
     """

@@ -43,8 +43,8 @@ class HeadShape:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a task learns from the rows beside the weights: class weights, the scale of targets, thresholds."""
+class TaskState:
+    """What a task takes from the rows beside the weights: class weights, the scale of targets, thresholds."""
 
     class_weights: tuple[float, ...] = ()
     """Weight of each class (or of each label's positives); empty means that all count the same."""
@@ -60,7 +60,7 @@ class Fit:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fit:
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskState:
         """The inverse of `as_dict`, lists made tuples."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
 
@@ -77,23 +77,23 @@ class Task(Protocol):
         """What the head must look like."""
         ...
 
-    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> Fit:
+    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> TaskState:
         """What the training part's labels say before any step."""
         ...
 
-    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
+    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, state: TaskState) -> torch.Tensor:
         """Loss of each row times its weight, shape (B,)."""
         ...
 
-    def row_weights(self, labels: Labels, fit: Fit) -> Floats:
+    def row_weights(self, labels: Labels, state: TaskState) -> Floats:
         """Weight of each row in the mean, shape (N,): a mean loss is the sum of `losses` over the sum of these."""
         ...
 
-    def rescale(self, logits_NC: Floats, fit: Fit) -> Floats:
+    def rescale(self, logits_NC: Floats, state: TaskState) -> Floats:
         """Logits of a model in training as the saved model will give them: targets back in the data's units."""
         ...
 
-    def score(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, float]:
+    def score(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, float]:
         """Every score of these rows, larger or smaller better as its name says."""
         ...
 
@@ -102,27 +102,27 @@ class Task(Protocol):
         ...
 
     def intervals(
-        self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
+        self, logits_NC: Floats, labels: Labels, state: TaskState, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:
         """95 % bootstrap intervals of some of the scores."""
         ...
 
-    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+    def outcomes(self, logits_NC: Floats, labels: Labels, state: TaskState) -> ScoredRows:
         """What is said of each row beside what is true, to be held against what others say of the same rows."""
         ...
 
-    def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
-        """`fit` with what only held-out rows can say (thresholds)."""
+    def tune(self, logits_NC: Floats, labels: Labels, state: TaskState) -> TaskState:
+        """`state` with what only held-out rows can say (thresholds)."""
         ...
 
-    def describe(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, Any]:
+    def describe(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, Any]:
         """Details for the report: per-class table, confusion counts, calibration, scatter."""
         ...
 
-    def predict(self, logits_NC: Floats, fit: Fit) -> Sequence[dict[str, Any]]:
+    def predict(self, logits_NC: Floats, state: TaskState) -> Sequence[dict[str, Any]]:
         """One mapping for each row: `prediction`, and what is known beside it (probabilities)."""
         ...
 
-    def errors(self, logits_NC: Floats, labels: Labels, fit: Fit, most: int) -> list[dict[str, Any]]:
+    def errors(self, logits_NC: Floats, labels: Labels, state: TaskState, most: int) -> list[dict[str, Any]]:
         """The rows that went wrong, worst first: `index`, `label`, `predicted`, `confidence`."""
         ...

@@ -15,7 +15,7 @@ from afina.data.labels import LabelSpace
 from afina.metrics import classification, intervals, multilabel
 from afina.metrics.paired import ScoredRows
 from afina.metrics.probabilities import sigmoid, softmax
-from afina.tasks.base import Fit, Floats, HeadShape, Labels
+from afina.tasks.base import Floats, HeadShape, Labels, TaskState
 
 if TYPE_CHECKING:
     import torch
@@ -40,32 +40,32 @@ class TextClassification:
         problem_type = "multi_label_classification" if self.many else "single_label_classification"
         return HeadShape(len(self.labels.names), problem_type, self.labels.names)
 
-    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> Fit:
+    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> TaskState:
         if class_weight == "none":
-            return Fit()
-        return Fit(class_weights=tuple(balance_labels(labels) if self.many else self._balance_classes(labels)))
+            return TaskState()
+        return TaskState(class_weights=tuple(balance_labels(labels) if self.many else self._balance_classes(labels)))
 
     def _balance_classes(self, labels_N: Labels) -> list[float]:
         counts_C = np.bincount(labels_N, minlength=len(self.labels.names))
         weights_C = len(labels_N) / (len(counts_C) * np.maximum(counts_C, 1))
         return [round(float(weight), 6) for weight in weights_C]
 
-    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
+    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, state: TaskState) -> torch.Tensor:
         import torch
         from torch.nn import functional
 
         logits_BC = logits_BC.float()
-        weights_C = torch.tensor(fit.class_weights, device=logits_BC.device) if fit.class_weights else None
+        weights_C = torch.tensor(state.class_weights, device=logits_BC.device) if state.class_weights else None
         if self.many:
             return functional.binary_cross_entropy_with_logits(
                 logits_BC, labels.float(), pos_weight=weights_C, reduction="none"
             ).mean(dim=1)
         return functional.cross_entropy(logits_BC, labels, weight=weights_C, reduction="none")
 
-    def row_weights(self, labels: Labels, fit: Fit) -> Floats:
-        if self.many or not fit.class_weights:
+    def row_weights(self, labels: Labels, state: TaskState) -> Floats:
+        if self.many or not state.class_weights:
             return np.ones(len(labels), np.float32)
-        return np.asarray(fit.class_weights, np.float32)[labels]
+        return np.asarray(state.class_weights, np.float32)[labels]
 
     def probabilities(self, logits_NC: Floats) -> Floats:
         """Softmax over classes, or a sigmoid for each label, shape (N, C)."""
@@ -73,49 +73,49 @@ class TextClassification:
             return sigmoid(logits_NC).astype(np.float32)
         return softmax(logits_NC).astype(np.float32)
 
-    def thresholds(self, fit: Fit) -> Floats:
+    def thresholds(self, state: TaskState) -> Floats:
         """From which probability each label is given, shape (C,)."""
-        return np.asarray(fit.thresholds or [0.5] * len(self.labels.names), np.float32)
+        return np.asarray(state.thresholds or [0.5] * len(self.labels.names), np.float32)
 
-    def rescale(self, logits_NC: Floats, fit: Fit) -> Floats:
+    def rescale(self, logits_NC: Floats, state: TaskState) -> Floats:
         return logits_NC
 
-    def score(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, float]:
+    def score(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, float]:
         if self.many:
-            return multilabel.score_multilabel(self.probabilities(logits_NC), labels, self.thresholds(fit))
+            return multilabel.score_multilabel(self.probabilities(logits_NC), labels, self.thresholds(state))
         return classification.score_classification(self.probabilities(logits_NC), labels)
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return scores[self.primary_metric]
 
     def intervals(
-        self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
+        self, logits_NC: Floats, labels: Labels, state: TaskState, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:
         if self.many:
-            marks_NC = self.probabilities(logits_NC) >= self.thresholds(fit)
+            marks_NC = self.probabilities(logits_NC) >= self.thresholds(state)
             return intervals.bootstrap_multilabel(marks_NC, labels, resamples, seed)
         classes = len(self.labels.names)
         return intervals.bootstrap_classification(logits_NC.argmax(axis=1), labels, classes, resamples, seed)
 
-    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+    def outcomes(self, logits_NC: Floats, labels: Labels, state: TaskState) -> ScoredRows:
         if self.many:
-            marks_NC = self.probabilities(logits_NC) >= self.thresholds(fit)
+            marks_NC = self.probabilities(logits_NC) >= self.thresholds(state)
             return ScoredRows("multilabel", labels.astype(np.int64), marks_NC.astype(np.int64))
         return ScoredRows("multiclass", labels, logits_NC.argmax(axis=1))
 
-    def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
+    def tune(self, logits_NC: Floats, labels: Labels, state: TaskState) -> TaskState:
         if not self.many:
-            return fit
+            return state
         tuned_C = multilabel.tune_thresholds(self.probabilities(logits_NC), labels)
         thresholds_C = np.where(labels.sum(axis=0, dtype=np.int64) >= FEWEST_POSITIVES, tuned_C, 0.5)
         rounded = tuple(round(float(threshold), 6) for threshold in thresholds_C)
-        return Fit(fit.class_weights, fit.target_mean, fit.target_scale, rounded)
+        return TaskState(state.class_weights, state.target_mean, state.target_scale, rounded)
 
-    def describe(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, Any]:
+    def describe(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, Any]:
         probabilities_NC = self.probabilities(logits_NC)
         names = list(self.labels.names)
         if self.many:
-            table = multilabel.per_label(probabilities_NC, labels, self.thresholds(fit))
+            table = multilabel.per_label(probabilities_NC, labels, self.thresholds(state))
             return {"per_class": name_rows(table, names)}
         predictions_N = logits_NC.argmax(axis=1)
         counts_CC = classification.confusion_counts(predictions_N, labels, len(names))
@@ -125,12 +125,12 @@ class TextClassification:
             "calibration": classification.calibration_bins(probabilities_NC, labels),
         }
 
-    def predict(self, logits_NC: Floats, fit: Fit) -> Sequence[dict[str, Any]]:
+    def predict(self, logits_NC: Floats, state: TaskState) -> Sequence[dict[str, Any]]:
         names = self.labels.names
         probabilities_NC = self.probabilities(logits_NC)
         given: Sequence[Any]
         if self.many:
-            marks_NC = probabilities_NC >= self.thresholds(fit)
+            marks_NC = probabilities_NC >= self.thresholds(state)
             given = [[names[i] for i in np.flatnonzero(marks_C)] for marks_C in marks_NC]
         else:
             given = [names[i] for i in logits_NC.argmax(axis=1)]
@@ -139,17 +139,17 @@ class TextClassification:
             for value, row in zip(given, probabilities_NC, strict=True)
         ]
 
-    def errors(self, logits_NC: Floats, labels: Labels, fit: Fit, most: int) -> list[dict[str, Any]]:
+    def errors(self, logits_NC: Floats, labels: Labels, state: TaskState, most: int) -> list[dict[str, Any]]:
         probabilities_NC = self.probabilities(logits_NC)
         if self.many:
-            wrong_NC = (probabilities_NC >= self.thresholds(fit)) != labels.astype(bool)
+            wrong_NC = (probabilities_NC >= self.thresholds(state)) != labels.astype(bool)
             confidence_N = np.where(wrong_NC, np.abs(probabilities_NC - labels), 0.0).max(axis=1)
             wrong = np.flatnonzero(wrong_NC.any(axis=1))
         else:
             confidence_N = probabilities_NC.max(axis=1)
             wrong = np.flatnonzero(logits_NC.argmax(axis=1) != labels)
         worst = wrong[np.argsort(-confidence_N[wrong], kind="stable")][:most]
-        predictions = self.predict(logits_NC[worst], fit)
+        predictions = self.predict(logits_NC[worst], state)
         return [
             {"index": int(i), "label": self._name(labels[i]), "predicted": join_names(row["prediction"]),
              "confidence": float(confidence_N[i])}

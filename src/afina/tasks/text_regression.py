@@ -15,7 +15,7 @@ import numpy as np
 from afina.data.labels import LabelSpace
 from afina.metrics import intervals, regression
 from afina.metrics.paired import ScoredRows
-from afina.tasks.base import Fit, Floats, HeadShape, Labels
+from afina.tasks.base import Floats, HeadShape, Labels, TaskState
 
 if TYPE_CHECKING:
     import torch
@@ -35,23 +35,23 @@ class TextRegression:
     def head_shape(self) -> HeadShape:
         return HeadShape(1, "regression", ())
 
-    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> Fit:
+    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> TaskState:
         # A head without bias can't hold the mean, so only the scale is taken off.
         mean = float(labels.mean()) if head_has_bias else 0.0
         scale = float(np.sqrt(np.mean((labels.astype(np.float64) - mean) ** 2)))
-        return Fit(target_mean=mean, target_scale=scale or 1.0)
+        return TaskState(target_mean=mean, target_scale=scale or 1.0)
 
-    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
-        targets_B = (labels.float() - fit.target_mean) / fit.target_scale
+    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, state: TaskState) -> torch.Tensor:
+        targets_B = (labels.float() - state.target_mean) / state.target_scale
         return (logits_BC.float().squeeze(1) - targets_B) ** 2
 
-    def row_weights(self, labels: Labels, fit: Fit) -> Floats:
+    def row_weights(self, labels: Labels, state: TaskState) -> Floats:
         return np.ones(len(labels), np.float32)
 
-    def rescale(self, logits_NC: Floats, fit: Fit) -> Floats:
-        return logits_NC * fit.target_scale + fit.target_mean
+    def rescale(self, logits_NC: Floats, state: TaskState) -> Floats:
+        return logits_NC * state.target_scale + state.target_mean
 
-    def score(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, float]:
+    def score(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, float]:
         return regression.score_regression(logits_NC[:, 0], labels)
 
     def rank(self, scores: Mapping[str, float]) -> float:
@@ -61,26 +61,26 @@ class TextRegression:
         self,
         logits_NC: Floats,
         labels: Labels,
-        fit: Fit,
+        state: TaskState,
         resamples: int,
         seed: int,
     ) -> dict[str, tuple[float, float]]:
         return intervals.bootstrap_regression(logits_NC[:, 0], labels, resamples, seed)
 
-    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+    def outcomes(self, logits_NC: Floats, labels: Labels, state: TaskState) -> ScoredRows:
         return ScoredRows("regression", labels.astype(np.float64), logits_NC[:, 0].astype(np.float64))
 
-    def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
-        return fit
+    def tune(self, logits_NC: Floats, labels: Labels, state: TaskState) -> TaskState:
+        return state
 
-    def describe(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, Any]:
+    def describe(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, Any]:
         pairs = np.stack([labels, logits_NC[:, 0]], axis=1)[:POINTS_OF_SCATTER]
         return {"scatter": [[float(true), float(predicted)] for true, predicted in pairs]}
 
-    def predict(self, logits_NC: Floats, fit: Fit) -> Sequence[dict[str, Any]]:
+    def predict(self, logits_NC: Floats, state: TaskState) -> Sequence[dict[str, Any]]:
         return [{"prediction": float(value)} for value in logits_NC[:, 0]]
 
-    def errors(self, logits_NC: Floats, labels: Labels, fit: Fit, most: int) -> list[dict[str, Any]]:
+    def errors(self, logits_NC: Floats, labels: Labels, state: TaskState, most: int) -> list[dict[str, Any]]:
         misses_N = np.abs(logits_NC[:, 0] - labels)
         worst = np.argsort(-misses_N, kind="stable")[:most]
         return [

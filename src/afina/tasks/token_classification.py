@@ -18,7 +18,7 @@ from afina.metrics.paired import ScoredRows
 from afina.metrics.probabilities import softmax
 from afina.metrics.row_losses import class_losses
 from afina.metrics.tags import RowCounts, Tagging, count_rows, find_entities
-from afina.tasks.base import Fit, Floats, HeadShape, Labels
+from afina.tasks.base import Floats, HeadShape, Labels, TaskState
 
 if TYPE_CHECKING:
     import torch
@@ -45,26 +45,26 @@ class TokenClassification:
     def head_shape(self) -> HeadShape:
         return HeadShape(len(self.labels.names), "single_label_classification", self.labels.names)
 
-    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> Fit:
+    def learn_from(self, labels: Labels, class_weight: str, head_has_bias: bool) -> TaskState:
         if class_weight == "none":
-            return Fit()
+            return TaskState()
         counts_C = np.bincount(labels.tags, minlength=len(self.labels.names))  # type: ignore[attr-defined]
         weights_C = counts_C.sum() / (len(counts_C) * np.maximum(counts_C, 1))
-        return Fit(class_weights=tuple(round(float(weight), 6) for weight in weights_C))
+        return TaskState(class_weights=tuple(round(float(weight), 6) for weight in weights_C))
 
-    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, fit: Fit) -> torch.Tensor:
+    def losses(self, logits_BC: torch.Tensor, labels: torch.Tensor, state: TaskState) -> torch.Tensor:
         import torch
         from torch.nn import functional
 
-        weights_C = torch.tensor(fit.class_weights, device=logits_BC.device) if fit.class_weights else None
+        weights_C = torch.tensor(state.class_weights, device=logits_BC.device) if state.class_weights else None
         return functional.cross_entropy(logits_BC.float(), labels, weight=weights_C, reduction="none")
 
-    def row_weights(self, labels: Labels, fit: Fit) -> Floats:
-        if not fit.class_weights:
+    def row_weights(self, labels: Labels, state: TaskState) -> Floats:
+        if not state.class_weights:
             return np.ones(len(labels), np.float32)
-        return np.asarray(fit.class_weights, np.float32)[labels]
+        return np.asarray(state.class_weights, np.float32)[labels]
 
-    def rescale(self, logits_NC: Floats, fit: Fit) -> Floats:
+    def rescale(self, logits_NC: Floats, state: TaskState) -> Floats:
         return logits_NC
 
     def probabilities(self, logits_KC: Floats) -> Floats:
@@ -75,7 +75,7 @@ class TokenClassification:
         """What is right in each row."""
         return count_rows(self.tagging, logits_KC.argmax(axis=1), labels.tags, labels.offsets)
 
-    def score(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, float]:
+    def score(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, float]:
         tags: TagArrays = labels  # type: ignore[assignment]
         scores = self.count(logits_NC, tags).summarise()
         return {**scores, "loss": float(self.word_losses(logits_NC, tags).mean())}
@@ -92,20 +92,20 @@ class TokenClassification:
         return scores[self.primary_metric]
 
     def intervals(
-        self, logits_NC: Floats, labels: Labels, fit: Fit, resamples: int, seed: int
+        self, logits_NC: Floats, labels: Labels, state: TaskState, resamples: int, seed: int
     ) -> dict[str, tuple[float, float]]:
         return self.count(logits_NC, labels).bootstrap(resamples, seed)  # type: ignore[arg-type]
 
-    def outcomes(self, logits_NC: Floats, labels: Labels, fit: Fit) -> ScoredRows:
+    def outcomes(self, logits_NC: Floats, labels: Labels, state: TaskState) -> ScoredRows:
         return ScoredRows(self.labels.kind, tags=self.count(logits_NC, labels))  # type: ignore[arg-type]
 
-    def tune(self, logits_NC: Floats, labels: Labels, fit: Fit) -> Fit:
-        return fit
+    def tune(self, logits_NC: Floats, labels: Labels, state: TaskState) -> TaskState:
+        return state
 
-    def describe(self, logits_NC: Floats, labels: Labels, fit: Fit) -> dict[str, Any]:
+    def describe(self, logits_NC: Floats, labels: Labels, state: TaskState) -> dict[str, Any]:
         return {"per_class": self.count(logits_NC, labels).tabulate(self.tagging.types)}  # type: ignore[arg-type]
 
-    def predict(self, logits_NC: Floats, fit: Fit) -> Sequence[dict[str, Any]]:
+    def predict(self, logits_NC: Floats, state: TaskState) -> Sequence[dict[str, Any]]:
         """One mapping for all words as one row; `predict_rows` cuts them into rows."""
         return self.predict_rows(logits_NC, np.asarray([0, len(logits_NC)], np.int64))
 
@@ -133,7 +133,7 @@ class TokenClassification:
             })  # fmt: skip
         return rows
 
-    def errors(self, logits_NC: Floats, labels: Labels, fit: Fit, most: int) -> list[dict[str, Any]]:
+    def errors(self, logits_NC: Floats, labels: Labels, state: TaskState, most: int) -> list[dict[str, Any]]:
         """The rows with the most words wrong; `label` and `predicted` list what the tags say in words' places."""
         tags: TagArrays = labels  # type: ignore[assignment]
         counts = self.count(logits_NC, tags)

@@ -86,6 +86,23 @@ class Technique(Protocol):
         ...
 
 
+class WholeModel:
+    """What techniques share whose result is one whole model."""
+
+    name: str
+
+    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        save_model(model, tokenizer, folder)
+
+    def restore(self, folder: Path, setup: Setup) -> nn.Module:
+        return restore_model(folder, setup)
+
+    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
+        raise ConfigError(
+            f"the result of {self.name} is one model already", found=str(folder), remedy="use it as it is"
+        )
+
+
 def load_model(setup: Setup, folder: Path | None = None, **storage: Any) -> LoadedModel:
     """The base, or the result in `folder`, with the head and the attention of the run.
 

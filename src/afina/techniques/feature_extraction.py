@@ -7,23 +7,21 @@ layout.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afina.config.techniques import TRAITS
-from afina.errors import ConfigError
 from afina.models.heads import LinearHead, PooledClassifier, find_head, make_linear, set_head
 from afina.models.load import LoadedModel
-from afina.techniques.base import load_model, restore_model, save_model
+from afina.techniques.base import WholeModel, load_model
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from afina.techniques.base import Setup
 
 
-class FeatureExtraction:
+class FeatureExtraction(WholeModel):
     """See `Technique`."""
 
     name = "feature-extraction"
@@ -36,25 +34,14 @@ class FeatureExtraction:
 
     def prepare(self, loaded: LoadedModel, setup: Setup) -> nn.Module:
         loaded.model.requires_grad_(False)
-        find_head(loaded.model)[1].requires_grad_(True)
+        find_head(loaded.model).requires_grad_(True)
         return loaded.model
 
     def install(self, model: PreTrainedModel, head: LinearHead, pooling: str) -> nn.Module:
         """The model with the solved head on the pooling that it was solved for."""
         if pooling == "own":
-            set_head(find_head(model)[1], head)
+            set_head(find_head(model), head)
             return model
         classifier = PooledClassifier(model.base_model, pooling, make_linear(head))
         classifier.backbone.requires_grad_(False)
         return classifier.eval()
-
-    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        save_model(model, tokenizer, folder)
-
-    def restore(self, folder: Path, setup: Setup) -> nn.Module:
-        return restore_model(folder, setup)
-
-    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
-        raise ConfigError(
-            f"the result of {self.name} is one model already", found=str(folder), remedy="use it as it is"
-        )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afina.config.techniques import TRAITS
-from afina.errors import ConfigError
 from afina.models.heads import PooledClassifier, pool_otherwise
 from afina.models.load import LoadedModel
-from afina.techniques.base import checkpoint_activations, load_model, restore_model, save_model
+from afina.techniques.base import WholeModel, checkpoint_activations, load_model
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from afina.techniques.base import Setup
 
 
-class Full:
+class Full(WholeModel):
     """See `Technique`. The result is an ordinary transformers folder, or the sentence-transformers layout where the
     token vectors are pooled as the architecture's own head can't.
     """
@@ -42,14 +39,3 @@ class Full:
         if isinstance(model, PooledClassifier):
             model.freeze_unread()
         return model
-
-    def save(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        save_model(model, tokenizer, folder)
-
-    def restore(self, folder: Path, setup: Setup) -> nn.Module:
-        return restore_model(folder, setup)
-
-    def merge(self, folder: Path, setup: Setup) -> PreTrainedModel:
-        raise ConfigError(
-            f"the result of {self.name} is one model already", found=str(folder), remedy="use it as it is"
-        )

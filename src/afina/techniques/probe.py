@@ -80,7 +80,7 @@ def solve(features: Mapping[str, Floats], problem: HeadProblem, biasless: frozen
     shown = ", ".join(f"{s:g}: {loss:.4f}" for s, loss in losses.items())
     head = fit_head(features[pooling], problem, strength, has_bias)
     because = f"least cross-validated loss over {problem.folds} folds ({shown})"
-    return Solution(head, pooling, strength, (reason, Reason("features.strength", strength, because)))
+    return Solution(head, pooling, strength, (reason, Reason("head C", strength, because)))
 
 
 def choose_sample(rows: int, seed: int) -> Indices:

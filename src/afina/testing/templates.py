@@ -96,7 +96,7 @@ QWEN2_5 = (
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 )
 
-# Thinking is kept in the turns behind the last question alone, and an empty one is written where there is none.
+# Thinking is kept in the turns after the last question alone, and an empty one is written where there is none.
 QWEN3 = (
     _QWEN_TOOLS
     + r"""

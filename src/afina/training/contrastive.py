@@ -51,7 +51,7 @@ class ContrastiveRows:
     strength: float = USUAL_STRENGTH
     partners: dict[int, int] = field(default_factory=dict)
     """The latest partner of each row."""
-    # Few training rows come with few validation rows: the best of many looks at a dozen of them is the luckiest one.
+    # Few training rows come with few validation rows: the best of many evaluations on a dozen of them is mostly luck.
     chooses_best: ClassVar[bool] = False
     is_sum: ClassVar[bool] = False
 
@@ -72,7 +72,7 @@ class ContrastiveRows:
         """The loss of all pairs among `rows` and one more row of the class of each, times the number of `rows`."""
         both = np.concatenate([rows, self.draw_partners(rows)])
         both = both[np.argsort(self.lengths[both], kind="stable")]
-        # A partner is as long as chance has it: the shorter half and the longer one apart need less padding.
+        # Partners are of any length: the shorter half and the longer one, each in a pass of its own, need less padding.
         halves = [half for half in np.array_split(both, 2) if len(half)]
         features_BH = torch.cat([self.read_features(model, half, accelerator) for half in halves])
         labels_B = torch.from_numpy(self.labelled.train.labels[both]).to(accelerator.device)
@@ -121,8 +121,8 @@ class ContrastiveRows:
             check_finite(found, part.row_numbers[rows], part.name, model)
             features.append(found["own"])
             labels.append(part.labels[rows])
-        _, linear = find_head(model)
-        problem = HeadProblem("multiclass", np.concatenate(labels), linear.out_features, known.fit.class_weights)
+        linear = find_head(model)
+        problem = HeadProblem("multiclass", np.concatenate(labels), linear.out_features, known.state.class_weights)
         set_head(linear, fit_head(np.concatenate(features), problem, self.strength, linear.bias is not None))
 
     def rank(self, scores: Mapping[str, float]) -> float:

@@ -48,7 +48,7 @@ def fit(session: Session) -> None:
 def run_epoch(session: Session) -> None:
     """Take the steps that are left of the epoch, evaluating between them as often as asked, then evaluate and save.
 
-    An evaluation stands before the next step, not behind the last one: a run that was stopped in between makes up for
+    An evaluation stands before the next step, not after the last one: a run that was stopped in between makes up for
     it when it goes on.
     """
     progress, config = session.progress, session.config
@@ -132,8 +132,8 @@ def eval_step(session: Session) -> dict[str, float]:
 def remember_best(progress: Progress, rank: float, loss: float, *, is_chosen: bool = True) -> None:
     """Note whether this evaluation is the best one so far; of two with equal scores the one with less loss is.
 
-    A head that starts at its optimum is first spoilt by a backbone that moves: how patient to be is told by evaluations
-    behind the first step alone, which may get better for long before they beat the start.
+    A head that starts at its optimum is first spoilt by a backbone that moves, so patience counts the evaluations after
+    the first step alone: they may get better for a long time before they beat the start.
 
     The loss alone would not do: it rises when a model that is right more often is also surer of its errors. Where the
     scores choose nothing, the newest evaluation stands for the best.

@@ -20,7 +20,7 @@ from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import TokenBatch, collate_packed, collate_padded
 from afina.metrics.intervals import bootstrap_ratio
 from afina.models.batched import compute_batches
-from afina.models.language_head import LanguageHead, find_language_head
+from afina.models.language_head import SplitLanguageModel, split_language_model
 from afina.training.objective import check_finite
 from afina.training.precision import precision_of
 
@@ -73,7 +73,7 @@ class NextTokens:
     eval_tokens_per_batch: int
     packs: Sequence[Indices] | None = field(default=None)
     """Rows of each packed sequence; None where each row is a sequence of its own."""
-    is_whole: bool = False
+    uses_full_forward: bool = False
     """Whether the model is asked for its logits, since its halves don't make up the whole."""
     chooses_best: ClassVar[bool] = True
     is_sum: ClassVar[bool] = True
@@ -95,11 +95,11 @@ class NextTokens:
     def sum_losses(self, model: nn.Module, rows: Indices, accelerator: Accelerator) -> torch.Tensor:
         batch = self.collate(rows).to(accelerator.device)
         with accelerator.autocast():
-            return self.find_head(model).sum_losses(batch)
+            return self.split_model(model).sum_losses(batch)
 
-    def find_head(self, model: nn.Module) -> LanguageHead:
-        """The model's halves, or the whole."""
-        return LanguageHead(model, None) if self.is_whole else find_language_head(model)
+    def split_model(self, model: nn.Module) -> SplitLanguageModel:
+        """The model in its halves, or undivided."""
+        return SplitLanguageModel(model, None) if self.uses_full_forward else split_language_model(model)
 
     def collate(self, rows: Indices) -> TokenBatch:
         """The batch of some units."""
@@ -115,7 +115,7 @@ class NextTokens:
     def measure(self, model: nn.Module, data: TrainedRows, accelerator: Accelerator) -> TokenCounts:
         """What the model says of all rows of any data; it is in evaluation mode afterwards."""
         model.eval()
-        head, counts_N = self.find_head(model), data.trained_counts
+        head, counts_N = self.split_model(model), data.trained_counts
         losses_N, correct_N = np.zeros(len(data)), np.zeros(len(data), np.int64)
 
         def compute(rows: Indices) -> list[tuple[float, int]]:
@@ -123,7 +123,7 @@ class NextTokens:
             # Places run through the batch row by row, as the rows' counts do.
             sizes = counts_N[rows].tolist()
             parts = torch.split(head.select_hidden(batch), sizes), torch.split(batch.targets_K, sizes)
-            return [head.count_correct(*part) for part in zip(*parts, strict=True)]
+            return [head.score_targets(*part) for part in zip(*parts, strict=True)]
 
         batches = order_evaluation_batches(data.tokens.lengths, self.eval_tokens_per_batch)
         device, precision = accelerator.device.type, precision_of(accelerator)

@@ -18,7 +18,7 @@ import torch
 from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
 from afina.errors import TrainingError, describe_rows
-from afina.tasks.base import Fit, Task
+from afina.tasks.base import Task, TaskState
 from afina.training.inference import Inference, predict_logits
 from afina.training.precision import precision_of
 
@@ -66,7 +66,7 @@ class LabelledRows:
     """The objective of tasks with a label for each row. See `Objective`."""
 
     task: Task
-    fit: Fit
+    state: TaskState
     train: EncodedPart
     validation: EncodedPart
     pad_id: int
@@ -79,7 +79,7 @@ class LabelledRows:
         return self.train.tokens.lengths  # made anew each time, and each step asks
 
     def weigh(self, rows: Indices) -> float:
-        return float(self.task.row_weights(self.train.labels[rows], self.fit).sum())
+        return float(self.task.row_weights(self.train.labels[rows], self.state).sum())
 
     def sum_losses(self, model: nn.Module, rows: Indices, accelerator: Accelerator) -> torch.Tensor:
         device = accelerator.device
@@ -87,7 +87,7 @@ class LabelledRows:
         labels = torch.from_numpy(self.train.labels[rows]).to(device)
         with accelerator.autocast():
             logits_BC = model(**batch).logits
-        return self.task.losses(logits_BC, labels, self.fit).sum()
+        return self.task.losses(logits_BC, labels, self.state).sum()
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         part = self.validation
@@ -96,10 +96,10 @@ class LabelledRows:
             model, part.tokens, Inference(self.pad_id, self.eval_tokens_per_batch, device, precision)
         )
         check_finite(logits_NC.sum(axis=1), part.row_numbers)
-        scores = self.task.score(self.task.rescale(logits_NC, self.fit), part.labels, self.fit)
+        scores = self.task.score(self.task.rescale(logits_NC, self.state), part.labels, self.state)
         if "loss" in scores:  # as the report has it, whatever weights the classes have in training
             return scores
-        losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.fit)
+        losses_N = self.task.losses(torch.from_numpy(logits_NC), torch.from_numpy(part.labels), self.state)
         return {**scores, "loss": float(losses_N.double().mean())}
 
     def rank(self, scores: Mapping[str, float]) -> float:

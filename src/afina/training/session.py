@@ -45,13 +45,13 @@ class Progress:
     best_step: Count | None = None
     """The step it was measured at."""
     trained_rank: float | None = None
-    """Best main score behind the first step, for a start that is better than all that comes."""
+    """Best main score after the first step, for a start that is better than all that comes."""
     trained_loss: float | None = None
     """Validation loss of that evaluation."""
     evaluated_step: Count | None = None
     """The step of the last evaluation."""
     worse_evaluations: Count = 0
-    """Evaluations since the best one, or since the best one behind the first step."""
+    """Evaluations since the best one, or since the best one after the first step."""
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """Steps whose loss or gradient wasn't a number: `step`, `what`, `rows`. See `training/not_finite.py`."""
     spikes: list[dict[str, Any]] = field(default_factory=list)
@@ -143,7 +143,7 @@ class Session:
         return patience > 0 and self.progress.worse_evaluations >= patience
 
     def count_evaluations(self) -> int:
-        """How many evaluations the whole run makes: one behind each epoch, and those within."""
+        """How many evaluations the whole run makes: one after each epoch, and those within."""
         every, an_epoch = self.config.eval_steps, self.steps_per_epoch
         if not every:
             return self.last_epoch

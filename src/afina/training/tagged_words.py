@@ -18,7 +18,7 @@ import torch
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
 from afina.models.batched import compute_batches
-from afina.tasks.base import Fit, Floats
+from afina.tasks.base import Floats, TaskState
 from afina.tasks.token_classification import TokenClassification
 from afina.training.inference import Inference
 from afina.training.objective import check_finite
@@ -34,7 +34,7 @@ class TaggedWords:
     """See `Objective`."""
 
     task: TokenClassification
-    fit: Fit
+    state: TaskState
     train: TaggedTokens
     validation: TaggedTokens
     pad_id: int
@@ -47,7 +47,7 @@ class TaggedWords:
         return self.train.tokens.lengths
 
     def weigh(self, rows: Indices) -> float:
-        return float(self.task.row_weights(self.take_tags(rows), self.fit).sum(dtype=np.float64))
+        return float(self.task.row_weights(self.take_tags(rows), self.state).sum(dtype=np.float64))
 
     def take_tags(self, windows: Indices) -> Indices:
         """The tags of the words of some training windows."""
@@ -60,7 +60,7 @@ class TaggedWords:
         with accelerator.autocast():
             logits_BTC = model(**inputs).logits
         logits_KC = logits_BTC.flatten(0, 1)[places_K.to(accelerator.device)]
-        return self.task.losses(logits_KC, tags_K, self.fit).sum()
+        return self.task.losses(logits_KC, tags_K, self.state).sum()
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         part = self.validation
@@ -69,7 +69,7 @@ class TaggedWords:
             model, part.words, Inference(self.pad_id, self.eval_tokens_per_batch, device, precision)
         )
         check_finite(logits_KC.sum(axis=1), np.repeat(part.row_numbers, np.diff(part.tags.offsets)))
-        return self.task.score(logits_KC, part.tags, self.fit)  # type: ignore[arg-type]
+        return self.task.score(logits_KC, part.tags, self.state)  # type: ignore[arg-type]
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return self.task.rank(scores)

@@ -96,18 +96,18 @@ def find_tokenizer(family: str) -> Any:
 
 def read_learned(tokenizer: Any, row: TrainedTokens) -> list[str]:
     """The texts of the stretches that are learned."""
-    marked = zip(row.ids, row.mask, strict=True)
+    marked = zip(row.ids, row.loss_mask, strict=True)
     return [tokenizer.decode([i for i, _ in run]) for learned, run in groupby(marked, lambda pair: pair[1]) if learned]
 
 
 def check_inference(tokenizer: Any, row: TrainedTokens, messages: list[Any], tools: Any = None) -> None:
-    """What inference sees before each answer opens the row, and learning starts right behind it."""
+    """What inference sees before each answer opens the row, and learning starts right after it."""
     assert row.ids == tokenizer.apply_chat_template(messages, tools=tools)["input_ids"]
     for i, message in enumerate(messages):
         if message["role"] == "assistant":
             prompt = tokenizer.apply_chat_template(messages[:i], tools=tools, add_generation_prompt=True)["input_ids"]
             assert row.ids[: len(prompt)] == prompt
-            assert (row.mask[len(prompt) - 1], row.mask[len(prompt)]) == (0, 1)
+            assert (row.loss_mask[len(prompt) - 1], row.loss_mask[len(prompt)]) == (0, 1)
 
 
 def catch(tokenizer: Any, messages: Any, tools: Any = None, **options: Any) -> ChatFaultError:
@@ -243,7 +243,7 @@ def test_rewritten_turns_are_refused_and_the_last_one_can_be_learned() -> None:
     assert "hm" not in tokenizer.decode(row.ids)
     prompt = tokenizer.apply_chat_template(messages[:3], add_generation_prompt=True)["input_ids"]
     assert row.ids[: len(prompt)] == prompt
-    assert row.mask.index(1) == len(prompt)
+    assert row.loss_mask.index(1) == len(prompt)
 
 
 @pytest.mark.parametrize("family", sorted(REWRITERS))
@@ -257,7 +257,7 @@ def test_rewritten_turns_become_rows_of_their_own(family: str) -> None:
         assert ("hm" in learned, learned.endswith(TURNS[family][-12:].format(text))) == (True, True)
         assert row == encode_messages(tokenizer, messages[:end], last_turn_only=True)
         prompt = tokenizer.apply_chat_template(messages[: end - 1], add_generation_prompt=True)["input_ids"]
-        assert (row.ids[: len(prompt)], row.mask.index(1)) == (prompt, len(prompt))
+        assert (row.ids[: len(prompt)], row.loss_mask.index(1)) == (prompt, len(prompt))
     assert encode_conversation(tokenizer, messages, prompt_messages=3) == rows[1:]
 
 
@@ -380,14 +380,14 @@ def build_merging_tokenizer() -> Any:
 
 
 def test_an_answer_that_merges_with_its_prompt_is_tokenised_apart() -> None:
-    """As generation writes it: behind the tokens of the prompt alone."""
+    """As generation writes it: after the tokens of the prompt alone."""
     tokenizer = build_merging_tokenizer()
     choose_template(tokenizer, "chatml")
     row = encode_messages(tokenizer, [user("a"), answer("\nb")])
     prompt = tokenizer.apply_chat_template([user("a")], tokenize=False, add_generation_prompt=True)
     prompt_ids = tokenizer(prompt)["input_ids"]
     assert row.ids[: len(prompt_ids)] == prompt_ids
-    assert row.mask == [0] * len(prompt_ids) + [1] * (len(row.ids) - len(prompt_ids) - 1) + [0]
+    assert row.loss_mask == [0] * len(prompt_ids) + [1] * (len(row.ids) - len(prompt_ids) - 1) + [0]
     assert read_learned(tokenizer, row) == ["\nb<|endoftext|>"]
     assert tokenizer.decode(row.ids) == f"{prompt}\nb<|endoftext|>\n"
 
@@ -633,7 +633,7 @@ def test_a_token_of_prompt_and_completion_is_learned_and_noted() -> None:
     tokenizer = build_merging_tokenizer()
     row = encode_completion(tokenizer, "a ", "bc")
     assert tokenizer.convert_ids_to_tokens(row.ids) == ["a", "Ġb", "c", "<|endoftext|>"]
-    assert row.mask == [0, 1, 1, 1]
+    assert row.loss_mask == [0, 1, 1, 1]
     assert row.notes == ("the prompt's last token merges with the completion",)
     assert encode_completion(tokenizer, "a", " bc").notes == ()
 
@@ -645,7 +645,7 @@ def test_one_token_may_both_start_and_end_a_text() -> None:
     for prompt, mask in (("", [0, 1, 1]), ("a", [0, 0, 1, 1])):
         row = encode_completion(tokenizer, prompt, "b")
         assert tokenizer.decode(row.ids) == f"</s>{prompt}b</s>"
-        assert row.mask == mask
+        assert row.loss_mask == mask
 
 
 @pytest.mark.parametrize("text", ["a b", "a b{eos}", "{bos}a b"])
@@ -655,7 +655,7 @@ def test_a_plain_text_is_learned_whole(specials: Any, text: str) -> None:
     text = text.format(eos=tokenizer.eos_token, bos=tokenizer.bos_token or "")
     row = encode_plain(tokenizer, text)
     assert read_learned(tokenizer, row) == ["a b" + tokenizer.eos_token]
-    unread = [i for i, learned in zip(row.ids, row.mask, strict=True) if not learned]
+    unread = [i for i, learned in zip(row.ids, row.loss_mask, strict=True) if not learned]
     opens = tokenizer.bos_token_id in tokenizer(text)["input_ids"][:1]
     assert unread == ([tokenizer.bos_token_id] if opens else [])
 
@@ -758,7 +758,7 @@ def test_a_template_may_refuse_other_messages_than_the_rows(tmp_path: Path) -> N
     choose_template(tokenizer, str(path))
     assert encode_messages(tokenizer, SYSTEM) == encode_messages(find_tokenizer("qwen2.5"), SYSTEM)
     assert describe_turn_ends(tokenizer) == (tokenizer.eos_token_id,)
-    # Nothing is known of its ends, so all that it puts behind an answer is one.
+    # Nothing is known of its ends, so all that it puts after an answer is one.
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|endoftext|><|im_end|>")
     learned = read_learned(tokenizer, encode_messages(tokenizer, SYSTEM))
     assert learned == [f"{text}<|endoftext|><|im_end|>" for text in ("one", "two", "three")]

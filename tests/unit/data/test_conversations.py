@@ -166,7 +166,7 @@ def test_recognition(
     (table,) = read_parts([row], tmp_path).values()
     columns = choose_conversation_columns({"all": table})
     assert (columns.form, columns.names) == (form, names)
-    assert list(map(str, columns.reasons)) == [f"data.form = {form}: {reason}"]
+    assert list(map(str, columns.reasons)) == [f"form of the rows = {form}: {reason}"]
     assert looks_like_conversations(table) is speaks
 
 
@@ -214,11 +214,11 @@ def test_flags_win(tmp_path: Path) -> None:
     assert choose(tmp_path / "b", row, text_column="b") == ConversationColumns("text", {"text": "b"})
     log = choose(tmp_path / "c", row, messages_column="log")
     assert (log.form, log.names) == ("messages", {"messages": "log", "tools": "tools"})
-    assert list(map(str, log.reasons)) == ["data.form = messages: 'tools' holds the tools"]
+    assert list(map(str, log.reasons)) == ["form of the rows = messages: 'tools' holds the tools"]
     assert choose(tmp_path / "d", {"log": TALK}, messages_column="log").reasons == ()
     joined = choose(tmp_path / "e", {"a": ASK, "b": REPLY}, prompt_column="a", completion_column="b")
     assert (joined.form, joined.names) == ("messages", {"prompt": "a", "completion": "b"})
-    assert list(map(str, joined.reasons)) == ["data.form = messages: 'a' and 'b' hold lists of objects"]
+    assert list(map(str, joined.reasons)) == ["form of the rows = messages: 'a' and 'b' hold lists of objects"]
     better = {"prompt": "a", "chosen": "b", "rejected": "c"}
     assert choose(tmp_path / "f", better, prompt_column="prompt", completion_column="chosen").form == "completion"
 

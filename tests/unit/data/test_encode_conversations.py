@@ -34,7 +34,8 @@ def talk(*texts: str) -> dict[str, Any]:
 def read_learned(data: TrainedRows, tokenizer: Any) -> list[tuple[int, str]]:
     """The row's number and the learned text of each row."""
     return [
-        (int(data.row_numbers[i]), tokenizer.decode(data.tokens.row(i)[data.marks(i) == 1])) for i in range(len(data))
+        (int(data.row_numbers[i]), tokenizer.decode(data.tokens.row(i)[data.row_loss_mask(i) == 1]))
+        for i in range(len(data))
     ]
 
 
@@ -62,7 +63,7 @@ def test_answers_of_a_split_conversation_behind_the_longest_length_are_counted(t
     data, tally, tokenizer = encode("gpt-oss", rows, tmp_path)
     assert read_learned(data, tokenizer) == [(1, "<|channel|>final<|message|>one<|return|>")]
     assert (list(tally.split), tally.split_into, list(tally.untrained)) == ([1, 2], 4, [2])
-    assert (data.tokens.cut_rows, tally.cut_trained) == (3, tally.whole_trained - int(data.trained.sum()))
+    assert (data.tokens.cut_rows, tally.cut_trained) == (3, tally.whole_trained - int(data.loss_mask.sum()))
 
 
 def test_answers_inside_a_prompt_of_messages_are_not_learned(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_nothing_of_a_long_text_is_lost(tmp_path: Path) -> None:
     assert (data.row_count, list(tally.windowed), tally.windows, len(data)) == (2, [1], 4, 5)
     learned = "".join(text for number, text in read_learned(data, tokenizer) if number == 1)
     assert learned == rows[0]["text"] + tokenizer.eos_token
-    assert (tally.cut_rows, tally.whole_trained, list(tally.untrained)) == (0, int(data.trained.sum()), [])
+    assert (tally.cut_rows, tally.whole_trained, list(tally.untrained)) == (0, int(data.loss_mask.sum()), [])
     assert {int(data.tokens.row(i)[0]) for i in range(len(data))} == {tokenizer.bos_token_id}
 
 

@@ -72,4 +72,4 @@ def test_packed_rows_see_themselves_only_and_begin_at_position_0() -> None:
 @pytest.mark.parametrize("lengths", [[5], [2, 2, 2], [9, 1 + 1, 30]])
 def test_counts_are_those_of_the_marks(lengths: list[int]) -> None:
     data = make_rows(lengths)
-    assert data.trained_counts.tolist() == [int(data.marks(row).sum()) for row in range(len(data))]
+    assert data.trained_counts.tolist() == [int(data.row_loss_mask(row).sum()) for row in range(len(data))]

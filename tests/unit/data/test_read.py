@@ -162,7 +162,7 @@ def test_all_bad_rows_of_a_csv_are_listed_by_kind(tmp_path: Path) -> None:
         "  expected: one field for each column\n"
         f"  do: {MEND}",
         "a.csv: rows with a stray quote (row 5)\n"
-        "  found: on line 6 of the file: more text behind a closing quote\n"
+        "  found: on line 6 of the file: more text after a closing quote\n"
         "  expected: quotes around the whole field, and each quote inside it written twice\n"
         f"  do: {MEND}",
         "a.csv: rows with bytes that are not UTF-8 (row 2)\n"
@@ -591,7 +591,7 @@ def test_columns_without_a_name_at_the_end_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('v1,v2,,\nham,"a, b",,\nspam,c,d,\nham,e\nham,f,,,\nham,g,,,h\n')
     table = read(tmp_path / "a.csv", tmp_path)
     assert list_columns(table) == {"v1": ["ham", "spam", "ham", "ham"], "v2": ["a, b", "c", "e", "f"]}
-    assert table.notes == ("a.csv: 2 columns behind 'v2' without a name: left out, with what 1 row holds in them",)
+    assert table.notes == ("a.csv: 2 columns after 'v2' without a name: left out, with what 1 row holds in them",)
     (problem,) = table.problems
     assert (list(problem.rows), problem.found) == ([5], "5 fields in 1 row")
 

@@ -37,7 +37,9 @@ def test_an_argument_is_used_from_then_on_and_others_may_still_be_given() -> Non
     prompt = tokenizer.apply_chat_template(ONE[:1], tokenize=False, add_generation_prompt=True)
     assert prompt == before + "<think>\n\n</think>\n\n"
     row = encode_messages(tokenizer, ONE)
-    assert tokenizer.decode([token for token, mark in zip(row.ids, row.mask, strict=True) if mark]) == "b<|im_end|>"
+    assert (
+        tokenizer.decode([token for token, mark in zip(row.ids, row.loss_mask, strict=True) if mark]) == "b<|im_end|>"
+    )
     options: Any = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
     assert tokenizer.apply_chat_template(ONE[:1], **options) == before
 

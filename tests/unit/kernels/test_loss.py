@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from afina.kernels import loss as loss_module
-from afina.kernels.loss import count_correct, head_loss, make_plan
+from afina.kernels.loss import head_loss, make_plan, score_targets
 
 SHAPES = [(1, 4, 5), (7, 8, 13), (33, 16, 50)]
 OPTIONS: list[dict[str, float]] = [{}, {"softcap": 1.5}, {"scale": 0.7}, {"softcap": 1.5, "scale": 2.5}]
@@ -178,7 +178,7 @@ def test_nothing_is_larger_than_a_chunk(is_default: bool, dtype: torch.dtype, mo
     with Watch() as seen:
         head_loss(*inputs, targets, chunk_rows=None if is_default else rows, softcap=2.0, scale=2.0).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            count_correct(*inputs, targets, chunk_rows=None if is_default else rows)
+            score_targets(*inputs, targets, chunk_rows=None if is_default else rows)
     assert seen.shapes.count(torch.Size([rows, shape[2]])) == 2  # one for each call, not for each chunk
     assert seen.largest_bytes <= rows * shape[2] * dtype.itemsize
 
@@ -273,7 +273,7 @@ def test_correct_positions_are_counted_beside_the_loss(options: dict[str, float]
     wanted, logits = compute_plainly(inputs, targets, **options)
     targets[::3] = logits.argmax(1)[::3]
     wanted, _ = compute_plainly(inputs, targets, **options)
-    loss, correct = count_correct(*inputs, targets, chunk_rows=chunk_rows, **options)
+    loss, correct = score_targets(*inputs, targets, chunk_rows=chunk_rows, **options)
     assert_near(loss, wanted, 1e-13)
     assert correct.item() == (logits.argmax(1) == targets).sum().item()
     assert 11 <= correct.item() < 33
@@ -282,5 +282,5 @@ def test_correct_positions_are_counted_beside_the_loss(options: dict[str, float]
 
 def test_of_equal_logits_the_first_is_taken_as_generation_would() -> None:
     hidden, weight = torch.ones(3, 2), torch.ones(4, 2)
-    _, correct = count_correct(hidden, weight, None, torch.tensor([0, 1, 3]))
+    _, correct = score_targets(hidden, weight, None, torch.tensor([0, 1, 3]))
     assert correct.item() == 1

@@ -128,7 +128,7 @@ def test_what_is_no_number_is_seen() -> None:
         assert torch.isfinite(found[0][0, 0, 5]).all()
         assert torch.isfinite(found[1][0, 0, :4]).all()
         assert not torch.isfinite(found[2]).any()
-    # Nothing is read of later keys, nor behind the last one.
+    # Nothing is read of later keys, nor after the last one.
     query, key, values, direction = draw_heads((1, 1, 1, 20, 20, 32))
     key[0, 0, 8], values[0, 0, 12] = float("nan"), float("nan")
     out = attend_short(query, key, values, None, SCALING, True)

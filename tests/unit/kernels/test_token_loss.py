@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from afina.kernels import native
-from afina.kernels.loss import count_correct, head_loss
+from afina.kernels.loss import head_loss, score_targets
 from afina.kernels.token_loss import suits_kernel, take_losses
 
 # Vocabularies around thirty-two, and longer than what is summed in fp32.
@@ -98,7 +98,7 @@ def test_the_head_gives_the_same_with_it_and_without() -> None:
         native.allow_compiled(is_on)
         loss = head_loss(hidden, weight, None, targets, chunk_rows=5, scale=0.7)
         gradients = torch.autograd.grad(loss * 0.1, (hidden, weight))
-        found.append([loss, *gradients, *count_correct(hidden, weight, None, targets, chunk_rows=5, scale=0.7)])
+        found.append([loss, *gradients, *score_targets(hidden, weight, None, targets, chunk_rows=5, scale=0.7)])
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=0)
     for one, other in zip(found[0][1:3], found[1][1:3], strict=True):
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * float(other.detach().abs().max()))

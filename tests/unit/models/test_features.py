@@ -77,7 +77,7 @@ def test_features_are_those_of_each_row_alone(
     texts = [(a, b) for a, b in zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True)] if family == "bert" else TEXTS
     tokens = encode(family, texts)
     found = extract(model, tokens, pad_id)
-    _, head = find_head(model)
+    head = find_head(model)
     for row in range(len(tokens)):
         hidden, logits = forward_alone(model, tokens, row)
         wanted = {"first": hidden[0], "mean": hidden.mean(0), "last": hidden[-1]}
@@ -103,7 +103,7 @@ def test_rows_that_end_in_the_padding_token_still_give_the_logits(
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     tokens = TokenArrays(np.asarray([i for row in rows for i in row], np.int32), offsets, None, 0, 0)
     own = extract(model, tokens, pad_id, tokens_per_batch=1000)["own"]
-    _, head = find_head(model)
+    head = find_head(model)
     for row in range(len(rows)):
         _, logits = forward_alone(model, tokens, row)
         through = head(torch.from_numpy(own[row])).detach().numpy()

@@ -607,7 +607,7 @@ def test_cut_short(tiny: Path, tmp_path: Path) -> None:
     )
     path.write_bytes(whole[:1000])
     assert refuse(path) == (
-        f"{path} is damaged or cut short\n  found: a header that goes on behind the end, at byte 1,000\n"
+        f"{path} is damaged or cut short\n  found: a header that goes on after the end, at byte 1,000\n"
         "  do: download the file again"
     )
 
@@ -931,7 +931,7 @@ ARCHITECTURE = text("general.architecture") + struct.pack("<I", 8) + text("llama
         (build_header(struct.pack("<Q", HUGE)), f"{HUGE:,} bytes of one text, more than 65,535"),
         (build_header(text("a") + struct.pack("<IQ", 8, HUGE)), f"{HUGE:,} bytes of one text, more than 67,108,864"),
         (build_header(text("a") + struct.pack("<IIQ", 9, 8, HUGE)), f"{HUGE:,} items of one list, more than 4,194,304"),
-        (build_header(text("a") + struct.pack("<IIQ", 9, 12, 1 << 22)), "a header that goes on behind the end"),
+        (build_header(text("a") + struct.pack("<IIQ", 9, 12, 1 << 22)), "a header that goes on after the end"),
         (build_header(text("a") + struct.pack("<IIQ", 9, 9, 1)), "a list of the unknown type 9"),
         (build_header(text("a") + struct.pack("<I", 13)), "a value of the unknown type 13"),
         (build_header(struct.pack("<Q", 1) + b"\xff"), "a text that is not UTF-8, before byte 33"),

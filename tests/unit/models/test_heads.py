@@ -20,6 +20,7 @@ from afina.models.heads import (
     PooledClassifier,
     describe_layout,
     find_head,
+    find_head_path,
     make_linear,
     scale_head,
     set_head,
@@ -46,7 +47,7 @@ def make_head(outputs: int, bias: bool = True) -> LinearHead:
 @pytest.mark.parametrize(("family", "outputs"), [*product(FAMILIES, [HIDDEN]), ("bert", 1), ("llama", 1)])
 def test_the_layer_found_gives_the_logits(family: str, outputs: int, tiny_models: Callable[[str], Path]) -> None:
     model = load(tiny_models(family), outputs)
-    path, head = find_head(model)
+    path, head = find_head_path(model), find_head(model)
     assert path == ("score" if family in DECODERS else "classifier.out_proj" if family in NESTED else "classifier")
     assert model.get_submodule(path) is head
     assert (head.bias is None) == (family in DECODERS)
@@ -68,7 +69,7 @@ def test_under_peft_it_is_the_trained_copy(family: str, targets: list[str], tiny
     settings = {"target_modules": targets, "modules_to_save": list(loaded.new_modules), "task_type": "SEQ_CLS"}
     wrapped = peft.get_peft_model(loaded.model.eval(), peft.LoraConfig(**settings)).eval()
     before = wrapped(input_ids=IDS).logits
-    _, head = find_head(wrapped)
+    head = find_head(wrapped)
     assert head.weight.requires_grad
     scale_head(head, 3.0, 0.0)
     torch.testing.assert_close(wrapped(input_ids=IDS).logits, 3 * before)

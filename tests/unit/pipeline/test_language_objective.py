@@ -16,7 +16,7 @@ import afina
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import collate_packed
-from afina.models.language_head import LanguageHead, find_language_head
+from afina.models.language_head import SplitLanguageModel, split_language_model
 from afina.models.load import load_language_model
 from afina.pipeline.language.objective import LEAK_TOLERANCE, measure_leak
 from afina.testing.data import make_conversations
@@ -43,11 +43,11 @@ def test_rows_that_see_each_other_are_found(precision: str, tiny_models: Callabl
     tokens = TokenArrays(random.integers(10, 60, offsets[-1]).astype(np.int32), offsets, None, 0, 0)
     rows = TrainedRows("train", tokens, np.ones(offsets[-1], np.uint8), np.arange(1, 4))
     batch = collate_packed(rows, [np.arange(3)], 0)
-    head = find_language_head(load_language_model(tiny_models("llama")).model.eval())
+    head = split_language_model(load_language_model(tiny_models("llama")).model.eval())
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         assert measure_leak(head, batch, LENGTHS[0]) == 0.0
         for sign in (0.1, -0.1):
-            leaking = LanguageHead(Leaking(head.backbone, sign), head.linear)
+            leaking = SplitLanguageModel(Leaking(head.backbone, sign), head.linear)
             assert measure_leak(leaking, batch, LENGTHS[0]) > LEAK_TOLERANCE[precision]
         assert measure_leak(leaking, collate_packed(rows, [np.arange(1)], 0), LENGTHS[0]) == 0.0, "a row alone"
 
@@ -56,7 +56,7 @@ def test_a_head_that_is_not_taken_apart_scores_alike_everywhere(
     tiny_models: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As of a family that scales its logits by a setting of another name.
-    monkeypatch.setattr(LanguageHead, "settings", property(lambda head: {"softcap": None, "scale": 2.0}))
+    monkeypatch.setattr(SplitLanguageModel, "settings", property(lambda head: {"softcap": None, "scale": 2.0}))
     rows = make_conversations("completion", 24)
     run = afina.fit(
         tiny_models("llama"), rows, "full", output=tmp_path / "run", num_train_epochs=1, bootstrap_resamples=0,

@@ -20,8 +20,8 @@ from afina.testing.templates import build_chat_tokenizer
 @pytest.mark.parametrize(
     ("cut", "marks", "expected"),
     [
-        (cut_in_middle, [0, 1, 1, 1, 1, 1, 1], (4, 7)),  # the first window of a text, behind a start token
-        (cut_in_middle, [0, 0, 1, 1, 1, 1], (4, 6)),  # a later one, behind the last token of that before it
+        (cut_in_middle, [0, 1, 1, 1, 1, 1, 1], (4, 7)),  # the first window of a text, after a start token
+        (cut_in_middle, [0, 0, 1, 1, 1, 1], (4, 6)),  # a later one, after the last token of that before it
         (cut_in_middle, [1, 1, 1, 1], (2, 4)),
         (cut_at_answer, [0, 0, 1, 1, 1, 1], (2, 6)),
         (cut_at_answer, [0, 1, 0, 0, 1, 1, 0], (4, 6)),

@@ -205,7 +205,7 @@ def test_a_search_begins_with_what_a_run_without_a_technique_does(
     one, two = (run.predict_proba(["the kettle"])[0] for run in (found.best, alone))
     assert one == pytest.approx(two, abs=1e-5)
     reasons = [{each["setting"]: each["value"] for each in run.reasons} for run in (found.best, alone)]
-    assert reasons[0]["training.rows_of_head"] == reasons[1]["training.rows_of_head"] == "train + validation"
+    assert reasons[0]["rows of the head"] == reasons[1]["rows of the head"] == "train + validation"
     assert reasons[0]["result"] == reasons[1]["result"] == "full"
     row = next(line for line in str(found).splitlines() if line.startswith("0 "))
     assert "default: chosen by auto" in row

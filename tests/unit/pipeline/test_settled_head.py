@@ -19,7 +19,7 @@ from afina.models.heads import find_head
 from afina.models.load import load_classifier
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.settled_head import settle_head
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.text_classification import TextClassification
 from afina.training.contrastive import ContrastiveRows
 from afina.training.objective import LabelledRows
@@ -44,21 +44,21 @@ def settle(tiny_models: Callable[[str], Path]) -> Callable[..., Any]:
         prepared: Any = SimpleNamespace(
             task=TASK, parts=parts, scored=scored, examples=SimpleNamespace(parts=tables)
         )  # fmt: skip
-        objective = ContrastiveRows(LabelledRows(TASK, Fit(), train, parts["validation"], 0, 256))
+        objective = ContrastiveRows(LabelledRows(TASK, TaskState(), train, parts["validation"], 0, 256))
         torch.manual_seed(0)
         model = load_classifier(tiny_models("bert"), TASK.head_shape().as_config(), 0, dropout=0.0).model.eval()
-        before = find_head(model)[1].weight.clone()
+        before = find_head(model).weight.clone()
         logits, narrator = {"validation": SURE.copy()}, Narrator()
         learned_from = settle_head(prepared, objective, model, start_accelerator("cpu", "fp32"), logits, narrator)
         reasons = {reason.setting: reason.value for reason in narrator.reasons}
-        return before, find_head(model)[1].weight, logits["validation"], learned_from, reasons
+        return before, find_head(model).weight, logits["validation"], learned_from, reasons
 
     return run
 
 
 def test_a_head_that_is_too_sure_is_softened_by_the_validation_rows(settle: Callable[..., Any]) -> None:
     before, after, logits, learned_from, reasons = settle()
-    temperature = reasons["training.temperature"]
+    temperature = reasons["temperature"]
     assert temperature == pytest.approx(12 / np.log(5 / 3), rel=1e-3), "five of eight are right"
     assert torch.allclose(after, before / temperature, rtol=1e-3)
     assert logits == pytest.approx(SURE / temperature, rel=1e-3)
@@ -75,4 +75,4 @@ def test_rows_that_judge_the_result_soften_nothing(settle: Callable[..., Any]) -
 def test_a_head_solved_with_all_rows_is_softened_as_well(settle: Callable[..., Any]) -> None:
     *_, learned_from, reasons = settle(is_cut=True)
     assert learned_from == ("train", "validation")
-    assert set(reasons) == {"training.temperature", "training.rows_of_head"}
+    assert set(reasons) == {"temperature", "rows of the head"}

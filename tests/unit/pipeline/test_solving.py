@@ -51,8 +51,8 @@ def test_the_head_learns_from_validation_rows_that_were_cut_from_the_training_ro
     own = fit("own", {"train": train, "validation": test, "test": test}, pooling="mean")
     fewer = fit("fewer", {"train": train[:34], "validation": test, "test": test}, pooling="mean")
     assert cut.report["rows"]["parts"] == {"train": 34, "validation": 14, "test": 12}
-    assert find_value(cut, "features.rows") == "train + validation"
-    assert find_value(own, "features.rows") is None, "a validation part of the user's own is not learned from"
+    assert find_value(cut, "rows of the head") == "train + validation"
+    assert find_value(own, "rows of the head") is None, "a validation part of the user's own is not learned from"
     assert list_probabilities(cut) == pytest.approx(list_probabilities(own), abs=0.01)
     assert list_probabilities(fewer) != pytest.approx(list_probabilities(own), abs=0.05), "the rows make a difference"
 

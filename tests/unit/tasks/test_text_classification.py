@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from afina.data.labels import LabelSpace
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.registry import TASKS, make_task
 from afina.tasks.text_classification import LARGEST_POSITIVE_WEIGHT, TextClassification
 
@@ -33,7 +33,7 @@ def test_tasks_are_made_by_name() -> None:
 
 @pytest.mark.parametrize("weights", [(), WEIGHTS])
 def test_the_mean_loss_is_torchs_cross_entropy(weights: tuple[float, ...]) -> None:
-    fit, logits, labels = Fit(class_weights=weights), torch.from_numpy(LOGITS), torch.from_numpy(CLASSES)
+    fit, logits, labels = TaskState(class_weights=weights), torch.from_numpy(LOGITS), torch.from_numpy(CLASSES)
     losses = ONE.losses(logits, labels, fit)
     wanted = functional.cross_entropy(logits, labels, weight=torch.tensor(weights) if weights else None)
     assert losses.shape == (4,)
@@ -42,7 +42,7 @@ def test_the_mean_loss_is_torchs_cross_entropy(weights: tuple[float, ...]) -> No
 
 @pytest.mark.parametrize("weights", [(), WEIGHTS])
 def test_the_mean_loss_of_several_labels_is_torchs(weights: tuple[float, ...]) -> None:
-    fit, logits, labels = Fit(class_weights=weights), torch.from_numpy(LOGITS), torch.from_numpy(MARKS)
+    fit, logits, labels = TaskState(class_weights=weights), torch.from_numpy(LOGITS), torch.from_numpy(MARKS)
     losses = MANY.losses(logits, labels, fit)
     pos_weight = torch.tensor(weights) if weights else None
     wanted = functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=pos_weight)
@@ -53,22 +53,24 @@ def test_the_mean_loss_of_several_labels_is_torchs(weights: tuple[float, ...]) -
 @pytest.mark.parametrize(("task", "labels"), [(ONE, CLASSES), (MANY, MARKS)])
 def test_weights_change_the_loss(task: TextClassification, labels: Any) -> None:
     arguments = torch.from_numpy(LOGITS), torch.from_numpy(labels)
-    assert not torch.allclose(task.losses(*arguments, Fit()), task.losses(*arguments, Fit(class_weights=WEIGHTS)))
+    assert not torch.allclose(
+        task.losses(*arguments, TaskState()), task.losses(*arguments, TaskState(class_weights=WEIGHTS))
+    )
 
 
 def test_losses_are_computed_in_fp32() -> None:
     rough = torch.from_numpy(LOGITS).bfloat16()
     for task, labels in ((ONE, CLASSES), (MANY, MARKS)):
-        losses = task.losses(rough, torch.from_numpy(labels), Fit())
+        losses = task.losses(rough, torch.from_numpy(labels), TaskState())
         assert losses.dtype == torch.float32
-        torch.testing.assert_close(losses, task.losses(rough.float(), torch.from_numpy(labels), Fit()))
+        torch.testing.assert_close(losses, task.losses(rough.float(), torch.from_numpy(labels), TaskState()))
 
 
 def test_balanced_weights_are_those_of_sklearn() -> None:
     labels = np.asarray([0] * 7 + [1] * 2 + [2])
     wanted = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(ONE.learn_from(labels, "balanced", True).class_weights, wanted, atol=1e-6)
-    assert ONE.learn_from(labels, "none", True) == Fit()
+    assert ONE.learn_from(labels, "none", True) == TaskState()
     # A class without rows in training gets a number, not infinity.
     assert ONE.learn_from(np.asarray([0, 0, 1]), "balanced", True).class_weights == (0.5, 1.0, 1.0)
 
@@ -97,7 +99,7 @@ def test_probabilities_are_torchs_even_at_the_ends() -> None:
 
 
 def test_a_prediction_is_the_likeliest_class() -> None:
-    predictions = ONE.predict(LOGITS, Fit())
+    predictions = ONE.predict(LOGITS, TaskState())
     assert [row["prediction"] for row in predictions] == ["a", "c", "b", "b"]
     for row, probabilities in zip(predictions, ONE.probabilities(LOGITS), strict=True):
         assert row["probabilities"] == dict(zip(NAMES, probabilities.tolist(), strict=True))
@@ -105,41 +107,41 @@ def test_a_prediction_is_the_likeliest_class() -> None:
 
 
 def test_labels_are_given_from_their_thresholds_on() -> None:
-    half = [row["prediction"] for row in MANY.predict(LOGITS, Fit())]
+    half = [row["prediction"] for row in MANY.predict(LOGITS, TaskState())]
     assert half == [["a", "b"], ["a", "b", "c"], ["b", "c"], ["a", "b", "c"]]
-    strict = [row["prediction"] for row in MANY.predict(LOGITS, Fit(thresholds=(0.8, 0.99, 0.5)))]
+    strict = [row["prediction"] for row in MANY.predict(LOGITS, TaskState(thresholds=(0.8, 0.99, 0.5)))]
     assert strict == [["a"], ["c"], ["c"], ["c"]]
-    assert MANY.predict(-np.ones((1, 3), np.float32), Fit())[0]["prediction"] == []
+    assert MANY.predict(-np.ones((1, 3), np.float32), TaskState())[0]["prediction"] == []
 
 
 def test_errors_are_wrong_rows_the_surest_first() -> None:
     labels = np.asarray([1, 2, 0, 0])
     probabilities = ONE.probabilities(LOGITS)
-    found = ONE.errors(LOGITS, labels, Fit(), 10)
+    found = ONE.errors(LOGITS, labels, TaskState(), 10)
     assert found == [
         {"index": 2, "label": "a", "predicted": "b", "confidence": float(probabilities[2, 1])},
         {"index": 0, "label": "b", "predicted": "a", "confidence": float(probabilities[0, 0])},
         {"index": 3, "label": "a", "predicted": "b", "confidence": float(probabilities[3, 1])},
     ]
-    assert ONE.errors(LOGITS, labels, Fit(), 1) == found[:1]
-    assert ONE.errors(LOGITS, labels, Fit(), 0) == []
-    assert ONE.errors(LOGITS, np.asarray([0, 2, 1, 1]), Fit(), 10) == []
+    assert ONE.errors(LOGITS, labels, TaskState(), 1) == found[:1]
+    assert ONE.errors(LOGITS, labels, TaskState(), 0) == []
+    assert ONE.errors(LOGITS, np.asarray([0, 2, 1, 1]), TaskState(), 10) == []
 
 
 def test_errors_of_several_labels_are_sure_where_they_are_wrong() -> None:
     marks = np.asarray([[1, 1, 0], [1, 1, 1], [0, 0, 1], [0, 1, 1]], np.uint8)
-    found = MANY.errors(LOGITS, marks, Fit(), 10)
+    found = MANY.errors(LOGITS, marks, TaskState(), 10)
     probabilities = MANY.probabilities(LOGITS)
     assert found == [
         {"index": 2, "label": "c", "predicted": "b, c", "confidence": pytest.approx(float(probabilities[2, 1]))},
         {"index": 3, "label": "b, c", "predicted": "a, b, c", "confidence": pytest.approx(float(probabilities[3, 0]))},
     ]
-    nothing = MANY.errors(-np.ones((1, 3), np.float32), np.asarray([[1, 0, 0]], np.uint8), Fit(), 1)
+    nothing = MANY.errors(-np.ones((1, 3), np.float32), np.asarray([[1, 0, 0]], np.uint8), TaskState(), 1)
     assert (nothing[0]["label"], nothing[0]["predicted"]) == ("a", "-")
 
 
 def test_thresholds_are_tuned_for_several_labels_only() -> None:
-    fit = Fit(class_weights=WEIGHTS)
+    fit = TaskState(class_weights=WEIGHTS)
     assert ONE.tune(LOGITS, CLASSES, fit) is fit
     random = np.random.default_rng(0)
     marks = (random.random((200, 3)) < 0.2).astype(np.uint8)
@@ -153,29 +155,29 @@ def test_thresholds_are_tuned_for_several_labels_only() -> None:
 
 
 def test_scores_hold_the_main_one() -> None:
-    assert ONE.score(LOGITS, CLASSES, Fit())[ONE.primary_metric] == 0.5
-    assert 0 < MANY.score(LOGITS, MARKS, Fit())[MANY.primary_metric] < 1
-    assert ONE.rescale(LOGITS, Fit()) is LOGITS
+    assert ONE.score(LOGITS, CLASSES, TaskState())[ONE.primary_metric] == 0.5
+    assert 0 < MANY.score(LOGITS, MARKS, TaskState())[MANY.primary_metric] < 1
+    assert ONE.rescale(LOGITS, TaskState()) is LOGITS
 
 
 def test_intervals_hold_the_score_and_the_seed_decides() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 200)
     logits = (np.eye(3)[labels] * 2 + random.normal(size=(200, 3))).astype(np.float32)
-    low, high = ONE.intervals(logits, labels, Fit(), 200, 7)["accuracy"]
-    assert low < ONE.score(logits, labels, Fit())["accuracy"] < high
-    assert ONE.intervals(logits, labels, Fit(), 200, 7) == ONE.intervals(logits, labels, Fit(), 200, 7)
-    assert ONE.intervals(logits, labels, Fit(), 200, 8) != ONE.intervals(logits, labels, Fit(), 200, 7)
+    low, high = ONE.intervals(logits, labels, TaskState(), 200, 7)["accuracy"]
+    assert low < ONE.score(logits, labels, TaskState())["accuracy"] < high
+    assert ONE.intervals(logits, labels, TaskState(), 200, 7) == ONE.intervals(logits, labels, TaskState(), 200, 7)
+    assert ONE.intervals(logits, labels, TaskState(), 200, 8) != ONE.intervals(logits, labels, TaskState(), 200, 7)
 
 
 def test_details_name_the_classes() -> None:
-    found = ONE.describe(LOGITS, CLASSES, Fit())
+    found = ONE.describe(LOGITS, CLASSES, TaskState())
     assert [row["name"] for row in found["per_class"]] == list(NAMES)
     assert found["confusion"] == {"names": list(NAMES), "counts": [[1, 0, 0], [0, 1, 1], [0, 1, 0]]}
-    assert [row["name"] for row in MANY.describe(LOGITS, MARKS, Fit())["per_class"]] == list(NAMES)
+    assert [row["name"] for row in MANY.describe(LOGITS, MARKS, TaskState())["per_class"]] == list(NAMES)
     json.dumps(found)
 
 
 def test_a_fit_comes_back_from_json() -> None:
-    fit = Fit((1.0, 2.0), 3.0, 4.0, (0.1, 0.2))
-    assert Fit.from_dict(json.loads(json.dumps(fit.as_dict()))) == fit
+    fit = TaskState((1.0, 2.0), 3.0, 4.0, (0.1, 0.2))
+    assert TaskState.from_dict(json.loads(json.dumps(fit.as_dict()))) == fit

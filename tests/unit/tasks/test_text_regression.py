@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from afina.data.labels import LabelSpace
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.text_regression import TextRegression
 
 TASK = TextRegression(LabelSpace("regression"))
@@ -29,7 +29,9 @@ def test_a_head_without_bias_keeps_the_mean() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_equal_targets_have_a_scale_of_one(value: float) -> None:
-    assert TASK.learn_from(np.full(5, value, np.float32), "none", True) == Fit(target_mean=value, target_scale=1.0)
+    assert TASK.learn_from(np.full(5, value, np.float32), "none", True) == TaskState(
+        target_mean=value, target_scale=1.0
+    )
 
 
 def test_the_loss_is_the_squared_error_in_standard_deviations() -> None:
@@ -48,8 +50,8 @@ def test_rescaled_logits_are_in_the_units_of_the_data() -> None:
     assert float(TASK.losses(torch.from_numpy(perfect), torch.from_numpy(LABELS), fit).max()) < 1e-6
     rescaled = TASK.rescale(perfect, fit)
     np.testing.assert_allclose(rescaled[:, 0], LABELS, rtol=1e-6)
-    assert TASK.score(rescaled, LABELS, Fit())["rmse"] < 0.1
-    assert TASK.score(rescaled + 10, LABELS, Fit())[TASK.primary_metric] == pytest.approx(10, rel=1e-2)
+    assert TASK.score(rescaled, LABELS, TaskState())["rmse"] < 0.1
+    assert TASK.score(rescaled + 10, LABELS, TaskState())[TASK.primary_metric] == pytest.approx(10, rel=1e-2)
 
 
 def test_the_head_has_one_output_and_no_names() -> None:
@@ -59,13 +61,13 @@ def test_the_head_has_one_output_and_no_names() -> None:
 def test_predictions_errors_and_details() -> None:
     logits = np.asarray([[1.0], [2.5], [3.0]], np.float32)
     labels = np.asarray([1.0, 2.0, 5.0], np.float32)
-    assert TASK.predict(logits, Fit()) == [{"prediction": 1.0}, {"prediction": 2.5}, {"prediction": 3.0}]
-    assert TASK.errors(logits, labels, Fit(), 2) == [
+    assert TASK.predict(logits, TaskState()) == [{"prediction": 1.0}, {"prediction": 2.5}, {"prediction": 3.0}]
+    assert TASK.errors(logits, labels, TaskState(), 2) == [
         {"index": 2, "label": "5", "predicted": "3", "confidence": 2.0},
         {"index": 1, "label": "2", "predicted": "2.5", "confidence": 0.5},
     ]
-    assert TASK.describe(logits, labels, Fit()) == {"scatter": [[1.0, 1.0], [2.0, 2.5], [5.0, 3.0]]}
-    fit = Fit(target_mean=1.0)
+    assert TASK.describe(logits, labels, TaskState()) == {"scatter": [[1.0, 1.0], [2.0, 2.5], [5.0, 3.0]]}
+    fit = TaskState(target_mean=1.0)
     assert TASK.tune(logits, labels, fit) is fit
 
 
@@ -73,5 +75,5 @@ def test_intervals_hold_the_score() -> None:
     random = np.random.default_rng(0)
     labels = random.normal(size=200).astype(np.float32)
     logits = (labels + random.normal(size=200) * 0.5).astype(np.float32)[:, None]
-    low, high = TASK.intervals(logits, labels, Fit(), 200, 7)["rmse"]
-    assert low < TASK.score(logits, labels, Fit())["rmse"] < high
+    low, high = TASK.intervals(logits, labels, TaskState(), 200, 7)["rmse"]
+    assert low < TASK.score(logits, labels, TaskState())["rmse"] < high

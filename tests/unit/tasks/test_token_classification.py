@@ -9,7 +9,7 @@ import pytest
 
 from afina.data.labels import LabelSpace
 from afina.data.tags import TagArrays
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.token_classification import TokenClassification
 
 NAMES = ("B-x", "B-y", "I-x", "O")
@@ -38,7 +38,7 @@ def test_a_row_has_tags_probabilities_and_entities(task: TokenClassification) ->
 
 def test_scores_and_losses_are_those_of_words(task: TokenClassification) -> None:
     logits = make_logits(0, 2, 3, 3, 3)
-    scores = task.score(logits, TAGS, Fit())
+    scores = task.score(logits, TAGS, TaskState())
     assert scores["f1"] == pytest.approx(2 / 3)
     assert scores["loss"] == pytest.approx(-(4 * np.log(3 / 4) + np.log(1 / 12)) / 5, rel=1e-5)
     assert task.row_losses(logits, TAGS).sum() == pytest.approx(5 * scores["loss"])
@@ -47,18 +47,18 @@ def test_scores_and_losses_are_those_of_words(task: TokenClassification) -> None
 def test_tags_are_weighed_by_their_words(task: TokenClassification) -> None:
     weights = task.learn_from(TAGS, "balanced", True).class_weights
     assert weights == (1.25, 1.25, 1.25, 0.625)
-    assert task.learn_from(TAGS, "none", True) == Fit()
+    assert task.learn_from(TAGS, "none", True) == TaskState()
 
 
 def test_the_rows_with_most_wrong_words_come_first(task: TokenClassification) -> None:
-    (worst, other) = task.errors(make_logits(3, 3, 3, 3, 0), TAGS, Fit(), 5)
+    (worst, other) = task.errors(make_logits(3, 3, 3, 3, 0), TAGS, TaskState(), 5)
     assert (worst["index"], worst["label"], worst["predicted"]) == (0, "1 B-x, 2 I-x", "-")
     assert (other["index"], other["label"], other["predicted"]) == (1, "2 B-y", "2 B-x")
-    assert task.errors(make_logits(0, 2, 3, 3, 1), TAGS, Fit(), 5) == []
+    assert task.errors(make_logits(0, 2, 3, 3, 1), TAGS, TaskState(), 5) == []
 
 
 def test_plain_tags_have_no_entities() -> None:
     task = TokenClassification(LabelSpace("tags", ("ADJ", "NOUN", "VERB", "X")))
-    (row,) = task.predict(make_logits(0, 1), Fit())
+    (row,) = task.predict(make_logits(0, 1), TaskState())
     assert row == {"prediction": ["ADJ", "NOUN"], "probabilities": [0.75, 0.75]}
     assert task.primary_metric == "accuracy"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from afina.models.features import extract_features
-from afina.models.heads import LinearHead, PooledClassifier, describe_layout, find_head
+from afina.models.heads import LinearHead, PooledClassifier, describe_layout, find_head, find_head_path
 from afina.models.load import load_tokenizer
 from afina.techniques.base import iterate_trainable
 from afina.techniques.feature_extraction import FeatureExtraction
@@ -23,7 +23,7 @@ def test_only_the_head_moves(family: str, make_setup: Callable[..., Any]) -> Non
     setup = make_setup(family, "feature-extraction")
     loaded = FeatureExtraction().load(setup)
     model = FeatureExtraction().prepare(loaded, setup)
-    path, head = find_head(model)
+    path, head = find_head_path(model), find_head(model)
     assert [name for name, _ in iterate_trainable(model)] == [f"{path}.{name}" for name, _ in head.named_parameters()]
 
 
@@ -54,7 +54,7 @@ def test_the_solved_head_gives_its_logits(
     wanted = torch.from_numpy(head.logits(features[pooling]))
     torch.testing.assert_close(compute_logits(model, family, pad_id), wanted, rtol=1e-4, atol=1e-4)
     assert {name.rsplit(".", 1)[0] for name, _ in iterate_trainable(model)} == {
-        find_head(model)[0] if pooling == "own" else "head"
+        find_head_path(model) if pooling == "own" else "head"
     }
     technique.save(model, load_tokenizer(setup.base), tmp_path)
     assert describe_layout(tmp_path) == ("transformers" if pooling == "own" else "sentence-transformers")

@@ -203,7 +203,7 @@ def test_the_same_problem_has_the_same_solution(kind: str, labels: Any, outputs:
     np.testing.assert_array_equal(first.head.weight_CH, second.head.weight_CH)
     np.testing.assert_array_equal(first.head.bias_C, second.head.bias_C)
     assert (first.pooling, first.strength, first.reasons) == (second.pooling, second.strength, second.reasons)
-    assert [reason.setting for reason in first.reasons] == ["features.pooling", "features.strength"]
+    assert [reason.setting for reason in first.reasons] == ["features.pooling", "head C"]
     assert first.head.weight_CH.shape == (outputs, features[first.pooling].shape[1])
     assert first.head.weight_CH.dtype == first.head.bias_C.dtype == np.float32
     baseline = LinearHead(np.zeros_like(first.head.weight_CH), np.full(outputs, labels.mean(), np.float32))

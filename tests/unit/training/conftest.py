@@ -15,14 +15,14 @@ NAMES = {"multiclass": ("kitchen", "music", "weather"), "multilabel": ("kitchen"
 
 @pytest.fixture
 def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """`open_session(technique, kind, folder=..., rows=..., epochs=..., fit=..., **training)`: ready for `fit`.
+    """`open_session(technique, kind, folder=..., rows=..., epochs=..., state=..., **training)`: ready for `fit`.
 
     The same arguments give the same session, down to the last bit of its weights.
     """
     import torch
 
     from afina.config.load import build_config
-    from afina.tasks.base import Fit
+    from afina.tasks.base import TaskState
     from afina.tasks.registry import make_task
     from afina.techniques.registry import make_technique
     from afina.training.checkpoint import CheckpointStore
@@ -39,7 +39,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
         folder: str = "run",
         rows: int = 20,
         epochs: int = 2,
-        fit: Fit | None = None,
+        state: TaskState | None = None,
         **training: Any,
     ) -> Session:
         outputs = len(NAMES[kind]) or 1
@@ -59,7 +59,7 @@ def open_session(make_setup: Callable[..., Any], encode_part: Callable[..., Any]
             accelerator=start_accelerator("cpu", "fp32"),
             objective=LabelledRows(
                 task=make_task(name, LabelSpace(kind, NAMES[kind])),  # type: ignore[arg-type]
-                fit=fit or Fit(),
+                state=state or TaskState(),
                 train=encode_part(family, "train", kind, rows, 0),
                 validation=encode_part(family, "validation", kind, 8, 1),
                 pad_id=setup.pad_token_id,

@@ -17,7 +17,7 @@ from afina.errors import ModelError
 from afina.models.features import extract_features
 from afina.models.heads import find_head, pool_otherwise
 from afina.models.load import load_classifier
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.text_classification import TextClassification
 from afina.training.contrastive import ContrastiveRows, measure_pairs
 from afina.training.objective import LabelledRows
@@ -37,7 +37,7 @@ def objective() -> ContrastiveRows:
     tokens = TokenArrays(np.concatenate(words).astype(np.int32), offsets, None, 0, 0)
     part = EncodedPart("train", tokens, LABELS, np.arange(1, len(LABELS) + 1))
     task = TextClassification(LabelSpace("multiclass", NAMES))
-    return ContrastiveRows(LabelledRows(task, Fit(), part, part, 0, 256))
+    return ContrastiveRows(LabelledRows(task, TaskState(), part, part, 0, 256))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_row_that_is_looked_at_by_itself_has_the_same_partner_and_both_are_nam
 def test_a_row_without_another_of_its_class_is_its_own_partner(objective: ContrastiveRows) -> None:
     labels = np.array([0, 1, 1, 1, 1, 1, 1, 1, 1])
     part = EncodedPart("train", objective.labelled.train.tokens, labels, objective.labelled.train.row_numbers)
-    alone = ContrastiveRows(LabelledRows(objective.labelled.task, Fit(), part, part, 0, 256))
+    alone = ContrastiveRows(LabelledRows(objective.labelled.task, TaskState(), part, part, 0, 256))
     assert alone.draw_partners(np.array([0])).tolist() == [0]
 
 
@@ -114,7 +114,7 @@ def test_the_backbone_moves_rows_of_a_class_together(
 ) -> None:
     model, accelerator = load(family, pooling), start_accelerator("cpu", "fp32")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    head = find_head(model)[1].weight.detach().clone()
+    head = find_head(model).weight.detach().clone()
     losses = []
     for step in range(30):
         torch.manual_seed(step)
@@ -124,9 +124,9 @@ def test_the_backbone_moves_rows_of_a_class_together(
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
-    assert torch.equal(find_head(model)[1].weight, head)  # no pair says anything of the head
+    assert torch.equal(find_head(model).weight, head)  # no pair says anything of the head
     assert objective.evaluate(model, accelerator)["accuracy"] == 1.0
-    assert not torch.equal(find_head(model)[1].weight, head)
+    assert not torch.equal(find_head(model).weight, head)
 
 
 def test_what_is_compared_is_what_the_head_reads(objective: ContrastiveRows, load: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from afina.data.batches import collate_rows, group_windows, order_training_batches
 from afina.errors import Interrupted, RunFolderError, TrainingError
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.techniques.base import iterate_trainable
 from afina.training import loop
 from afina.training.events import Callback, StopTraining, TrainingPlan
@@ -24,9 +24,9 @@ from afina.training.precision import precision_of
 from afina.training.session import Progress, Session, find_wrong_progress, resume_from, start_accelerator
 
 FITS = {
-    "multiclass": Fit(class_weights=(0.3, 1.0, 4.0)),
-    "multilabel": Fit(class_weights=(0.5, 2.0, 3.0)),
-    "regression": Fit(target_mean=0.1, target_scale=0.5),
+    "multiclass": TaskState(class_weights=(0.3, 1.0, 4.0)),
+    "multilabel": TaskState(class_weights=(0.5, 2.0, 3.0)),
+    "regression": TaskState(target_mean=0.1, target_scale=0.5),
 }
 
 
@@ -92,8 +92,8 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", FITS)
 def test_four_small_batches_are_one_large(kind: str, weighted: bool, open_session: Callable[..., Any]) -> None:
-    settings = FITS[kind] if weighted or kind == "regression" else Fit()
-    session = open_session(kind=kind, fit=settings, max_grad_norm=0.0)
+    settings = FITS[kind] if weighted or kind == "regression" else TaskState()
+    session = open_session(kind=kind, state=settings, max_grad_norm=0.0)
     rows = np.random.default_rng(0).permutation(20)[:15]
     small = [rows[:4], rows[4:5], rows[5:11], rows[11:]]
     assert len({int(session.objective.train.tokens.lengths[part].max()) for part in small}) > 2
@@ -113,7 +113,7 @@ def test_four_small_batches_are_one_large(kind: str, weighted: bool, open_sessio
 def test_each_window_is_torchs_mean_over_its_rows(kind: str, open_session: Callable[..., Any]) -> None:
     settings = FITS[kind]
     session = open_session(
-        kind=kind, fit=settings, max_grad_norm=0.0, per_device_train_batch_size=3, gradient_accumulation_steps=2
+        kind=kind, state=settings, max_grad_norm=0.0, per_device_train_batch_size=3, gradient_accumulation_steps=2
     )
     gradients = keep_gradients(session)
     run_epoch(session)
@@ -200,16 +200,16 @@ def test_training_learns(technique: str, open_session: Callable[..., Any]) -> No
 
 @pytest.mark.parametrize("kind", FITS)
 def test_the_validation_loss_is_the_mean_of_the_rows(kind: str, open_session: Callable[..., Any]) -> None:
-    session = open_session(kind=kind, fit=FITS[kind])
+    session = open_session(kind=kind, state=FITS[kind])
     values = eval_step(session)
     objective = session.objective
     part, batch = objective.validation, collate_rows(objective.validation.tokens, np.arange(8), objective.pad_id)
     with torch.no_grad():
         logits = session.model(**batch).logits
     # In training classes have weights; here they have none, as in the report.
-    losses = objective.task.losses(logits, torch.from_numpy(part.labels), Fit())
+    losses = objective.task.losses(logits, torch.from_numpy(part.labels), TaskState())
     if kind == "regression":
-        losses = objective.task.losses(logits, torch.from_numpy(part.labels), objective.fit)
+        losses = objective.task.losses(logits, torch.from_numpy(part.labels), objective.state)
     assert values["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
     assert objective.task.primary_metric in values
     if kind == "regression":  # scores are in the units of the data

@@ -14,7 +14,7 @@ import torch
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
 from afina.data.packing import pack_rows
-from afina.models.language_head import LanguageHead, compare_with_forward, find_language_head
+from afina.models.language_head import SplitLanguageModel, compare_with_forward, split_language_model
 from afina.models.load import load_language_model
 from afina.testing.models import DECODERS
 from afina.training.next_tokens import NextTokens
@@ -125,7 +125,7 @@ def test_evaluation_gives_each_row_its_own(load: Callable[[str], Any]) -> None:
 
 def test_a_head_that_is_not_the_models_would_be_noticed(load: Callable[[str], Any]) -> None:
     model, objective = load("llama"), make_objective()
-    batch, head = objective.collate(np.arange(4)), find_language_head(model)
+    batch, head = objective.collate(np.arange(4)), split_language_model(model)
     halves, whole = compare_with_forward(model, head, batch)
     assert halves == pytest.approx(whole, rel=1e-5)
     scaled, whole = compare_with_forward(model, replace(head, scale=2.0), batch)
@@ -135,7 +135,8 @@ def test_a_head_that_is_not_the_models_would_be_noticed(load: Callable[[str], An
 def test_without_halves_the_whole_gives_the_same(load: Callable[[str], Any]) -> None:
     model, accelerator, rows = load("gpt2"), start_accelerator("cpu", "fp32"), np.arange(len(LENGTHS))
     halves, whole = (
-        make_objective(is_whole=is_whole).sum_losses(model, rows, accelerator).item() for is_whole in (False, True)
+        make_objective(uses_full_forward=is_full).sum_losses(model, rows, accelerator).item()
+        for is_full in (False, True)
     )
     assert halves == pytest.approx(whole, rel=1e-6)
-    assert make_objective(is_whole=True).find_head(model) == LanguageHead(model, None)
+    assert make_objective(uses_full_forward=True).split_model(model) == SplitLanguageModel(model, None)

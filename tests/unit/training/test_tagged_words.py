@@ -15,7 +15,7 @@ from afina.data.encode_words import TaggedTokens, collate_words, encode_words
 from afina.data.labels import LabelSpace
 from afina.data.tags import TagArrays, join_offsets
 from afina.models.load import load_classifier
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.tasks.token_classification import TokenClassification
 from afina.testing.data import make_tagged
 from afina.training.inference import Inference
@@ -34,7 +34,7 @@ def objective(find_tokenizer: Callable[[str], Any], tmp_path: Path) -> TaggedWor
     tags: Any = TagArrays(numbers, join_offsets([len(row["tags"]) for row in rows]))
     part = TaggedTokens("train", words.tokens, tags, np.arange(1, 11), words)
     assert len(part) > 10
-    return TaggedWords(TokenClassification(LabelSpace("entities", NAMES)), Fit(), part, part, 0, 64)
+    return TaggedWords(TokenClassification(LabelSpace("entities", NAMES)), TaskState(), part, part, 0, 64)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_transformers(objective: TaggedWords, model: Any) ->
 
 @pytest.mark.parametrize("weights", [(), (0.5, 0.7, 1.0, 1.3, 1.5, 1.8, 2.0)])
 def test_small_batches_are_one_large(objective: TaggedWords, model: Any, weights: tuple[float, ...]) -> None:
-    objective = replace(objective, fit=Fit(class_weights=weights))
+    objective = replace(objective, state=TaskState(class_weights=weights))
     accelerator, gradients = start_accelerator("cpu", "fp32"), []
     for window in ([[0, 1, 2, 3, 4, 5, 6]], [[0], [1, 2, 3], [4, 5], [6]]):
         total = sum(objective.weigh(np.asarray(rows)) for rows in window)

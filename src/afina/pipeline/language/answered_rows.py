@@ -28,7 +28,7 @@ from afina.models.inspect import load_text_config
 from afina.models.load import load_tokenizer
 from afina.models.vocabulary import count_vectors
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_window, plan_batches
+from afina.pipeline.language.prompts import PromptEncoder, PromptReader, describe_cut, find_context_length, plan_batches
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.restoring import find_base
 from afina.pipeline.source_rows import iterate_chunks, mind_parts, open_rows, refuse_problems
@@ -105,7 +105,7 @@ def load_encoder(folder: RunFolder) -> PromptEncoder:
     config, stored = folder.read_config(), folder.read_task()
     reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
     settings = load_text_config(find_base(config, stored["base"]) if config.technique in ADAPTERS else folder.model)
-    return PromptEncoder(load_tokenizer(folder.model), reader, find_window(settings), count_vectors(settings))
+    return PromptEncoder(load_tokenizer(folder.model), reader, find_context_length(settings), count_vectors(settings))
 
 
 def answer_questions(
@@ -113,9 +113,9 @@ def answer_questions(
     journal: AnswerJournal | None,
 ) -> None:  # fmt: skip
     """Add the answers that aren't there yet, batch by batch, and name those that the model's window ended."""
-    window, cut = speaker.encoder.window, list[int]()
+    context_length, cut = speaker.encoder.context_length, list[int]()
     with narrator.count_rows("answering", questions.count, len(answers)) as advance:
-        for places in plan_file(questions.lengths_N, window, decoding.max_new_tokens):
+        for places in plan_file(questions.lengths_N, context_length, decoding.max_new_tokens):
             if all(place in answers for place in places):
                 continue
             found = speaker.answer_batch(encode_rows(speaker.encoder, questions, places), decoding, cut.append)
@@ -125,7 +125,7 @@ def answer_questions(
             advance(len(answers))
     if cut:
         rows = describe_rows(questions.table.row_numbers[sorted(cut)].tolist())
-        narrator.note(describe_cut(len(cut), window, rows))
+        narrator.note(describe_cut(len(cut), context_length, rows))
 
 
 def name_work(folder: RunFolder, questions: Questions, decoding: Decoding) -> str:
@@ -200,10 +200,10 @@ def encode_rows(encoder: PromptEncoder, questions: Questions, places: list[int])
     }
 
 
-def plan_file(lengths_N: npt.NDArray[np.int64], window: int, max_new_tokens: int) -> Iterator[list[int]]:
+def plan_file(lengths_N: npt.NDArray[np.int64], context_length: int, max_new_tokens: int) -> Iterator[list[int]]:
     """Places of the rows of each batch, the same whenever the same file is answered; see `plan_batches`."""
     asked = np.flatnonzero(lengths_N).tolist()
     for start in range(0, len(asked), WINDOW_ROWS):
         near = asked[start : start + WINDOW_ROWS]
-        for batch in plan_batches([int(lengths_N[place]) for place in near], window, max_new_tokens):
+        for batch in plan_batches([int(lengths_N[place]) for place in near], context_length, max_new_tokens):
             yield [near[i] for i in batch]

@@ -18,7 +18,7 @@ from afina.data.encode_conversations import TrainedRows, number_rows, tokenize_r
 from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.prompts import find_window, plan_batches
+from afina.pipeline.language.prompts import find_context_length, plan_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,8 +47,8 @@ def choose_samples(prepared: PreparedLanguage, part: str) -> list[Sample]:
     answers = {} if is_text or prepared.encoding.train_on != "all" else mark_answers(prepared, part, rows)
     samples = []
     for row in rows.tolist():
-        marks = answers.get(row, data.marks(row))
-        cut = cut_at_answer(marks) if marks.any() and not is_text else cut_in_middle(data.marks(row))
+        marks = answers.get(row, data.row_loss_mask(row))
+        cut = cut_at_answer(marks) if marks.any() and not is_text else cut_in_middle(data.row_loss_mask(row))
         samples.append(take_sample(data, row, prepared.tokenizer, cut))
     return samples
 
@@ -62,7 +62,9 @@ def mark_answers(prepared: PreparedLanguage, part: str, rows: Ints) -> dict[int,
         source, indices=source.indices[wanted], hashes=source.hashes[wanted], targets=source.targets[wanted]
     )  # fmt: skip
     return {
-        places[number]: np.asarray(tokenize_row(row, prepared.tokenizer, encoding)[0].mask)[: encoding.max_seq_length]
+        places[number]: np.asarray(tokenize_row(row, prepared.tokenizer, encoding)[0].loss_mask)[
+            : encoding.max_seq_length
+        ]
         for number, row in number_rows(few)
     }
 
@@ -95,7 +97,7 @@ def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokeniz
     # A window in the middle of a text ends anywhere.
     ends = np.flatnonzero(np.diff(data.row_numbers, append=-1))[:100]
     for row in ends.tolist():
-        last = int(data.tokens.row(row)[np.flatnonzero(data.marks(row))[-1]])
+        last = int(data.tokens.row(row)[np.flatnonzero(data.row_loss_mask(row))[-1]])
         stops |= {last} & special
     return sorted(int(token) for token in stops if token is not None)
 
@@ -117,9 +119,9 @@ class Answerer:
     precision: str
 
     @property
-    def window(self) -> int:
+    def context_length(self) -> int:
         """Tokens that a prompt and its answer may have together."""
-        return find_window(self.model.config.get_text_config())
+        return find_context_length(self.model.config.get_text_config())
 
     def answer_prompts(
         self, prompts: Sequence[list[int]], decoding: Decoding, on_cut: Callable[[int], object] = ignore
@@ -130,7 +132,7 @@ class Answerer:
             on_cut: told the place of each answer that goes on where the model's window ends.
         """
         answers = [""] * len(prompts)
-        for places in plan_batches([len(prompt) for prompt in prompts], self.window, decoding.max_new_tokens):
+        for places in plan_batches([len(prompt) for prompt in prompts], self.context_length, decoding.max_new_tokens):
             batch = {place: prompts[place] for place in places}
             for place, answer in self.answer_batch(batch, decoding, on_cut=on_cut).items():
                 answers[place] = answer
@@ -149,7 +151,7 @@ class Answerer:
         """
         ids_BT, mask_BT = pad_left(list(prompts.values()), int(self.tokenizer.pad_token_id))
         width = ids_BT.shape[1]
-        room = self.window - width
+        room = self.context_length - width
         self.model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision), cached(self.model), quiet_transformers():
             out_BT = self.model.generate(

@@ -96,7 +96,7 @@ def describe_losses(encoded: EncodedLanguage, where: Mapping[str, str]) -> Itera
             "nothing-to-learn",
             "warning",
             f"{count(total, 'row')} without a token to learn within {limit:,} tokens",
-            "the answer begins behind the limit, or is empty for this model; these rows are left out",
+            "the answer begins after the limit, or is empty for this model; these rows are left out",
             f"--max-seq-length {max(tally.find_length() for tally in tallies.values())}",
             rows,
         )
@@ -129,7 +129,7 @@ def count_tokens(encoded: EncodedLanguage, *, may_cut: bool) -> dict[str, Any]:
         name: {
             "rows": part.row_count,
             "tokens": len(part.tokens.ids),
-            "trained_tokens": int(part.trained.sum(dtype="int64")),
+            "trained_tokens": int(part.loss_mask.sum(dtype="int64")),
         }
         for name, part in encoded.parts.items()
     }
@@ -138,14 +138,14 @@ def count_tokens(encoded: EncodedLanguage, *, may_cut: bool) -> dict[str, Any]:
 
 
 def measure_loss(encoded: EncodedLanguage, limit: int) -> dict[str, float]:
-    """`trained`: the share of the tokens to learn behind `limit`; nothing beyond the limit that rows were cut at."""
+    """`trained`: the share of the tokens to learn after `limit`; nothing beyond the limit that rows were cut at."""
     if limit > encoded.encoding.max_seq_length:
         return {}
     whole = sum(tally.whole_trained for tally in encoded.tallies.values())
     lost = sum(tally.cut_trained for tally in encoded.tallies.values())
     for part in encoded.parts.values():
-        places_T = np.arange(len(part.trained)) - np.repeat(part.tokens.offsets[:-1], part.tokens.lengths)
-        lost += int(part.trained[places_T >= limit].sum(dtype="int64"))
+        places_T = np.arange(len(part.loss_mask)) - np.repeat(part.tokens.offsets[:-1], part.tokens.lengths)
+        lost += int(part.loss_mask[places_T >= limit].sum(dtype="int64"))
     return {"trained": lost / max(1, whole)}
 
 
@@ -155,7 +155,7 @@ def show_masks(encoded: EncodedLanguage, most: int) -> list[dict[str, Any]]:
     return [
         {
             "row": int(train.row_numbers[row]),
-            "trained_tokens": int(train.marks(row).sum()),
+            "trained_tokens": int(train.row_loss_mask(row).sum()),
             "stretches": split_stretches(train, row, encoded.tokenizer),
         }
         for row in range(min(most, len(train)))

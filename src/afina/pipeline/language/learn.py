@@ -19,6 +19,7 @@ from afina.pipeline.language.answers import Answerer, Sample, choose_samples, fi
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.objective import make_objective
 from afina.pipeline.language.prepare import PreparedLanguage
+from afina.pipeline.learn import tell_adapted
 from afina.pipeline.listeners import describe_incidents
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.resuming import find_saved
@@ -79,6 +80,7 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     seed_torch(config.seed, "adapter")
     with narrator.stage("load"):
         loaded = prepared.technique.load(prepared.setup)
+        tell_adapted(prepared.technique, prepared.setup, loaded, narrator)
         model = prepared.technique.prepare(loaded, prepared.setup).to(prepared.device)
     parameters = describe_parameters(model)
     narrator.say(parameters)

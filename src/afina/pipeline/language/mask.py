@@ -15,7 +15,7 @@ def split_stretches(
     rows: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase, most_tokens: int | None = None
 ) -> list[dict[str, Any]]:
     """`text`, `tokens` and `trained` of each stretch of a row whose tokens are all learned, or all only read."""
-    ids, marks = rows.tokens.row(row)[:most_tokens].tolist(), rows.marks(row)[:most_tokens].tolist()
+    ids, marks = rows.tokens.row(row)[:most_tokens].tolist(), rows.row_loss_mask(row)[:most_tokens].tolist()
     stretches = []
     for trained, pairs in groupby(zip(ids, marks, strict=True), key=lambda pair: bool(pair[1])):
         tokens = [token for token, _ in pairs]

@@ -15,7 +15,7 @@ from torch import nn
 
 from afina.config.reason import Reason
 from afina.data.packing import TokenBatch, collate_packed, collate_padded, pack_rows
-from afina.models.language_head import LanguageHead, compare_with_forward, find_language_head
+from afina.models.language_head import SplitLanguageModel, compare_with_forward, split_language_model
 from afina.pipeline.language.prepare import PreparedLanguage, expects_packing
 from afina.pipeline.narrator import Narrator
 from afina.training.next_tokens import NextTokens
@@ -45,9 +45,9 @@ def take_apart(
     """The objective over the model's halves, where these are the model on a few of its training rows; else over the
     whole."""
     model.eval()
-    head, data = find_language_head(model), objective.train
+    head, data = split_language_model(model), objective.train
     if head.linear is None:
-        return replace(objective, is_whole=True)
+        return replace(objective, uses_full_forward=True)
     rows = np.arange(min(ROWS_TO_COMPARE, len(data)))
     batch = collate_padded(data, rows, objective.pad_id).to(accelerator.device)
     with accelerator.autocast():
@@ -55,7 +55,7 @@ def take_apart(
     if abs(halves - whole) <= HALVES_TOLERANCE[precision_of(accelerator)] * max(1.0, abs(whole)):
         return objective
     note(f"the head is not taken apart: the loss would be {halves:.5f} instead of {whole:.5f}")
-    return replace(objective, is_whole=True)
+    return replace(objective, uses_full_forward=True)
 
 
 def choose_packing(
@@ -90,7 +90,7 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
         return f"the model's attention ({config._attn_implementation}) takes no mask of blocks"
     data, pad_id = objective.train, prepared.pad_id
     rows = np.arange(min(ROWS_TO_COMPARE, len(data)))
-    head = objective.find_head(model)
+    head = objective.split_model(model)
     with torch.no_grad(), accelerator.autocast():
         try:
             packed_batch = collate_packed(data, [rows], pad_id).to(accelerator.device)
@@ -106,7 +106,7 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
     return ""
 
 
-def measure_leak(head: LanguageHead, batch: TokenBatch, first: int) -> float:
+def measure_leak(head: SplitLanguageModel, batch: TokenBatch, first: int) -> float:
     """How far hidden states of packed rows move when the first row is another one, as a share of their norm: a sum of
     losses can hide it, in which differences of both signs cancel.
 

@@ -195,7 +195,7 @@ def describe_workload(parts: Mapping[str, TrainedRows], config: RunConfig, devic
     from afina.advice.workload import Workload
 
     train = parts["train"]
-    return Workload.of_parts(parts, train.tokens, float(train.trained.mean()), expects_packing(config, device))
+    return Workload.of_parts(parts, train.tokens, float(train.loss_mask.mean()), expects_packing(config, device))
 
 
 def expects_packing(config: RunConfig, device: str) -> bool:
@@ -275,7 +275,7 @@ def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
     """The problem of a part of which no row has a token to learn."""
     reasons = [f"{count(len(rows), 'row')} with {reason}" for reason, rows in tally.faults.items()]
     if tally.untrained:
-        reasons.append(f"{count(len(tally.untrained), 'row')} whose answer begins behind token {length}")
+        reasons.append(f"{count(len(tally.untrained), 'row')} whose answer begins after token {length}")
     return Problem(
         f"the {name} part holds nothing to learn",
         "; ".join(reasons),
@@ -345,7 +345,7 @@ def describe_data(prepared: PreparedLanguage) -> dict[str, Any]:
 
 def count_tokens(part: TrainedRows) -> dict[str, int]:
     """All tokens and those that are learned."""
-    return {"all": len(part.tokens.ids), "trained": int(part.trained.sum(dtype="int64"))}
+    return {"all": len(part.tokens.ids), "trained": int(part.loss_mask.sum(dtype="int64"))}
 
 
 def list_faulty_rows(tallies: Mapping[str, Tally]) -> dict[str, dict[str, list[int]]]:

@@ -130,7 +130,7 @@ class PromptEncoder:
 
     tokenizer: PreTrainedTokenizerBase
     reader: PromptReader
-    window: int
+    context_length: int
     """Tokens that prompt and answer may have together."""
     vectors: int
     """Tokens that the model has a vector for."""
@@ -145,34 +145,36 @@ class PromptEncoder:
         ids = encode_prompt(self.tokenizer, prompt, tools, has_template=self.reader.has_template)
         if not ids:
             raise ChatFaultError(UNWRITTEN)
-        if len(ids) >= self.window:
-            raise ChatFaultError(TOO_LONG, f"{len(ids):,} tokens, and the model takes {self.window:,} with the answer")
+        if len(ids) >= self.context_length:
+            raise ChatFaultError(
+                TOO_LONG, f"{len(ids):,} tokens, and the model takes {self.context_length:,} with the answer"
+            )
         check_vocabulary(ids, self.vectors, self.tokenizer.name_or_path)
         return ids
 
 
-def find_window(text_config: PretrainedConfig) -> int:
+def find_context_length(text_config: PretrainedConfig) -> int:
     """Tokens that prompt and answer may have together."""
     return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
 
 
-def describe_cut(answers: int, window: int, where: str) -> str:
+def describe_cut(answers: int, context_length: int, where: str) -> str:
     """What is said of answers that the model's window ended."""
-    return f"{count(answers, 'answer')} ended where the model's window of {window:,} tokens ends ({where})"
+    return f"{count(answers, 'answer')} ended where the model's window of {context_length:,} tokens ends ({where})"
 
 
-def plan_batches(lengths: Sequence[int], window: int, max_new_tokens: int) -> list[list[int]]:
+def plan_batches(lengths: Sequence[int], context_length: int, max_new_tokens: int) -> list[list[int]]:
     """Places of the prompts of each batch, the longest first: prompts of like length need little padding.
 
     Those of a batch have the same room for an answer, so none is cut off by a longer prompt beside it.
 
     Args:
         lengths: of the prompts in tokens.
-        window: tokens that prompt and answer may have together.
+        context_length: tokens that prompt and answer may have together.
     """
 
     def find_room(place: int) -> int:
-        return min(max_new_tokens, window - lengths[place])
+        return min(max_new_tokens, context_length - lengths[place])
 
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     alike = (list(places) for _, places in itertools.groupby(order, find_room))

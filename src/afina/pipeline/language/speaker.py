@@ -52,7 +52,9 @@ class Speaker:
     def __init__(self, answerer: Answerer, reader: PromptReader) -> None:
         self.answerer, self.reader = answerer, reader
         self.model, self.tokenizer = answerer.model, answerer.tokenizer
-        self.encoder = PromptEncoder(answerer.tokenizer, reader, answerer.window, count_vectors(self.model.config))
+        self.encoder = PromptEncoder(
+            answerer.tokenizer, reader, answerer.context_length, count_vectors(self.model.config)
+        )
 
     @classmethod
     def of(cls, reference: str, template: Mapping[str, Any]) -> Speaker:
@@ -175,7 +177,7 @@ class Speaker:
         answers = self.answerer.answer_prompts(ids, decoding, cut.append)
         if cut:
             named = describe_rows([place + 1 for place in sorted(cut)], "prompt")
-            warnings.warn(describe_cut(len(cut), self.encoder.window, named), stacklevel=3)
+            warnings.warn(describe_cut(len(cut), self.encoder.context_length, named), stacklevel=3)
         return answers
 
     def answer_batch(

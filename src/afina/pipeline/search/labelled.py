@@ -27,7 +27,7 @@ from afina.pipeline.settled_head import settle_head
 from afina.runs.folder import RunFolder
 from afina.runs.names import REPORT
 from afina.runs.seen_texts import write_seen_texts
-from afina.tasks.base import Fit
+from afina.tasks.base import TaskState
 from afina.training.contrastive import ContrastiveRows
 from afina.training.session import start_accelerator
 
@@ -105,15 +105,15 @@ def restore_learned(varied: Prepared, stored: Mapping[str, Any], narrator: Narra
     """The saved model of a trial with what it says of all held-out rows; a head that was solved on a moved backbone is
     solved once more, with the validation rows, as in any run whose test part is scored."""
     model = varied.technique.restore(varied.folder.model, varied.setup).to(varied.device)
-    fit = Fit.from_dict(varied.folder.read_task()["fit"])
-    objective, accelerator = make_objective(varied, fit), start_accelerator(varied.device, varied.setup.precision)
+    state = TaskState.from_dict(varied.folder.read_task()["fit"])
+    objective, accelerator = make_objective(varied, state), start_accelerator(varied.device, varied.setup.precision)
     with narrator.stage("evaluate"):
         if isinstance(objective, ContrastiveRows):  # a kill may have left the head that knows the validation rows
             objective.solve_head(model, accelerator, varied.parts["train"])
         logits = {"validation": compute_part_logits(varied, model, varied.parts["validation"])}
         parts = settle_head(varied, objective, model, accelerator, logits, narrator)
         logits["test"] = compute_part_logits(varied, model, varied.parts["test"])
-    return Learned(model, fit, logits, "", parts, kept_step=stored["kept_step"])
+    return Learned(model, state, logits, "", parts, kept_step=stored["kept_step"])
 
 
 def save_again(varied: Prepared, learned: Learned, narrator: Narrator) -> dict[str, Any]:

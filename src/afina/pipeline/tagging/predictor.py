@@ -104,7 +104,7 @@ class TagPredictor(Predictor):
         logits_KC = np.concatenate([self._compute(words) for words in part.words(ROWS_AT_ONCE)])
         counts, settings = self._task.count(logits_KC, part.tags), self.config.evaluation
         intervals = counts.bootstrap(settings.bootstrap_resamples, self.config.seed)
-        scores = self.task.score(logits_KC, part.tags, self.fit)  # type: ignore[arg-type]
+        scores = self.task.score(logits_KC, part.tags, self.state)  # type: ignore[arg-type]
         return {
             "run": str(self.folder.path),
             "technique": self.technique.name,
@@ -126,7 +126,7 @@ def split_cell(cell: Any) -> tuple[list[str], list[Span] | None] | None:
 def describe_entity(
     found: Mapping[str, Any], words: Sequence[str], places: Sequence[Span] | None, cell: Any
 ) -> dict[str, Any]:
-    """An entity as it is handed out: in a text with its first character and the one behind its last."""
+    """An entity as it is handed out: in a text with its first character and the one after its last."""
     first, last = found["first_word"], found["last_word"]
     entity: dict[str, Any] = {"label": found["type"], "first_word": first, "last_word": last}
     if places is None:

@@ -47,7 +47,7 @@ def read_examples(config: RunConfig, opened: Opened) -> Examples:
     scheme, notes = describe_scheme(parts["train"], examples.labels)
     if opened.facts.architecture == "decoder":
         notes.append(
-            "the model reads from left to right: a tag doesn't see what stands behind its word, an encoder does"
+            "the model reads from left to right: a tag doesn't see what stands after its word, an encoder does"
         )
     counts = {name: count_types(part, examples.labels) for name, part in parts.items()}
     return replace(examples, reasons=(*examples.reasons, scheme), notes=(*examples.notes, *notes), class_counts=counts)

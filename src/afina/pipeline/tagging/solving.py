@@ -22,7 +22,7 @@ from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.solving import WHY_BOTH, find_biasless, may_learn_from_validation
-from afina.tasks.base import Fit, Floats
+from afina.tasks.base import Floats, TaskState
 from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
@@ -34,10 +34,10 @@ def learn_word_head(
     """The result of feature extraction: a head solved on the words of the training part, and again with those of the
     validation part where they were cut from it."""
     technique.prepare(loaded, prepared.setup)
-    fit = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
+    state = prepared.task.learn_from(prepared.parts["train"].labels, prepared.config.training.class_weight, True)
     has_bias = "own" not in find_biasless(loaded)
     train_KH, tags_K = describe_training(prepared, loaded, narrator)
-    problem = pose_problem(prepared, tags_K, fit)
+    problem = pose_problem(prepared, tags_K, state)
     with narrator.stage("solve"):
         solution = probe.solve({"own": train_KH}, problem, find_biasless(loaded))
     narrator.explain(solution.reasons[-1])
@@ -48,25 +48,25 @@ def learn_word_head(
     parts: tuple[str, ...] = ("train",)
     if may_learn_from_validation(prepared):
         parts = ("train", "validation")
-        both = pose_problem(prepared, np.concatenate([tags_K, validation.tags.tags]), fit)
+        both = pose_problem(prepared, np.concatenate([tags_K, validation.tags.tags]), state)
         with narrator.stage("solve"):
             head = probe.fit_head(np.concatenate([train_KH, validation_KH]), both, solution.strength, has_bias)
-        narrator.explain(Reason("features.rows", " + ".join(parts), WHY_BOTH))
+        narrator.explain(Reason("rows of the head", " + ".join(parts), WHY_BOTH))
     if prepared.scored == "test":
         test = get_part(prepared, "test")
         logits["test"] = head.logits(compute_word_features(prepared, loaded, test.words, test, narrator))
     model = technique.install(loaded.model, head, "own")
     parameters = describe_parameters(model)
     narrator.say(parameters)
-    return Learned(model, fit, logits, parameters, parts)
+    return Learned(model, state, logits, parameters, parts)
 
 
-def start_word_head(prepared: Prepared, loaded: LoadedModel, fit: Fit, narrator: Narrator) -> None:
+def start_word_head(prepared: Prepared, loaded: LoadedModel, state: TaskState, narrator: Narrator) -> None:
     """Set the new head to the solution on frozen features."""
     train_KH, tags_K = describe_training(prepared, loaded, narrator)
     with narrator.stage("solve"):
-        solution = probe.solve({"own": train_KH}, pose_problem(prepared, tags_K, fit), find_biasless(loaded))
-    set_head(find_head(loaded.model)[1], solution.head)
+        solution = probe.solve({"own": train_KH}, pose_problem(prepared, tags_K, state), find_biasless(loaded))
+    set_head(find_head(loaded.model), solution.head)
     strength = solution.reasons[-1]
     because = f"a head solved on words' first tokens, strength {strength.value}: {strength.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))
@@ -97,11 +97,11 @@ def choose_windows(words: WordTokens, seed: int) -> Indices:
     return np.sort(order[: max(1, int(np.searchsorted(totals, probe.WORDS_SOLVED, side="right")))])
 
 
-def pose_problem(prepared: Prepared, tags_K: Indices, fit: Fit) -> probe.HeadProblem:
+def pose_problem(prepared: Prepared, tags_K: Indices, state: TaskState) -> probe.HeadProblem:
     """Words with their tags as a problem for the solver."""
     config = prepared.config
     outputs, folds = prepared.task.head_shape().num_labels, min(config.features.folds, max(2, len(tags_K) // 2))
-    return probe.HeadProblem("multiclass", tags_K.astype(np.int64), outputs, fit.class_weights, config.seed, folds)
+    return probe.HeadProblem("multiclass", tags_K.astype(np.int64), outputs, state.class_weights, config.seed, folds)
 
 
 def compute_word_features(
