@@ -25,8 +25,18 @@ ALIASES = {
     "max_length": "max_seq_length", "rank": "r", "alpha": "lora_alpha", "lora_r": "r", "lora_rank": "r",
     "num_epochs": "num_train_epochs", "micro_batch_size": "per_device_train_batch_size",
     "train_batch_size": "per_device_train_batch_size", "cutoff_len": "max_seq_length",
-    "lora_target_modules": "target_modules", "lora_target": "target_modules",
+    "lora_target_modules": "target_modules", "lora_target": "target_modules", "fp16": "precision", "bf16": "precision",
+    "warmup_steps": "warmup_ratio", "per_device_eval_batch_size": "eval_tokens_per_batch", "output_dir": "output",
+    "eval_strategy": "eval_steps", "evaluation_strategy": "eval_steps", "save_strategy": "save_steps",
 }  # fmt: skip
+# What they have settings for, and what is done here instead.
+WITHOUT_SETTING = {
+    "load_best_model_at_end": "the checkpoint with the best main score on the validation rows is the result",
+    "metric_for_best_model": "checkpoints are compared by the task's main score; afina search takes --metric",
+    "optim": "the optimizer is AdamW",
+    "report_to": "metrics.jsonl and report.json in the run's folder hold all figures, and nothing is sent anywhere",
+    "dataloader_num_workers": "rows lie tokenised on disk, and nothing waits for them",
+}
 
 
 Description = str | Path | Mapping[str, Any] | RunConfig | None
@@ -262,6 +272,8 @@ def describe_unknown(key: str) -> Problem:
     if is_section(key):
         return describe_section(key)
     section, _, leaf = key.rpartition(".")
+    if leaf in WITHOUT_SETTING:
+        return Problem(f"unknown setting {key}", remedy=f"leave it out: {WITHOUT_SETTING[leaf]}")
     every = name_leaves(list_keys() if section else [*list_keys(), *RunConfig.model_fields])
     inside = name_leaves(path for path in list_keys() if section and path.startswith(f"{section}.")) or every
     near = ALIASES.get(leaf) or find_close(leaf, inside) or find_close(leaf, every)

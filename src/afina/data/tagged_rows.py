@@ -121,7 +121,7 @@ def load_tagged(source: Any, config: DataConfig, seed: int, tables: Mapping[str,
     problems += [problem for name, rows in usable.items() for problem in rows.problems(tables[name], choice, space)]
     if is_strict and problems:
         raise DataError(problems=problems)
-    check_tags(next(iter(tables.values())), choice, space)
+    check_tags(next(iter(tables.values())), choice, space, count_faulty(next(iter(usable.values()))))
     for name, rows in usable.items():
         if not len(rows.indices):
             raise DataError(f"{tables[name].source}: no row can be used", problems=problems)
@@ -234,15 +234,26 @@ def show_cell(cell: Any) -> str:
     return "an empty cell" if cell is None else json.dumps(cell, ensure_ascii=False)[:CHARACTERS_SHOWN]
 
 
-def check_tags(table: RowTable, choice: ColumnChoice, space: LabelSpace) -> None:
-    """Refuse data in which there is nothing to tell apart, or whose tags are no tags."""
+def count_faulty(rows: UsableTags) -> int:
+    """How many rows can't be used."""
+    return sum(map(len, rows.faults.values()))
+
+
+def check_tags(table: RowTable, choice: ColumnChoice, space: LabelSpace, faulty: int) -> None:
+    """Refuse data in which there is nothing to tell apart, or whose tags are no tags.
+
+    Args:
+        faulty: rows that can't be used.
+    """
     where = f"{table.source}: the tags in {choice.label!r}"
     if not space.names:
         raise DataError(f"{where} can't be read in any row", expected=FORMS, remedy="--label-column NAME")
     if len(space.names) == 1:
+        left = f" in the rows that are left: {count(faulty, 'row')} can't be used" if faulty else ""
+        otherwise = "mend the rows that can't be used" if faulty else "--label-column NAME for another column"
         raise DataError(
-            f"{where} are all the same", found=repr(space.names[0]), expected="two tags or more",
-            remedy="--label-column NAME for another column, or add rows with other tags",
+            f"{where} are all the same", found=f"{space.names[0]!r}{left}", expected="two tags or more",
+            remedy=f"{otherwise}, or add rows with other tags",
         )  # fmt: skip
     if len(space.names) > TAGS_MOST:
         raise DataError(

@@ -17,6 +17,7 @@ from afina.advice.fitting import find_remedy, fits
 from afina.advice.plan import Plan, PlanRow
 from afina.advice.workload import Workload
 from afina.config.run import RunConfig
+from afina.pipeline.steps_job import StepsJob
 from afina.techniques.base import Technique
 
 if TYPE_CHECKING:
@@ -31,20 +32,23 @@ def measure_plan(
     tokenizer: PreTrainedTokenizerBase, head: Any, labels: LabelSpace | None,
 ) -> Plan:  # fmt: skip
     """The plan with the figures of every technique that fits corrected; the others stay as predicted."""
-    common = {
-        "base": str(facts.folder), "head": head, "pad_token_id": tokenizer.pad_token_id, "vocab_size": facts.vocab_size,
-        "distinct_tokens": plan.subject.workload.distinct_tokens,
-        "has_types": "token_type_ids" in tokenizer.model_input_names,
-        "labels": labels.as_dict() if labels else None, "device": plan.subject.machine.device,
-        "precision": plan.subject.precision, "learned_fraction": plan.subject.workload.learned_fraction,
-    }  # fmt: skip
+    workload = plan.subject.workload
     rows, notes = [], list(plan.notes)
     for row, technique, config in zip(plan.rows, techniques, configs, strict=True):
         if not row.fits:
             rows.append(row)
             continue
+        shapes = choose_shapes(workload, config)
+        job = StepsJob(
+            base=str(facts.folder), technique=technique.name, task=config.task, config=config.model_dump(mode="json"),
+            shapes=[(shape.rows, shape.tokens) for shape in shapes], folder="", head=head,
+            labels=labels.as_dict() if labels else None, pad_token_id=int(tokenizer.pad_token_id),
+            vocab_size=facts.vocab_size, distinct_tokens=workload.distinct_tokens,
+            has_types="token_type_ids" in tokenizer.model_input_names, learned_fraction=workload.learned_fraction,
+            device=plan.subject.machine.device, precision=plan.subject.precision,
+        )  # fmt: skip
         try:
-            rows.append(measure_row(row, plan.subject, technique, config, common))
+            rows.append(measure_row(row, plan.subject, technique, config, shapes, job))
         except subprocess.CalledProcessError as error:
             rows.append(row)
             notes.append(describe_failure(technique.name, error))
@@ -52,11 +56,10 @@ def measure_plan(
 
 
 def measure_row(
-    row: PlanRow, subject: CostSubject, technique: Technique, config: RunConfig, common: dict[str, Any]
+    row: PlanRow, subject: CostSubject, technique: Technique, config: RunConfig, shapes: Sequence[Shape], job: StepsJob
 ) -> PlanRow:
     """One row, corrected."""
-    shapes = choose_shapes(subject.workload, config)
-    found = run_steps(technique, config, shapes, common)
+    found = run_steps(job)
     measured = [Measurement(shape, **each) for shape, each in zip(shapes, found, strict=True)]
     predicted = [predict_shape(subject, technique, config, shape) for shape in shapes]
     costs = correct(row.costs, predicted, measured)
@@ -87,17 +90,11 @@ def predict_shape(subject: CostSubject, technique: Technique, config: RunConfig,
     )
 
 
-def run_steps(
-    technique: Technique, config: RunConfig, shapes: Sequence[Shape], common: dict[str, Any]
-) -> list[dict[str, Any]]:
+def run_steps(job: StepsJob) -> list[dict[str, Any]]:
     """What the process of `afina.pipeline.measured_steps` prints."""
     with tempfile.TemporaryDirectory(prefix="afina-") as folder:
-        job = {
-            **common, "technique": technique.name, "task": config.task, "config": config.model_dump(mode="json"),
-            "shapes": [(shape.rows, shape.tokens) for shape in shapes], "folder": folder,
-        }  # fmt: skip
         path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
+        path.write_text(replace(job, folder=folder).to_json(), encoding="utf-8")
         command = [sys.executable, "-m", "afina.pipeline.measured_steps", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return list(json.loads(done.stdout.splitlines()[-1]))

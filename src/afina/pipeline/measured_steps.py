@@ -27,6 +27,7 @@ from afina.data.tags import TagArrays
 from afina.kernels.allocator import keep_freed_memory
 from afina.models.features import extract_features
 from afina.models.load import load_tokenizer
+from afina.pipeline.steps_job import StepsJob
 from afina.tasks.base import TaskState
 from afina.tasks.registry import make_task
 from afina.tasks.token_classification import TokenClassification
@@ -53,77 +54,77 @@ RATE = 1e-9
 
 def main() -> None:
     """Do the job, print what was measured."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = StepsJob.from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sys.stdout.write(json.dumps(measure_steps(job)))
 
 
-def measure_steps(job: dict[str, Any]) -> list[dict[str, float]]:
+def measure_steps(job: StepsJob) -> list[dict[str, float]]:
     """`peak_bytes` and `step_seconds` for each of the job's shapes, in their order."""
     import sklearn.linear_model  # noqa: F401  # a run holds it, so its memory counts
 
-    tokenizer = load_tokenizer(Path(job["base"]))  # so does its tables'
-    config = RunConfig.model_validate(job["config"])
-    setup = Setup(Path(job["base"]), job["base"], job["head"], job["pad_token_id"], config, job["precision"])
-    technique = make_technique(job["technique"])
+    tokenizer = load_tokenizer(Path(job.base))  # so does its tables'
+    config = RunConfig.model_validate(job.config)
+    setup = Setup(Path(job.base), job.base, job.head, job.pad_token_id, config, job.precision)
+    technique = make_technique(job.technique)
     loaded = technique.load(setup)
-    model = technique.prepare(loaded, setup).to(job["device"])
+    model = technique.prepare(loaded, setup).to(job.device)
     found = []
     with keep_freed_memory():
-        for rows, tokens in job["shapes"]:
-            reset_peak_memory(job["device"])
+        for rows, tokens in job.shapes:
+            reset_peak_memory(job.device)
             if technique.traits.moves == "head":
                 seconds = time_features(loaded.model, job, rows, tokens)
             else:
                 seconds = time_steps(model, setup, job, rows, tokens)
             read_again(technique, setup, job, tokens)
-            found.append({"peak_bytes": measure_peak_memory_bytes(job["device"]), "step_seconds": min(seconds[1:])})
+            found.append({"peak_bytes": measure_peak_memory_bytes(job.device), "step_seconds": min(seconds[1:])})
     del tokenizer  # held until here
     return found
 
 
-def read_again(technique: Technique, setup: Setup, job: dict[str, Any], tokens: int) -> None:
+def read_again(technique: Technique, setup: Setup, job: StepsJob, tokens: int) -> None:
     """A second copy of the model beside the first, and a row through it, as a run does at its end for its proof: for
     some techniques that is the peak."""
-    model: Any = technique.load(setup).model.to(job["device"])
-    ids = torch.from_numpy(make_tokens(1, tokens, job).ids.astype(np.int64))[None].to(job["device"])
+    model: Any = technique.load(setup).model.to(job.device)
+    ids = torch.from_numpy(make_tokens(1, tokens, job).ids.astype(np.int64))[None].to(job.device)
     with torch.inference_mode():
         model.base_model(input_ids=ids)
 
 
-def time_features(model: Any, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+def time_features(model: Any, job: StepsJob, rows: int, tokens: int) -> list[float]:
     """Seconds of each pass over a batch without gradients."""
     arrays = make_tokens(rows, tokens, job)
     seconds = []
     for _ in range(STEPS):
         began = time.perf_counter()
         extract_features(
-            model, arrays, np.arange(rows), ("own",), pad_id=job["pad_token_id"], tokens_per_batch=rows * tokens,
-            device=job["device"], precision=job["precision"],
+            model, arrays, np.arange(rows), ("own",), pad_id=job.pad_token_id, tokens_per_batch=rows * tokens,
+            device=job.device, precision=job.precision,
         )  # fmt: skip
         seconds.append(time.perf_counter() - began)
     return seconds
 
 
-def time_steps(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+def time_steps(model: nn.Module, setup: Setup, job: StepsJob, rows: int, tokens: int) -> list[float]:
     """Seconds of each optimizer step of one batch, so small that nothing is learned."""
     ids = np.arange(count_tokens(job), dtype=np.int32)
     training = setup.config.training
     suits = suits_copies(
-        training, device=job["device"], precision=setup.precision, moves=make_technique(job["technique"]).traits.moves
+        training, device=job.device, precision=setup.precision, moves=make_technique(job.technique).traits.moves
     )
-    seen = train_seen_rows(model, ids, job["pad_token_id"], wanted=training.lazy_embeddings)
+    seen = train_seen_rows(model, ids, job.pad_token_id, wanted=training.lazy_embeddings)
     with seen, train_weight_copies(model, wanted=suits):
         return time_steps_of(model, setup, job, rows, tokens)
 
 
-def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int, tokens: int) -> list[float]:
+def time_steps_of(model: nn.Module, setup: Setup, job: StepsJob, rows: int, tokens: int) -> list[float]:
     """The same, of a model whose table of token vectors and linear layers are as a run trains them."""
     training, objective = setup.config.training, make_objective(job, rows, tokens)
     session = Session(
         model=model, optimizer=make_optimizer(model, RATE, 0.0),
-        accelerator=start_accelerator(job["device"], setup.precision), objective=objective, config=training,
-        learning_rate=RATE, epochs=1, seed=0, store=CheckpointStore(Path(job["folder"]), 1), signals=StopSignals(),
-        memory=MemoryGuard(job["device"], wanted=False), halves=plan_halves(model, objective, job["device"]),
+        accelerator=start_accelerator(job.device, setup.precision), objective=objective, config=training,
+        learning_rate=RATE, epochs=1, seed=0, store=CheckpointStore(Path(job.folder), 1), signals=StopSignals(),
+        memory=MemoryGuard(job.device, wanted=False), halves=plan_halves(model, objective, job.device),
     )  # fmt: skip
     window = [np.arange(rows)] * min(2, training.gradient_accumulation_steps)
     seconds = []
@@ -136,37 +137,37 @@ def time_steps_of(model: nn.Module, setup: Setup, job: dict[str, Any], rows: int
     return seconds
 
 
-def make_objective(job: dict[str, Any], rows: int, tokens: int) -> Objective:
+def make_objective(job: StepsJob, rows: int, tokens: int) -> Objective:
     """The run's objective over made-up rows."""
     arrays, numbers = make_tokens(rows, tokens, job), np.arange(1, rows + 1)
-    if job["head"] is None:
+    if job.head is None:
         marks = np.zeros(rows * tokens, np.uint8).reshape(rows, tokens)
-        marks[:, -max(1, int(tokens * job["learned_fraction"])) :] = 1
+        marks[:, -max(1, int(tokens * job.learned_fraction)) :] = 1
         marks[:, 0] = 0
         part = TrainedRows("made up", arrays, marks.ravel(), numbers)
-        return NextTokens(part, part, job["pad_token_id"], rows * tokens)
-    space = LabelSpace.from_dict(job["labels"])
-    if job["task"] == TokenClassification.name:
+        return NextTokens(part, part, job.pad_token_id, rows * tokens)
+    space = LabelSpace.from_dict(dict(job.labels or {}))
+    if job.task == TokenClassification.name:
         return make_tagged_objective(job, TokenClassification(space), arrays, numbers)
     made = EncodedPart("made up", arrays, make_labels(space, rows), numbers)
-    task = make_task(job["task"], space)
-    labelled = LabelledRows(task, TaskState(), made, made, job["pad_token_id"], rows * tokens)
-    return ContrastiveRows(labelled) if job["config"]["training"]["objective"] == "contrastive" else labelled
+    task = make_task(job.task, space)
+    labelled = LabelledRows(task, TaskState(), made, made, job.pad_token_id, rows * tokens)
+    return ContrastiveRows(labelled) if job.config["training"]["objective"] == "contrastive" else labelled
 
 
 def make_tagged_objective(
-    job: dict[str, Any], task: TokenClassification, arrays: TokenArrays, numbers: Indices
+    job: StepsJob, task: TokenClassification, arrays: TokenArrays, numbers: Indices
 ) -> TaggedWords:
     """The objective of rows in which each token is a word."""
     tags = TagArrays(np.zeros(len(arrays.ids), np.int32), arrays.offsets)
     words = WordTokens(arrays, np.ones(len(arrays.ids), np.uint8), np.arange(len(arrays)))
     made = TaggedTokens("made up", arrays, tags, numbers, words)  # type: ignore[arg-type]
-    return TaggedWords(task, TaskState(), made, made, job["pad_token_id"], len(arrays.ids))
+    return TaggedWords(task, TaskState(), made, made, job.pad_token_id, len(arrays.ids))
 
 
-def count_tokens(job: dict[str, Any]) -> int:
+def count_tokens(job: StepsJob) -> int:
     """How many different tokens the run's rows name; those are the first ones here."""
-    return int(min(job["distinct_tokens"] or job["vocab_size"], job["vocab_size"]))
+    return int(min(job.distinct_tokens or job.vocab_size, job.vocab_size))
 
 
 def make_labels(space: LabelSpace, rows: int) -> Any:
@@ -178,12 +179,12 @@ def make_labels(space: LabelSpace, rows: int) -> Any:
     return np.zeros(rows, np.int64)
 
 
-def make_tokens(rows: int, tokens: int, job: dict[str, Any]) -> TokenArrays:
+def make_tokens(rows: int, tokens: int, job: StepsJob) -> TokenArrays:
     """Rows of random tokens, of as many as the run's rows name; which ones they are changes neither memory nor time."""
     ids = np.random.default_rng(0).integers(0, count_tokens(job), rows * tokens).astype(np.int32)
-    ids[ids == job["pad_token_id"]] = (job["pad_token_id"] + 1) % count_tokens(job)
+    ids[ids == job.pad_token_id] = (job.pad_token_id + 1) % count_tokens(job)
     offsets: Indices = np.arange(0, rows * tokens + 1, tokens, dtype=np.int64)
-    types = np.zeros(rows * tokens, np.uint8) if job["has_types"] else None
+    types = np.zeros(rows * tokens, np.uint8) if job.has_types else None
     return TokenArrays(ids, offsets, types, 0, 0)
 
 

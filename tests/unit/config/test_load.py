@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.config.load import ALIASES, build_config, complete_key, dump_config, list_keys, load_config, parse_override
+from afina.config.load import (
+    ALIASES,
+    WITHOUT_SETTING,
+    build_config,
+    complete_key,
+    dump_config,
+    list_keys,
+    load_config,
+    parse_override,
+)
 from afina.config.run import RunConfig, TechniqueName
 from afina.errors import ConfigError
 
@@ -231,6 +240,13 @@ def test_what_others_call_a_setting_leads_to_one() -> None:
         assert complete_key(name).rpartition(".")[2] == name
         with pytest.raises(ConfigError, match=f"did you mean {complete_key(name)}"):
             complete_key(alias)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SETTING)
+def test_what_others_have_a_setting_for_is_explained(name: str) -> None:
+    assert name not in list_keys()
+    with pytest.raises(ConfigError, match=rf"unknown setting {name}\n  do: leave it out: \w"):
+        load_config(None, {name: True})
 
 
 def test_last_parts_of_paths_are_enough() -> None:

@@ -129,8 +129,18 @@ def test_a_widened_span_is_told(tmp_path: Path) -> None:
 
 def test_tags_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     rows = [{"tokens": ["a", str(i)], "tags": ["O", "O"]} for i in range(20)]
-    with pytest.raises(DataError, match="are all the same"):
+    with pytest.raises(DataError, match="are all the same\n  found: 'O'\n"):
         load(rows, tmp_path)
+
+
+def test_where_only_rows_without_entities_are_left_the_others_are_named(tmp_path: Path) -> None:
+    """Another column would not help."""
+    inner, outer = {"start": 0, "end": 1, "label": "a"}, {"start": 0, "end": 3, "label": "b"}
+    rows = [{"text": f"a b {i}", "entities": [inner, outer] if i % 2 else []} for i in range(20)]
+    with pytest.raises(DataError) as caught:
+        load(rows, tmp_path, on_bad_rows="drop")
+    assert "found: 'O' in the rows that are left: 10 rows can't be used" in str(caught.value)
+    assert "do: mend the rows that can't be used" in str(caught.value)
 
 
 def test_no_columns_are_a_plain_error(tmp_path: Path) -> None:

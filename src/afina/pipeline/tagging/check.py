@@ -23,6 +23,7 @@ from afina.data.tagged_rows import (
     TaggedPart,
     UsableTags,
     check_tags,
+    count_faulty,
     find_usable_tags,
     make_tagged_part,
     split_tagged,
@@ -60,7 +61,8 @@ def divide_tagged(
     Raises:
         DataError: as training would.
     """
-    check_tags(next(iter(tables.values())), columns, get_space(subject))
+    faulty = count_faulty(next(iter(usable.values())))
+    check_tags(next(iter(tables.values())), columns, get_space(subject), faulty)
     split_tagged(tables, usable, columns, len(get_space(subject).names), config.data, config.seed)
 
 
