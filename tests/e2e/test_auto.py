@@ -13,7 +13,7 @@ import pytest
 import afina
 from afina.advice import choose
 from afina.pipeline import choosing
-from afina.pipeline.costs import Fitting
+from afina.pipeline.costs import MemoryFit
 from afina.pipeline.language import choosing as language_choosing
 from afina.pipeline.learned import Learned
 from afina.testing.data import make_conversations, make_rows
@@ -161,7 +161,9 @@ def test_a_language_model_gets_an_adapter_while_the_tokens_are_few(
     assert "tokens to learn" in reason["reason"]
     assert any(each.endswith("for all weights: full") for each in reason["otherwise"])
     monkeypatch.setattr(choose, "LARGE_PARAMETERS", 10**12)
-    monkeypatch.setattr(language_choosing, "find_fitting", lambda configs, *_: dict.fromkeys(configs, Fitting(True, 1)))
+    monkeypatch.setattr(
+        language_choosing, "check_memory_fits", lambda configs, *_: dict.fromkeys(configs, MemoryFit(True, 1))
+    )
     full = afina.fit(tiny_models("llama"), rows, output=tmp_path / "full", **settings)
     assert full.technique == "full"
     assert find_reason(full, "training.learning_rate")["value"] < find_reason(run, "training.learning_rate")["value"]

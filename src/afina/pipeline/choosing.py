@@ -20,7 +20,7 @@ from afina.config.reason import Reason
 from afina.config.run import RunConfig
 from afina.config.techniques import ADAPTERS, AUTO, FIRST_LOOK, TRAITS
 from afina.config.unread import group_unread
-from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
+from afina.pipeline.costs import check_memory_fits, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.far_targets import describe_far_targets
 from afina.pipeline.learn import learn
@@ -124,7 +124,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
         )  # fmt: skip
         configs = resolve_candidates(first)
         by_pairs = any(each.training.objective == "contrastive" for each in configs.values())
-        fitting = list_fitting(first, configs)
+        fitting = check_techniques(first, configs)
         choice = choose_labelled_technique(evidence, first.facts.parameters, fitting, by_pairs=by_pairs)
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
     chosen = {**choice.as_dict(), "evidence": evidence.as_dict(), "kept": settle_at_once(choice)}
@@ -173,8 +173,10 @@ def resolve_candidates(first: Prepared) -> dict[str, RunConfig]:
     return resolve_by_technique(first.given, first.task.name, sizes)
 
 
-def list_fitting(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:
+def check_techniques(first: Prepared, configs: Mapping[str, RunConfig]) -> dict[str, bool]:
     """Whether each technique that moves a backbone fits into the memory of this machine, and can learn the targets."""
-    found = list_fits(find_fitting(configs, first.setup, first.facts, describe_workload(first.parts), first.device))
+    found = list_fits(
+        check_memory_fits(configs, first.setup, first.facts, describe_workload(first.parts), first.device)
+    )
     is_far = bool(describe_far_targets(first))
     return {name: fits and not (is_far and name in ADAPTERS) for name, fits in found.items()}

@@ -62,7 +62,7 @@ def count_costs(
 
 
 @dataclass(frozen=True)
-class Fitting:
+class MemoryFit:
     """Whether one technique fits this machine."""
 
     fits: bool
@@ -70,10 +70,11 @@ class Fitting:
     """Parameters that move; None if the model can't be counted."""
 
 
-def find_fitting(
+def check_memory_fits(
     configs: Mapping[str, RunConfig], setup: Setup, facts: ModelFacts, workload: Workload, device: str
-) -> dict[str, Fitting]:
-    """Whether each technique fits, by its resolved description; a model that can't be counted is taken to fit."""
+) -> dict[str, MemoryFit]:
+    """Whether each technique fits, by its resolved description. One that finds no place in the model doesn't; a model
+    that can't be counted is taken to fit."""
     from afina.advice.fitting import fits
     from afina.advice.machine import find_machine
     from afina.techniques.lora import NoLayersError
@@ -85,18 +86,18 @@ def find_fitting(
         try:
             counted = count_costs(make_technique(name), config, setup, facts, workload, machine)
         except NoLayersError:
-            found[name] = Fitting(False, None)
+            found[name] = MemoryFit(False, None)
             continue
         if isinstance(counted, Exception):
-            found[name] = Fitting(True, None)
+            found[name] = MemoryFit(True, None)
             continue
         _, costs = counted
         is_checked = config.training.check_memory
-        found[name] = Fitting(not is_checked or fits(costs, machine.memory_bytes), costs.trainable)
+        found[name] = MemoryFit(not is_checked or fits(costs, machine.memory_bytes), costs.trainable)
     return found
 
 
-def list_fits(found: Mapping[str, Fitting]) -> dict[str, bool]:
+def list_fits(found: Mapping[str, MemoryFit]) -> dict[str, bool]:
     """Whether each technique fits, for those who ask no more."""
     return {name: each.fits for name, each in found.items()}
 

@@ -11,7 +11,7 @@ import pytest
 import afina
 from afina.errors import MissingExtraError
 from afina.pipeline import choosing
-from afina.pipeline.costs import Fitting
+from afina.pipeline.costs import MemoryFit
 from afina.pipeline.language import choosing as language_choosing
 from afina.techniques.qlora import QLora
 from afina.testing.data import make_conversations, make_rows
@@ -19,16 +19,16 @@ from afina.testing.data import make_conversations, make_rows
 SETTINGS: dict[str, Any] = {"bootstrap_resamples": 0, "baselines": False, "precision": "fp32", "verbose": False}
 
 
-def fit_qlora_alone(configs: Mapping[str, Any], *_: Any) -> dict[str, Fitting]:
-    """As `find_fitting` on a machine with little memory."""
-    return {name: Fitting(name == "qlora", 1) for name in configs}
+def fit_qlora_alone(configs: Mapping[str, Any], *_: Any) -> dict[str, MemoryFit]:
+    """As `check_memory_fits` on a machine with little memory."""
+    return {name: MemoryFit(name == "qlora", 1) for name in configs}
 
 
 @pytest.fixture(autouse=True)
 def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QLora, "needs", "no_such_package")
     for module in (choosing, language_choosing):
-        monkeypatch.setattr(module, "find_fitting", fit_qlora_alone)
+        monkeypatch.setattr(module, "check_memory_fits", fit_qlora_alone)
 
 
 def test_labelled_rows_keep_the_head_and_say_what_to_install(

@@ -25,7 +25,9 @@ def settle(
     plan = SearchPlan(load_config(None, {"technique": technique}), (), 60.0, parse_techniques(techniques))
     found = {name: each for name, each in {**ALL, **fits}.items() if name != missing}
     metric = "loss" if kind == "generation" else "accuracy"
-    bench: Any = SimpleNamespace(kind=kind, primary_metric=metric, first_technique=first, list_fitting=lambda: found)
+    bench: Any = SimpleNamespace(
+        kind=kind, primary_metric=metric, first_technique=first, check_techniques=lambda: found
+    )
     return settle_plan(plan, bench).techniques
 
 

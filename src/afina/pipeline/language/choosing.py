@@ -9,7 +9,7 @@ from afina.config.resolve import Sizes, resolve_for
 from afina.config.run import GENERATION, RunConfig
 from afina.errors import MissingExtraError
 from afina.models.inspect import ModelFacts
-from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
+from afina.pipeline.costs import check_memory_fits, list_fits, resolve_by_technique
 from afina.pipeline.narrator import Narrator
 from afina.techniques.base import Setup
 
@@ -40,12 +40,12 @@ def choose_technique(
     configs = resolve_by_technique(given, GENERATION, sizes)
     device = str(given.training.device)
     with narrator.stage("choose"):
-        found = find_fitting(configs, setup, facts, workload, device)
+        found = check_memory_fits(configs, setup, facts, workload, device)
         adapter = found["lora"].trainable or facts.parameters // 100
         choice = choose_language_technique(learned_tokens, adapter, facts.parameters, list_fits(found))
         if choice is None and SMALLEST not in configs:
             smallest = {SMALLEST: resolve_for(given, SMALLEST, sizes)[0]}
-            if find_fitting(smallest, setup, facts, workload, device)[SMALLEST].fits:
+            if check_memory_fits(smallest, setup, facts, workload, device)[SMALLEST].fits:
                 raise MissingExtraError("bitsandbytes", "qlora", "qlora, the only technique that fits into memory,")
     # Where nothing fits, the smallest is tried, so that the refusal says what would make it fit.
     name = choice.technique if choice else list(configs)[-1]

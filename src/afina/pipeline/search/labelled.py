@@ -10,7 +10,7 @@ from afina.config.run import RunConfig
 from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.models.features import list_poolings
 from afina.pipeline.changes import keep_files
-from afina.pipeline.choosing import learn_by_choice, list_fitting, resolve_candidates
+from afina.pipeline.choosing import check_techniques, learn_by_choice, resolve_candidates
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
 from afina.pipeline.learn import learn, make_objective
@@ -50,9 +50,9 @@ class LabelledWorkbench:
         self.data_hash = prepared.examples.data_hash
         self.test_rows = len(prepared.examples.parts["test"])
 
-    def list_fitting(self) -> dict[str, bool]:
+    def check_techniques(self) -> dict[str, bool]:
         first = change_technique(self.prepared, FIRST_LOOK, Narrator())
-        return {FIRST_LOOK: True, **list_fitting(first, resolve_candidates(first))}
+        return {FIRST_LOOK: True, **check_techniques(first, resolve_candidates(first))}
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         if config.technique == AUTO:

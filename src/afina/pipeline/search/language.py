@@ -6,7 +6,7 @@ from typing import Any
 
 from afina.config.run import GENERATION, RunConfig
 from afina.pipeline.changes import keep_files
-from afina.pipeline.costs import find_fitting, list_fits, resolve_by_technique
+from afina.pipeline.costs import check_memory_fits, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
 from afina.pipeline.language.finish import finish_language
@@ -48,11 +48,11 @@ class LanguageWorkbench:
         self._untouched: dict[bool, dict[str, Any]] = {}
         """What the untouched model does on the validation rows, by whether it is stored in 4 bits."""
 
-    def list_fitting(self) -> dict[str, bool]:
+    def check_techniques(self) -> dict[str, bool]:
         shared = self.prepared
         described = resolve_by_technique(shared.config, GENERATION, self.sizes)
         workload = describe_workload(shared.parts, shared.config, shared.device)
-        return list_fits(find_fitting(described, shared.setup, shared.facts, workload, shared.device))
+        return list_fits(check_memory_fits(described, shared.setup, shared.facts, workload, shared.device))
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)

@@ -116,7 +116,7 @@ def settle_techniques(plan: SearchPlan, bench: Workbench) -> tuple[str, ...]:
     named = [bench.first_technique if name == AUTO else name for name in asked]
     if plan.techniques not in ((), (AUTO,)):
         return tuple(dict.fromkeys(named))
-    fits = bench.list_fitting()
+    fits = bench.check_techniques()
     usual = [name for name in TECHNIQUES["generation" if bench.kind == "generation" else "labelled"] if fits[name]]
     if not {*MOVING} & {*usual}:
         usual += [name for name in IN_4_BITS if fits.get(name)]

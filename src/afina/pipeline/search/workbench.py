@@ -33,7 +33,7 @@ class Workbench(Protocol):
     data_hash: str
     test_rows: int
 
-    def list_fitting(self) -> dict[str, bool]:
+    def check_techniques(self) -> dict[str, bool]:
         """Whether each technique that suits the task and is installed fits into the memory of this machine."""
         ...
 

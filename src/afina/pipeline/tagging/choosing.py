@@ -5,14 +5,14 @@ from __future__ import annotations
 from afina.advice.choose import choose_tagging_technique
 from afina.config.reason import Reason
 from afina.config.techniques import FIRST_LOOK
-from afina.pipeline.choosing import list_fitting, resolve_candidates, tell_unread
+from afina.pipeline.choosing import check_techniques, resolve_candidates, tell_unread
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared, change_technique
 
 
 def settle_technique(prepared: Prepared, narrator: Narrator) -> Prepared:
     """The same rows for the first technique that fits: full, lora, qlora, else the head alone."""
-    fits = list_fitting(prepared, resolve_candidates(prepared))
+    fits = check_techniques(prepared, resolve_candidates(prepared))
     choice = choose_tagging_technique(prepared.facts.parameters, fits)
     narrator.explain(Reason("technique", choice.technique, choice.reason, choice.otherwise))
     if choice.technique != FIRST_LOOK:
