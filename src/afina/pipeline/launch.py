@@ -27,13 +27,14 @@ def start_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narra
     with hold_folder(folder.path, "afina train"):
         folder.clear_beginning()
         try:
-            go_through(config, folder, source, narrator)
+            run_stages(config, folder, source, narrator)
         except BaseException as error:
             check_there(folder, error)
             is_kept = folder.is_finished or folder.checkpoints.exists() or isinstance(error, TrainingError | ProofError)
             if not is_kept:
                 discard(folder, narrator)
-            raise_stop(error, folder, narrator)
+            record_end(error, folder, narrator)
+            raise_translated(error, folder)
 
 
 def discard(folder: RunFolder, narrator: Narrator) -> None:
@@ -53,10 +54,11 @@ def resume_run(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
         check_model_place(folder, config)
         config = settle_device(config, folder, narrator)
         try:
-            go_through(config, folder, source, narrator)
+            run_stages(config, folder, source, narrator)
         except BaseException as error:
             check_there(folder, error)
-            raise_stop(error, folder, narrator)
+            record_end(error, folder, narrator)
+            raise_translated(error, folder)
 
 
 def check_there(folder: RunFolder, error: BaseException) -> None:
@@ -78,35 +80,43 @@ def tidy_finished(folder: RunFolder) -> None:
         folder.clear_remains()
 
 
-def raise_stop(error: BaseException, folder: RunFolder, narrator: Narrator) -> NoReturn:
-    """Raise the error as it is, or for a ^C or another signal outside the loop what tells how to resume."""
-    kept = folder.path if folder.config.exists() else None
+def record_end(error: BaseException, folder: RunFolder, narrator: Narrator) -> None:
+    """Write into status.json how the run has ended, where there is something to go on with."""
     folder.make_private()
     if narrator.status and folder.is_finished:
         narrator.status.tell("finished", seconds_left=None)
-    elif narrator.status and kept:
+    elif narrator.status and folder.config.exists():
         state = "failed" if isinstance(error, Exception) else "interrupted"
         narrator.status.tell(
             state, resume=f"afina resume {shlex.quote(str(folder.path))}", error=str(error), seconds_left=None
         )
-    if isinstance(error, RuntimeError | MemoryError):
-        raise_shortage(error)
+
+
+def raise_translated(error: BaseException, folder: RunFolder) -> NoReturn:
+    """Raise the error as it is; where memory ran out, one that says so; for a ^C or another signal outside the loop one
+    that tells how to resume."""
+    if shortage := explain_shortage(error):
+        raise shortage from error
     if isinstance(error, Exception | Interrupted):
         raise error
+    kept = folder.path if folder.config.exists() else None
     raise Interrupted(getattr(error, "exit_code", 130), kept) from None
 
 
-def raise_shortage(error: RuntimeError | MemoryError) -> None:
-    """Say it plainly where memory ran out in a place that can't do with less, such as loading the model."""
+def explain_shortage(error: BaseException) -> ResourceError | None:
+    """The error where memory ran out in a place that can't do with less, such as loading the model."""
+    if not isinstance(error, RuntimeError | MemoryError):
+        return None
     from afina.models.shortage import describe_shortage
 
     shortage = describe_shortage(error)
-    if shortage:
-        remedy = "afina plan DATA --model REF shows which techniques fit, and with which settings"
-        raise ResourceError("this run doesn't fit into the memory", found=shortage, remedy=remedy) from error
+    if not shortage:
+        return None
+    remedy = "afina plan DATA --model REF shows which techniques fit, and with which settings"
+    return ResourceError("this run doesn't fit into the memory", found=shortage, remedy=remedy)
 
 
-def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
+def run_stages(config: RunConfig, folder: RunFolder, source: Any, narrator: Narrator) -> None:
     """Open, prepare, learn, finish."""
     from afina.pipeline.source import open_source
     from afina.training.memory import reset_peak_memory
@@ -119,13 +129,13 @@ def go_through(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)
     if opened.is_generation:
-        go_through_language(config, folder, opened, narrator)
+        run_language(config, folder, opened, narrator)
     else:
-        go_through_labelled(config, folder, opened, narrator)
+        run_labelled(config, folder, opened, narrator)
     narrator.status.tell("finished", seconds_left=None)
 
 
-def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+def run_labelled(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
     """The three stages where each row has a label. Torch is imported once the input was found right."""
     from afina.pipeline.prepare import prepare_run
 
@@ -142,7 +152,7 @@ def go_through_labelled(config: RunConfig, folder: RunFolder, opened: Opened, na
     finish_run(prepared, learned, narrator)
 
 
-def go_through_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
+def run_language(config: RunConfig, folder: RunFolder, opened: Opened, narrator: Narrator) -> None:
     """The three stages of a language model."""
     from afina.pipeline.language.prepare import prepare_language
 

@@ -40,7 +40,7 @@ def test_a_folder_that_was_told_is_said_to_be_removed(
             narrator.say(f"run: {folder.path}")
         raise error
 
-    monkeypatch.setattr(launch, "go_through", stop)
+    monkeypatch.setattr(launch, "run_stages", stop)
     config, path, narrator = (
         build_config({"output": str(tmp_path / "new" / "run")}),
         tmp_path / "new" / "run",
@@ -62,7 +62,7 @@ def test_a_finished_run_stays(error: BaseException, tmp_path: Path, monkeypatch:
         folder.write_json("report.json", {})
         raise error
 
-    monkeypatch.setattr(launch, "go_through", stop)
+    monkeypatch.setattr(launch, "run_stages", stop)
     folder, narrator = create_run_folder(build_config({"output": str(tmp_path / "run")}), "x"), Listener()
     with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else OSError):
         launch.start_run(build_config({}), folder, None, narrator)
@@ -79,7 +79,7 @@ def test_a_folder_that_is_removed_under_a_run(
         shutil.rmtree(folder.path)
         raise error
 
-    monkeypatch.setattr(launch, "go_through", stop)
+    monkeypatch.setattr(launch, "run_stages", stop)
     config = build_config({"output": str(tmp_path / "run")})
     said = (
         f"{tmp_path / 'run'} was removed or renamed while the run was at work in it\n"
@@ -102,7 +102,7 @@ def resume(error: BaseException | None, folder: Path, monkeypatch: pytest.Monkey
                 raise error
 
     monkeypatch.setattr("afina.pipeline.source.open_source", lambda *given: type("Opened", (), {"is_generation": 0}))
-    monkeypatch.setattr(launch, "go_through_labelled", lambda config, folder, opened, narrator: go_on(0, 0, narrator))
+    monkeypatch.setattr(launch, "run_labelled", lambda config, folder, opened, narrator: go_on(0, 0, narrator))
     (folder / "config.yaml").write_text("")
     try:
         launch.resume_run(build_config({}), RunFolder(folder), None, Narrator())

@@ -48,7 +48,7 @@ def start_search(plan: SearchPlan, source: Any, storage: str | None, narrator: N
     with hold_folder(folder.path, "afina search"):
         folder.clear_beginning()
         try:
-            go_through(plan, folder, source, storage, budget, make_display(narrator))
+            run_search(plan, folder, source, storage, budget, make_display(narrator))
         except BaseException as error:
             stop = as_interrupted(error, folder)
             is_stopped = isinstance(stop, Interrupted) and (folder.path / SEARCH).exists()
@@ -107,7 +107,7 @@ def resume_search(
     with hold_folder(folder.path, "afina search --resume"):
         folder.clear_remains()
         try:
-            go_through(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
+            run_search(plan, folder, source, storage, Budget(plan.budget_seconds, used), make_display(narrator), stored)
         except BaseException as error:
             raise_stop(as_interrupted(error, folder), error)
     return folder.path
@@ -118,7 +118,7 @@ def count_ended(stored: Mapping[str, Any], key: str) -> int:
     return sum(each["search"] == key and each["state"] != "running" for each in stored["trials"])
 
 
-def go_through(
+def run_search(
     plan: SearchPlan, folder: SearchFolder, source: Any, storage: str | None, budget: Budget, display: Display,
     stored: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
