@@ -14,14 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from afina.config.techniques import ChosenTechnique
 from afina.errors import RunFolderError
+from afina.metrics.primary import PRIMARY_METRICS
 
 DEEPEST = 50
 """Values inside values; what a run writes has less than ten such levels."""
 LONGEST_FOUND = 200
-PRIMARY_METRICS = {
-    "multiclass": "accuracy", "multilabel": "f1_micro", "regression": "rmse", "generation": "loss", "entities": "f1",
-    "tags": "accuracy",
-}  # fmt: skip
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter
 
+from afina.data.labels import LabelKind
 from afina.runs.forms import Form, check_form
 
 
@@ -22,7 +23,7 @@ class _Base(_Stored):
 
 
 class _Labels(_Stored):
-    kind: Literal["multiclass", "multilabel", "regression", "entities", "tags"]
+    kind: LabelKind
     names: list[str]
     separator: str | None = None
     values: Literal["text", "numbers", "booleans"] = "text"

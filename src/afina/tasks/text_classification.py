@@ -14,6 +14,7 @@ import numpy as np
 from afina.data.labels import LabelSpace
 from afina.metrics import classification, intervals, multilabel
 from afina.metrics.paired import ScoredRows
+from afina.metrics.primary import PRIMARY_METRICS
 from afina.metrics.probabilities import sigmoid, softmax
 from afina.tasks.base import Floats, HeadShape, Labels, TaskState
 
@@ -34,7 +35,7 @@ class TextClassification:
     def __init__(self, labels: LabelSpace) -> None:
         self.labels = labels
         self.many = labels.kind == "multilabel"
-        self.primary_metric = "f1_micro" if self.many else "accuracy"
+        self.primary_metric = PRIMARY_METRICS[labels.kind]
 
     def head_shape(self) -> HeadShape:
         problem_type = "multi_label_classification" if self.many else "single_label_classification"

@@ -15,6 +15,7 @@ import numpy as np
 from afina.data.labels import LabelSpace
 from afina.metrics import intervals, regression
 from afina.metrics.paired import ScoredRows
+from afina.metrics.primary import PRIMARY_METRICS
 from afina.tasks.base import Floats, HeadShape, Labels, TaskState
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class TextRegression:
 
     def __init__(self, labels: LabelSpace) -> None:
         self.labels = labels
-        self.primary_metric = "rmse"
+        self.primary_metric = PRIMARY_METRICS[labels.kind]
 
     def head_shape(self) -> HeadShape:
         return HeadShape(1, "regression", ())

@@ -15,6 +15,7 @@ import numpy as np
 
 from afina.data.labels import LabelSpace
 from afina.metrics.paired import ScoredRows
+from afina.metrics.primary import PRIMARY_METRICS
 from afina.metrics.probabilities import softmax
 from afina.metrics.row_losses import class_losses
 from afina.metrics.tags import RowCounts, Tagging, count_rows, find_entities
@@ -35,7 +36,7 @@ class TokenClassification:
 
     def __init__(self, labels: LabelSpace) -> None:
         self.labels = labels
-        self.primary_metric = "f1" if labels.kind == "entities" else "accuracy"
+        self.primary_metric = PRIMARY_METRICS[labels.kind]
 
     @cached_property
     def tagging(self) -> Tagging:

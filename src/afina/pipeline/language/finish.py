@@ -12,6 +12,7 @@ from afina.config.reason import Reason
 from afina.config.run import GENERATION
 from afina.data.batches import Indices
 from afina.data.packing import collate_padded
+from afina.metrics.primary import PRIMARY_METRICS
 from afina.pipeline.language.learn import LearnedLanguage
 from afina.pipeline.language.loading import describe_loading
 from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
@@ -22,7 +23,7 @@ from afina.pipeline.result import describe_result, finish_folder, join_scores, w
 from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.base import Floats
 
-PRIMARY_METRIC = "loss"
+PRIMARY_METRIC = PRIMARY_METRICS["generation"]
 ROWS_TO_PROVE = 4
 PLACES_TO_PROVE = 64
 SAMPLE_TOKENS = 256

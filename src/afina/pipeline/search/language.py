@@ -9,7 +9,7 @@ from afina.pipeline.changes import keep_files
 from afina.pipeline.costs import check_memory_fits, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
-from afina.pipeline.language.finish import finish_language
+from afina.pipeline.language.finish import PRIMARY_METRIC, finish_language
 from afina.pipeline.language.learn import LearnedLanguage, learn_language, measure_model, tell_scores
 from afina.pipeline.language.objective import make_objective
 from afina.pipeline.language.prepare import (
@@ -34,7 +34,7 @@ class LanguageWorkbench:
 
     kind = "generation"
     task = GENERATION
-    primary_metric = "loss"
+    primary_metric = PRIMARY_METRIC
     poolings: tuple[str, ...] = ()
 
     def __init__(self, prepared: PreparedLanguage) -> None:
