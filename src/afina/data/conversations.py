@@ -56,7 +56,7 @@ class ConversationPart:
     """Positions in the table (N,), rising."""
     hashes: Ints
     """Equal for rows whose prompts read the same (N,)."""
-    targets: Ints
+    row_hashes: Ints
     """Equal for rows that are the same from end to end (N,)."""
 
     @property
@@ -212,8 +212,8 @@ def make_part(
 ) -> ConversationPart:
     """The part that holds the usable rows of a table, or those at `picks_N` among them."""
     picks_N = np.arange(len(rows.indices)) if picks_N is None else picks_N
-    targets_N = rows.labels[picks_N].astype(np.int64)
-    return ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N], targets_N)
+    row_hashes_N = rows.labels[picks_N].astype(np.int64)
+    return ConversationPart(name, table, columns, rows.indices[picks_N], rows.hashes[picks_N], row_hashes_N)
 
 
 def _note_parts(parts: Mapping[str, ConversationPart], tables: Mapping[str, RowTable], seed: int) -> str:

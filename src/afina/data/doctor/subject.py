@@ -74,7 +74,7 @@ class View:
     @cached_property
     def targets(self) -> Ints:
         """Equal for rows that are to be answered the same (N,): numbers of classes, or hashes."""
-        return hash_labels(self.part.labels) if isinstance(self.part, Part) else self.part.targets
+        return hash_labels(self.part.labels) if isinstance(self.part, Part) else self.part.row_hashes
 
     def batches(self, places: Ints | None = None) -> Iterator[Batch]:
         """The rows in batches, or those at `places`."""

@@ -59,7 +59,7 @@ def mark_answers(prepared: PreparedLanguage, part: str, rows: Ints) -> dict[int,
     places = {int(data.row_numbers[row]): int(row) for row in rows}
     wanted = np.isin(source.row_numbers, list(places))
     few = replace(
-        source, indices=source.indices[wanted], hashes=source.hashes[wanted], targets=source.targets[wanted]
+        source, indices=source.indices[wanted], hashes=source.hashes[wanted], row_hashes=source.row_hashes[wanted]
     )  # fmt: skip
     return {
         places[number]: np.asarray(tokenize_row(row, prepared.tokenizer, encoding)[0].loss_mask)[
