@@ -34,6 +34,7 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
         raise RunFolderError(
             f"{output} is not an empty folder", expected="a new or empty folder", remedy="another --output"
         )
+    folder.check_finished()
     folder.check_model()
     config, stored, tokenizer = folder.read_config(), folder.read_task(), load_tokenizer(folder.model)
     setup = make_setup(folder, config, stored, tokenizer.pad_token_id, "fp32")

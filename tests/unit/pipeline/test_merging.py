@@ -68,6 +68,14 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_failed_at_its_end_is_not_merged(tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("technique: lora\nmodel: {reference: bert}\n", encoding="utf-8")
+    for use in (afina.merge, lambda run, output: afina.predict(run, ["a"])):
+        with pytest.raises(RunFolderError, match="the run isn't finished"):
+            use(tmp_path / "run", tmp_path / "merged")
+
+
 def test_what_was_written_is_loaded_and_compared(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     """A layer of another kind is stored the other way round: its file fits no model of the class."""
     merged, tokenizer = load_language_model(tiny_models("gpt2")).model, load_tokenizer(tiny_models("gpt2"))

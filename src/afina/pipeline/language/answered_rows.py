@@ -101,6 +101,7 @@ def load_encoder(folder: RunFolder) -> PromptEncoder:
     Raises:
         ModelError: if the model may not be used, or its tokenizer or its settings can't be read.
     """
+    folder.check_finished()
     folder.check_model()
     config, stored = folder.read_config(), folder.read_task()
     reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])

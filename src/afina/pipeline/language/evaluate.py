@@ -38,6 +38,7 @@ def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[
     Raises:
         DataError: with every row that can't be used.
     """
+    folder.check_finished()
     folder.check_model()
     config, stored, seen = folder.read_config(), folder.read_task(), read_seen_texts(folder)
     encoding = Encoding(stored["has_template"], config.data.train_on, int(config.model.max_seq_length))
