@@ -131,6 +131,9 @@ READ_PADDING = {
 }
 
 
+WITHOUT_TABLE = {"canine": "reads characters by hashes and has no vocabulary"}
+
+
 def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
     """The type is one that transformers knows and that has the class which the task needs."""
     model_type = config.get("model_type")
@@ -162,6 +165,15 @@ def check_type(config: dict[str, Any], needs: str) -> list[Problem]:
                 "models of this architecture give a text other answers in other company, so no score would hold",
                 found=f"model_type: {model_type}, which {READ_PADDING[model_type]}",
                 expected="one that reads each row by itself",
+                remedy=f"--model with a model of another type, such as {', '.join(EXAMPLES)}",
+            )
+        ]
+    if model_type in WITHOUT_TABLE:
+        return [
+            Problem(
+                "models of this architecture can't be fine-tuned here",
+                found=f"model_type: {model_type}, which {WITHOUT_TABLE[model_type]}",
+                expected="one with a table of token vectors",
                 remedy=f"--model with a model of another type, such as {', '.join(EXAMPLES)}",
             )
         ]

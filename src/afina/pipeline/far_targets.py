@@ -11,13 +11,17 @@ from dataclasses import replace
 from afina.config.reason import Reason
 from afina.config.run import RunConfig
 from afina.config.techniques import POOLING_READERS
-from afina.errors import TrainingError
+from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 
 # Standard deviations that the mean may be away from 0. A tiny Qwen3 learns targets of 90 and 3 worse than their mean
 # is, at 10 the start is wrong by about half a standard deviation, which training mends.
 FAR = 10.0
+
+
+class FarTargetsError(ConfigError):
+    """An adapter for such numbers. A search goes on with other techniques."""
 
 
 def describe_far_targets(prepared: Prepared) -> str:
@@ -34,7 +38,7 @@ def hold_far_targets(prepared: Prepared, narrator: Narrator) -> Prepared:
     """The run with a head that has a bias, where the targets need one and its technique moves the whole model.
 
     Raises:
-        TrainingError: for an adapter, whose head is the architecture's own.
+        FarTargetsError: for an adapter, whose head is the architecture's own.
     """
     found = describe_far_targets(prepared)
     if (
@@ -44,7 +48,7 @@ def hold_far_targets(prepared: Prepared, narrator: Narrator) -> Prepared:
     ):
         return prepared
     if prepared.technique.name not in POOLING_READERS:
-        raise TrainingError(
+        raise FarTargetsError(
             "the numbers lie too far from 0 for the model's own head, which has no bias, and an adapter has no other",
             found=found, expected=f"a mean within {FAR:g} standard deviations of 0",
             remedy="--technique full or feature-extraction, or a column of these numbers less their mean",

@@ -185,6 +185,11 @@ def test_folder_of_a_run(tmp_path: Path) -> None:
     )
 
 
+def test_a_model_without_a_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "canine", "hidden_size": 16}', encoding="utf-8")
+    assert "model_type: canine, which reads characters by hashes and has no vocabulary" in refuse(tmp_path)
+
+
 def test_what_a_folder_of_sentence_transformers_does_besides_is_told(copy_model: Copy) -> None:
     folder = copy_model("bert")
     assert note_unread_parts(folder) == []

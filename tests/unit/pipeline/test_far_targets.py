@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import afina
-from afina.errors import TrainingError
+from afina.pipeline.far_targets import FarTargetsError
+from afina.pipeline.search.loop import list_failures
 from afina.testing.data import make_rows
 
 QUICK: dict[str, Any] = {
@@ -38,12 +39,17 @@ def test_a_decoder_gets_a_head_that_can_hold_their_mean(tiny_models: Callable[[s
 
 
 def test_an_adapter_says_that_it_cannot(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(FarTargetsError) as caught:
         afina.fit(
             tiny_models("llama"), make_far(2000), "lora", output=tmp_path / "run", task="text-regression", **QUICK
         )
     assert str(caught.value).startswith("the numbers lie too far from 0 for the model's own head, which has no bias")
     assert "a column of these numbers less their mean" in str(caught.value)
+    assert list(tmp_path.iterdir()) == [], "nothing is left of it"
+
+
+def test_a_search_goes_on_without_it() -> None:
+    assert FarTargetsError in list_failures()
 
 
 @pytest.mark.parametrize(("family", "mean"), [("bert", 2000.0), ("llama", 2.0)])

@@ -334,11 +334,13 @@ def number_opening(entry: Mapping[str, Any]) -> int | None:
 
 
 def list_failures() -> tuple[type[BaseException], ...]:
-    """What ends one trial and not the search: a loss that is no number, a failed proof, too little memory, whether it
-    runs out or is predicted to."""
+    """What ends one trial and not the search: a loss that is no number, a failed proof, numbers that an adapter can't
+    learn, too little memory, whether it runs out or is predicted to."""
     import torch
 
-    return TrainingError, ProofError, ResourceError, MemoryError, torch.OutOfMemoryError
+    from afina.pipeline.far_targets import FarTargetsError
+
+    return TrainingError, ProofError, FarTargetsError, ResourceError, MemoryError, torch.OutOfMemoryError
 
 
 def estimate_test_seconds(report: Mapping[str, Any], test_rows: int) -> float:
