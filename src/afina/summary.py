@@ -13,6 +13,7 @@ SHOWN = (
 )  # fmt: skip
 SHOWN_OF_LANGUAGE = ("loss", "perplexity", "token_accuracy", "general_loss")
 MOST_SHOWN = 4
+IN_UNITS_OF_DATA = ("/rmse", "/mae")
 
 
 def summarise_run(report: Mapping[str, Any]) -> str:
@@ -76,7 +77,7 @@ def format_score(scores: Mapping[str, float], intervals: Mapping[str, Sequence[f
     if name not in scores:
         return "-"
     bounds = intervals.get(name, ())
-    write = choose_format(scores[name], *bounds)
+    write = choose_format(scores[name], *bounds) if name.endswith(IN_UNITS_OF_DATA) else "{:.3f}".format
     return f"{write(scores[name])} [{', '.join(map(write, bounds))}]" if bounds else write(scores[name])
 
 

@@ -76,3 +76,8 @@ def test_a_language_model_is_offered_prompts(capsys: pytest.CaptureFixture[str])
 )
 def test_scores_are_shown_with_digits_that_say_something(score: float, bounds: Any, shown: str) -> None:
     assert format_score({"test/rmse": score}, {"test/rmse": bounds} if bounds else {}, "test/rmse") == shown
+
+
+def test_shares_keep_their_three_decimals() -> None:
+    scores, bounds = {"test/f1_macro": 0.00312}, {"test/f1_macro": (0.002, 0.005)}
+    assert format_score(scores, bounds, "test/f1_macro") == "0.003 [0.002, 0.005]"
