@@ -154,5 +154,5 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_state: TaskState, n
     set_head(find_head(loaded.model), solution.head)
     strength = solution.reasons[-1]
     read = "the architecture's own pooling" if pooling == "own" else f"{pooling} pooling"
-    because = f"a head solved on {read}, strength {strength.value}: {strength.reason}"
+    because = f"a head solved on {read}, C {strength.value}: {strength.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))

@@ -68,7 +68,7 @@ def start_word_head(prepared: Prepared, loaded: LoadedModel, state: TaskState, n
         solution = probe.solve({"own": train_KH}, pose_problem(prepared, tags_K, state), find_biasless(loaded))
     set_head(find_head(loaded.model), solution.head)
     strength = solution.reasons[-1]
-    because = f"a head solved on words' first tokens, strength {strength.value}: {strength.reason}"
+    because = f"a head solved on words' first tokens, C {strength.value}: {strength.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))
 
 
