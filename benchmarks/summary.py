@@ -70,12 +70,13 @@ def find_median(measurements: Sequence[Measurement], name: str) -> float | None:
     return median(values) if values else None
 
 
-def compare_with_afina(entry: str, by_name: dict[str, dict[str, Any]]) -> float | None:
-    """Median seconds of the whole process over those of the technique of afina that does the same kind of work."""
-    for own, peers in PEERS.items():
-        if entry in peers and own in by_name:
-            return by_name[entry]["seconds"] / by_name[own]["seconds"]
-    return None
+def compare_with_afina(entry: str, by_name: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Median seconds of the whole process over those of each entry of afina that does the same kind of work."""
+    return {
+        own: by_name[entry]["seconds"] / by_name[own]["seconds"]
+        for own, peers in PEERS.items()
+        if entry in peers and own in by_name
+    }
 
 
 def print_summary(setting: dict[str, Any], measurements: Sequence[Measurement]) -> None:
@@ -96,11 +97,10 @@ def print_summary(setting: dict[str, Any], measurements: Sequence[Measurement]) 
     for row in rows:
         if row["is_extrapolated"]:
             say(console, f"* {row['entry']}: extrapolated from {row['steps_timed']} of {row['steps']} steps; no score")
-    for own, peers in PEERS.items():
-        for row in rows if any(each["entry"] == own for each in rows) else ():
-            if row["entry"] in peers and row["times_afina"] is not None:
-                mark = " *" if row["is_extrapolated"] else ""
-                say(console, f"{row['entry']} took {row['times_afina']:.2f} times as long as {own}{mark}")
+    for row in rows:
+        for own, times in row["times_afina"].items():
+            mark = " *" if row["is_extrapolated"] else ""
+            say(console, f"{row['entry']} took {times:.2f} times as long as {own}{mark}")
     for row in rows:
         say(console, f"{row['entry']}: " + ", ".join(f"{name}={value}" for name, value in row["flags"].items()))
     say(console, ", ".join(f"{name} {value}" for name, value in setting["machine"].items()))

@@ -14,6 +14,8 @@ FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / "libkernels.so"
 FOR_ANY, FOR_WIDE_VECTORS = 0, 1
 """What a library says of the processors it was compiled for, where these aren't several kinds."""
+NO_UNIT, AVX512_UNIT, AMX_UNIT = 0, 1, 2
+"""What it says of the units of this processor that multiply bf16 numbers: those of AVX512-BF16, the tiles of AMX."""
 
 
 class Allowed:
@@ -68,16 +70,17 @@ def has_wide_vectors() -> bool:
 
 
 def load_tile_kernels() -> ctypes.CDLL | None:
-    """The library, for kernels that multiply by the tiles of AMX; None also where the processor has none of them."""
+    """The library, for kernels that multiply blocks of numbers; None also where the processor has no unit for it."""
     library = load_layer_kernels()
-    return library if library is not None and has_tiles() else None
+    return library if library is not None and find_tile_unit() != NO_UNIT else None
 
 
 @lru_cache(maxsize=1)
-def has_tiles() -> bool:
-    """Whether this processor has AMX for bf16, the system lets this process use it, and the compiler knew it."""
+def find_tile_unit() -> int:
+    """The fastest of the units that multiply blocks of bf16 numbers here: the system must let this process use it, and
+    the compiler have known it."""
     library = find_library()
-    return library is not None and bool(library.afina_has_tiles())
+    return NO_UNIT if library is None else int(library.afina_find_tile_unit())
 
 
 def hash_sources() -> str:

@@ -1,12 +1,13 @@
-"""Attention of long rows by the tiles of AMX, forward and backward in one kernel each, for bf16 on CPUs.
+"""Attention of long rows by tiles, forward and backward in one kernel each, for bf16 on CPUs.
 
     P = softmax(scaling Q K^T + mask),  O = P V
     dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(P dP)),  dQ = scaling dS K,  dK = scaling dS^T Q
 
-Products of 32 by 32 numbers at a time, between which scores and probabilities stay in a core's caches; blocks of keys
-that none of 32 queries may see aren't computed: half of them in causal rows, most of them in packed rows. Nothing but
-the inputs and a number for each query is kept, and the backward pass computes the probabilities again (Dao et al. 2022,
-arXiv 2205.14135). Sums are in fp32; P and dS are rounded to bf16 before they are multiplied, and results once.
+Products of 32 by 32 numbers at a time, by the tiles of AMX or by AVX512-BF16, between which scores and probabilities
+stay in a core's caches; blocks of keys that none of 32 queries may see aren't computed: half of them in causal rows,
+most of them in packed rows. Nothing but the inputs and a number for each query is kept, and the backward pass computes
+the probabilities again (Dao et al. 2022, arXiv 2205.14135). Sums are in fp32; P and dS are rounded to bf16 before they
+are multiplied, and results once.
 
 Letters: B rows, H heads of queries, K heads of keys, T queries, S keys, D width of a head; P = 3 for queries, keys and
 values.
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from afina.kernels.native import find_compiled, load_tile_kernels
+from afina.kernels.native import find_compiled, find_tile_unit, load_tile_kernels
 from afina.kernels.short_attention import (
     AttentionTable,
     check_shapes,
@@ -35,7 +36,7 @@ from afina.kernels.short_attention import (
     unpack,
 )
 
-# Keys that the kernel has room for, as in tile_attention.c, and the widest head: with wider ones less fits the caches.
+# Keys that the kernel has room for, as in tile_attention.h, and the widest head: with wider ones less fits the caches.
 LONGEST = 8192
 WIDEST = 128
 
@@ -43,7 +44,7 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def suits_tiles(query_BHTD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, is_causal: bool) -> bool:
-    """Whether the kernel is there and computes it: bf16 on a CPU with AMX, no mask but one of yes and no."""
+    """Whether the kernel is there and computes it: bf16 on a CPU with a unit for it, no mask but yes and no."""
     keys, width = key_BKSD.shape[2:]
     fits = 0 < keys <= LONGEST and 0 < width <= WIDEST
     return fits and is_known(query_BHTD, key_BKSD, value_BKSD, mask, is_causal) and load_tile_kernels() is not None
@@ -179,5 +180,5 @@ def run(kernel: Any, table: AttentionTable, key_BKSD: Tensor) -> None:
         MemoryError: if there is none for what a thread computes in, a few megabytes.
     """
     units = ctypes.c_int64(key_BKSD.shape[0] * key_BKSD.shape[1])
-    if kernel(ctypes.byref(table), units, torch.get_num_threads()):
+    if kernel(ctypes.byref(table), units, torch.get_num_threads(), find_tile_unit()):
         raise MemoryError("there is too little memory for attention's kernel")

@@ -1,4 +1,4 @@
-"""Attention by the tiles of AMX is as near to the exact one as its roundings let it be, forward and backward, and the
+"""Attention by tiles is as near to the exact one as its roundings let it be, forward and backward, and the
 same for any number of threads."""
 
 from __future__ import annotations
@@ -27,7 +27,19 @@ ROUNDING, SUMS = 2.0**-8, 2e-5
 
 run = partial(run_attention, attend_tiles)
 is_there = native.load_tile_kernels() is not None
-needs_tiles = pytest.mark.skipif(not is_there, reason="the kernels weren't compiled, or the processor is without AMX")
+needs_tiles = pytest.mark.skipif(
+    not is_there, reason="the kernels weren't compiled, or the processor has neither AMX nor AVX512-BF16"
+)
+UNITS = range(native.AVX512_UNIT, native.find_tile_unit() + 1) if is_there else [native.NO_UNIT]
+
+
+@pytest.fixture(autouse=True, params=UNITS)
+def unit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Each unit of this processor: the fastest one has those below it, too."""
+    found = int(request.param)
+    for module in (native, tile_attention):
+        monkeypatch.setattr(module, "find_tile_unit", lambda: found)
+    return found
 
 
 def find_bounds(inputs: list[Tensor], mask: Tensor | None, is_causal: bool, scaling: float) -> list[Tensor]:
@@ -242,7 +254,7 @@ def test_no_memory_is_an_error() -> None:
 
 def test_processors_without_tiles_have_no_such_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     query, key, value, _ = draw_heads((1, 2, 2, 4, 5, 8))
-    monkeypatch.setattr(native, "has_tiles", lambda: False)
+    monkeypatch.setattr(native, "find_tile_unit", lambda: native.NO_UNIT)
     assert not suits_tiles(query, key, value, None, False)
 
 
