@@ -162,7 +162,10 @@ def load(run: AnyRun) -> Run:
 
 
 @isolated
-def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
+def predict(
+    run: AnyRun, data: Any, *, text_column: str | None = None, text_pair_column: str | None = None,
+    messages_column: str | None = None, prompt_column: str | None = None, **decoding: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions for all rows of `data`, in their order.
 
     Each row keeps its columns; `prediction` and, for classes, `confidence` are added, or `model_prediction` and
@@ -170,6 +173,8 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     For tagged words both are lists, with `predicted_entities` beside them and, for texts, `words`.
 
     Args:
+        text_column: name of the texts' column in these rows, where it isn't that of the rows the run learned from; so
+            are the three others.
         decoding: for a language model `max_new_tokens`, `temperature`, `top_p` and `seed`, see `Run.generate`.
 
     Raises:
@@ -178,13 +183,19 @@ def predict(run: AnyRun, data: Any, **decoding: Any) -> list[dict[str, Any]]:
     """
     from afina.pipeline.prediction import predict_rows
 
-    return list(predict_rows(open_run(run), data, decoding, make_narrator(False)))
+    columns = {
+        "text_column": text_column, "text_pair_column": text_pair_column, "messages_column": messages_column,
+        "prompt_column": prompt_column,
+    }  # fmt: skip
+    return list(predict_rows(open_run(run), data, decoding, make_narrator(False), columns=columns))
 
 
 @isolated
 def predict_file(
-    run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, **decoding: Any
-) -> tuple[Path, int, list[int]]:
+    run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, text_column: str | None = None,
+    text_pair_column: str | None = None, messages_column: str | None = None, prompt_column: str | None = None,
+    **decoding: Any,
+) -> tuple[Path, int, list[int]]:  # fmt: skip
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
     A csv of semicolons, tabs or vertical bars stays one. Gives the file, how many rows it has, and the numbers of those
@@ -197,17 +208,25 @@ def predict_file(
     """
     from afina.pipeline.prediction import predict_to_file
 
-    return predict_to_file(open_run(run), data, expand_home(output), decoding, make_narrator(verbose))
+    columns = {
+        "text_column": text_column, "text_pair_column": text_pair_column, "messages_column": messages_column,
+        "prompt_column": prompt_column,
+    }  # fmt: skip
+    return predict_to_file(open_run(run), data, expand_home(output), decoding, make_narrator(verbose), columns)
 
 
 @isolated
-def evaluate(run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail") -> dict[str, Any]:
+def evaluate(
+    run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail", **columns: str | None
+) -> dict[str, Any]:
     """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
     (None where the run's folder doesn't say; `notes` tell why). Scores on such rows flatter.
 
     Args:
         on_bad_rows: `drop` leaves out rows that can't be scored, as those of a class that the model doesn't know, and
             names them in `notes`.
+        columns: names of columns where they aren't those of the rows that the run learned from: `text_column`,
+            `text_pair_column`, `label_column`, `messages_column`, `prompt_column`, `completion_column`.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.
@@ -218,10 +237,10 @@ def evaluate(run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "
     if folder.read_task()["task"] == GENERATION:
         from afina.pipeline.language.evaluate import evaluate_language
 
-        return evaluate_language(folder, data, on_bad_rows)
+        return evaluate_language(folder, data, on_bad_rows, columns)
     from afina.pipeline.evaluation import evaluate_labelled
 
-    return evaluate_labelled(folder, data, on_bad_rows)
+    return evaluate_labelled(folder, data, on_bad_rows, columns)
 
 
 @isolated

@@ -164,7 +164,7 @@ CASES = [
     Case("output is a file", (*TRAIN[:-1], "rows.csv"), ["rows.csv is not an empty folder"]),
     Case("output inside a file", (*TRAIN[:-1], "rows.csv/out"), ["rows.csv/out", "another --output"]),
     Case("predict without the text column", ("predict", "done", "other.csv", "--output", "new.csv"), [
-        "other.csv has no column 'text'", "do: rename a column to 'text'"], write("other.csv", "words\nhello\n")),
+        "other.csv has no column 'text'", "do: --text-column NAME"], write("other.csv", "words,more\nhello,b\n")),
     Case("predict over a file", ("predict", "done", "rows.csv", "--output", "rows.csv"), [
         "rows.csv exists already", "another --output"]),
     Case("predict to an unknown format", ("predict", "done", "rows.csv", "--output", "new.xlsx"), [

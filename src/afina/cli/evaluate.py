@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from afina.cli.columns import (
+    COMPLETION_COLUMN,
+    LABEL_COLUMN,
+    MESSAGES_COLUMN,
+    PROMPT_COLUMN,
+    TEXT_COLUMN,
+    TEXT_PAIR_COLUMN,
+)
 from afina.cli.output import JSON_OPTION, print_json, print_table, show
 from afina.summary import choose_metrics, format_score
 
@@ -14,12 +22,22 @@ def evaluate(
     on_bad_rows: str = typer.Option(
         "fail", metavar="WHAT", help="Rows that can't be scored: fail names them all, drop leaves them out."
     ),
+    text_column: str | None = TEXT_COLUMN,
+    text_pair_column: str | None = TEXT_PAIR_COLUMN,
+    label_column: str | None = LABEL_COLUMN,
+    messages_column: str | None = MESSAGES_COLUMN,
+    prompt_column: str | None = PROMPT_COLUMN,
+    completion_column: str | None = COMPLETION_COLUMN,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a run's model on labelled rows."""
     from afina.finished import evaluate as score
 
-    result = score(run, data, on_bad_rows=on_bad_rows)  # type: ignore[arg-type]  # the function checks it
+    result = score(
+        run, data, on_bad_rows=on_bad_rows,  # type: ignore[arg-type]  # the function checks it
+        text_column=text_column, text_pair_column=text_pair_column, label_column=label_column,
+        messages_column=messages_column, prompt_column=prompt_column, completion_column=completion_column,
+    )  # fmt: skip
     if as_json:
         print_json(result)
         return

@@ -60,7 +60,7 @@ def choose_columns(tables: Mapping[str, RowTable], config: DataConfig, task: Tas
 def _choose(tables: Mapping[str, RowTable], table: RowTable, config: DataConfig, task: TaskName) -> ColumnChoice:
     """The choice, by the training part."""
     given = (config.text_column, config.text_pair_column or None, config.label_column)
-    check_columns(table, [name for name in given if name], flagged=config)
+    check_columns(table, [name for name in given if name], list_flags(config))
     guess = _Guess(table, profile_columns(table), config)
     label = guess.label_by_name()
     text, text_pair = guess.texts(label)
@@ -88,9 +88,19 @@ def check_apart(config: DataConfig) -> None:
             )
 
 
-def check_columns(table: RowTable, names: Iterable[str], flagged: DataConfig | None = None) -> None:
-    """DataError when a column is missing, with the nearest name. Prediction calls it, too."""
-    problems = [_missing_column(table, name, flagged) for name in names if name not in table.kinds]
+def list_flags(config: DataConfig) -> dict[str, str]:
+    """The columns that the user names, each with the flag that names it."""
+    named = {getattr(config, f"{key}_column"): flag for key, flag in reversed(FLAGS.items())}
+    return {name: flag for name, flag in named.items() if name}
+
+
+def check_columns(table: RowTable, names: Iterable[str], flags: Mapping[str, str] | None = None) -> None:
+    """DataError when a column is missing, with the nearest name. Prediction calls it, too.
+
+    Args:
+        flags: column -> the flag that may name another one.
+    """
+    problems = [_missing_column(table, name, (flags or {}).get(name)) for name in names if name not in table.kinds]
     if problems:
         raise DataError(problems=problems)
 
@@ -117,9 +127,8 @@ def check_free(table: RowTable, added: Sequence[str]) -> None:
         )
 
 
-def _missing_column(table: RowTable, name: str, flagged: DataConfig | None) -> Problem:
+def _missing_column(table: RowTable, name: str, flag: str | None) -> Problem:
     near = find_nearest(name, table.names)
-    flag = next((flag for key, flag in FLAGS.items() if flagged and getattr(flagged, f"{key}_column") == name), "")
     remedy = f"{flag} {near or 'NAME'}" if flag else f"rename a column to {name!r}"
     hint = f"; the nearest name is {near!r}" if near else ""
     return Problem(

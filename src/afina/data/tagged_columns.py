@@ -15,7 +15,7 @@ from afina.config.reason import Reason
 from afina.config.run import TAGGING, DataConfig
 from afina.data.column_names import normalize_name
 from afina.data.column_profile import profile_columns
-from afina.data.columns import ColumnChoice, check_apart, check_columns, check_parts
+from afina.data.columns import ColumnChoice, check_apart, check_columns, check_parts, list_flags
 from afina.data.rows import RowTable
 from afina.data.tags import parse_json, read_spans
 from afina.errors import DataError
@@ -100,7 +100,7 @@ def choose_tagged_columns(tables: Mapping[str, RowTable], config: DataConfig) ->
     """
     table = tables["all"] if "all" in tables else tables["train"]
     check_apart(config)
-    check_columns(table, [name for name in (config.text_column, config.label_column) if name], flagged=config)
+    check_columns(table, [name for name in (config.text_column, config.label_column) if name], list_flags(config))
     choice = find_tagged_columns(table, config)
     if choice is None and config.text_column and config.label_column:  # whatever is wrong with them is said row by row
         choice = ColumnChoice(config.text_column, None, config.label_column, TAGGING, False)

@@ -14,6 +14,7 @@ from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError
+from afina.pipeline.renamed_columns import GivenColumns, list_flags, rename_columns
 from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
@@ -21,14 +22,19 @@ from afina.runs.seen_texts import read_seen_texts
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 
-def evaluate_labelled(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[str, Any]:
+def evaluate_labelled(
+    folder: RunFolder, source: Any, on_bad_rows: str, columns: GivenColumns | None = None
+) -> dict[str, Any]:
     """`metrics` and `intervals` of all rows of a labelled file; `rows` and `rows_seen` count them, `notes` say why the
     latter aren't known.
+
+    Args:
+        columns: names of the rows' columns where they differ from those that the run learned from.
 
     Raises:
         DataError: with every row that has no text, or no label that the model knows.
     """
-    stored, seen = folder.read_task(), read_seen_texts(folder)
+    stored, seen = rename_columns(folder.read_task(), columns or {}), read_seen_texts(folder)
     with open_rows(source) as rows:
         part, left_out = find_labelled(rows.table, stored, on_bad_rows)
         from afina.pipeline.predictor import open_predictor  # imports torch
@@ -49,9 +55,10 @@ def find_labelled(table: RowTable, stored: Mapping[str, Any], on_bad_rows: str) 
     """
     columns, space = stored["columns"], LabelSpace.from_dict(stored["labels"])
     if stored["task"] == TAGGING:
+        check_columns(table, [columns["text"], columns["label"]], list_flags(stored))
         return find_tagged(table, columns["text"], columns["label"], space, on_bad_rows)
     text, pair, label = str(columns["text"]), columns["text_pair"], str(columns["label"])
-    check_columns(table, [name for name in (text, pair, label) if name])
+    check_columns(table, [name for name in (text, pair, label) if name], list_flags(stored))
     choice = ColumnChoice(text, pair, label, cast(KnownTask, stored["task"]), space.kind == "multilabel")
     usable = find_usable_rows(table, choice, space)
     left_out = leave_out(
@@ -76,7 +83,6 @@ def find_tagged(
     Raises:
         DataError: with every row that can't be used, or has a tag that the model doesn't know.
     """
-    check_columns(table, [text, label])
     choice = ColumnChoice(text, None, label, TAGGING, False)
     usable = scan_table(table, choice, space)
     left_out = leave_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from afina.data.columns import check_columns, check_free
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
+from afina.pipeline.renamed_columns import GivenColumns, find_text_names, list_flags, rename_columns
 from afina.pipeline.source_rows import mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
@@ -23,24 +24,26 @@ PREFIX = "model_"
 
 def predict_rows(
     folder: RunFolder, source: Any, decoding: Mapping[str, Any], narrator: Narrator,
-    journal: AnswerJournal | None = None,
+    journal: AnswerJournal | None = None, columns: GivenColumns | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Each row with its prediction. Rows that can't be used are refused before the model is loaded.
 
     Args:
         decoding: what decides a language model's answers, see `Decoding`.
         journal: keeps a language model's answers as they come.
+        columns: names of the rows' columns where they differ from those that the run learned from.
 
     Raises:
-        ConfigError: if decoding is given for a run that answers nothing.
+        ConfigError: if decoding is given for a run that answers nothing, or a column that it doesn't read.
     """
-    stored = folder.read_task()
-    prefix = choose_prefix(stored)
+    stored = rename_columns(folder.read_task(), columns or {})
+    prefix, flags = choose_prefix(stored), list_flags(stored)
     if stored["task"] == GENERATION:
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding
 
-        return answer_rows(folder, source, Decoding(**decoding), narrator, journal, f"{prefix}{PREDICTION}")
+        name = f"{prefix}{PREDICTION}"
+        return answer_rows(folder, source, Decoding(**decoding), narrator, journal, name, stored["columns"])
     if decoding:
         raise ConfigError(
             f"{folder.path} gives labels, no answers", found=", ".join(decoding), remedy="leave these settings out"
@@ -48,11 +51,11 @@ def predict_rows(
     if stored["task"] == TAGGING:
         has_entities = stored["labels"]["kind"] == "entities"
         text = stored["columns"]["text"]
-        return predict_tags(folder, source, text, prefix, narrator, has_entities=has_entities)
-    columns = [stored["columns"][role] for role in ("text", "text_pair")]
+        return predict_tags(folder, source, text, prefix, narrator, flags, has_entities=has_entities)
+    texts = [stored["columns"][role] for role in ("text", "text_pair")]
     added = [PREDICTION] if stored["labels"]["kind"] == "regression" else [PREDICTION, CONFIDENCE]
     names = {name: prefix + name for name in added}
-    return predict_labels(folder, source, [name for name in columns if name], names, narrator)
+    return predict_labels(folder, source, [name for name in texts if name], names, narrator, flags)
 
 
 def choose_prefix(stored: Mapping[str, Any]) -> str:
@@ -66,26 +69,33 @@ def choose_prefix(stored: Mapping[str, Any]) -> str:
 
 
 def predict_labels(
-    folder: RunFolder, source: Any, text_names: Sequence[str], added: Mapping[str, str], narrator: Narrator
-) -> Iterator[dict[str, Any]]:
+    folder: RunFolder, source: Any, learned: list[str], added: Mapping[str, str], narrator: Narrator,
+    flags: Mapping[str, str],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Every row with its columns and those that are added: `prediction`, and for classes `confidence`, under the names
     in `added`. A row without text gets None.
+
+    Args:
+        learned: the text columns that the run learned from, or what they are called here.
+        flags: column -> the flag that names another one.
 
     Raises:
         DataError: before the first row, if a row can't be read, a text column is missing, or an added one is there.
     """
     with open_rows(source) as rows:
         mind_parts(rows, narrator)
-        check_columns(rows.table, text_names)
+        text_names = find_text_names(rows.table, learned, narrator.note)
+        check_columns(rows.table, text_names, flags)
         check_free(rows.table, list(added.values()))
         refuse_problems(rows.table.problems_in(text_names))
         from afina.pipeline.predictor import Predictor
 
-        yield from Predictor(folder.path).predict_table(rows.table, added)
+        yield from Predictor(folder.path).predict_table(rows.table, text_names, added)
 
 
 def predict_tags(
-    folder: RunFolder, source: Any, text_name: str, prefix: str, narrator: Narrator, *, has_entities: bool
+    folder: RunFolder, source: Any, text_name: str, prefix: str, narrator: Narrator, flags: Mapping[str, str], *,
+    has_entities: bool,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Every row with its columns, a tag for each word and the entities; a row without words gets None.
 
@@ -97,17 +107,22 @@ def predict_tags(
     """
     with open_rows(source) as rows:
         mind_parts(rows, narrator)
-        check_columns(rows.table, [text_name])
+        check_columns(rows.table, [text_name], flags)
         from afina.pipeline.tagging.predictor import TagPredictor, list_added
 
         added = {name: prefix + name for name in list_added(rows.table, text_name, has_entities=has_entities)}
         check_free(rows.table, list(added.values()))
         refuse_problems(rows.table.problems_in([text_name]))
-        yield from TagPredictor(folder.path).predict_table(rows.table, added)
+        yield from TagPredictor(folder.path).predict_table(rows.table, [text_name], added)
 
 
 def predict_to_file(
-    folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator
+    folder: RunFolder,
+    source: Any,
+    path: Path,
+    decoding: Mapping[str, Any],
+    narrator: Narrator,
+    columns: GivenColumns | None = None,
 ) -> tuple[Path, int, list[int]]:
     """The file, how many rows it has, and which of them have nothing to predict from.
 
@@ -119,7 +134,7 @@ def predict_to_file(
     name = choose_prefix(folder.read_task()) + PREDICTION
 
     def note_empty() -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(predict_rows(folder, source, decoding, narrator, journal), 1):
+        for number, row in enumerate(predict_rows(folder, source, decoding, narrator, journal, columns), 1):
             if row[name] is None:
                 empty.append(number)
             yield row

@@ -99,24 +99,29 @@ class Predictor:
             raise DataError(problems=[Problem("some of the texts can't be read", found, expected, rows=wrong)])
         check_unicode(texts)
 
-    def predict_table(self, table: RowTable, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def predict_table(
+        self, table: RowTable, text_names: Sequence[str], added: Mapping[str, str]
+    ) -> Iterator[dict[str, Any]]:
         """Every row of a table with its columns, `prediction` and `confidence`; a row without text gets None.
 
         Args:
-            names: what the two are called.
+            text_names: the table's column of texts, or its two of pairs.
+            added: what `prediction` and `confidence` are called.
         """
         for columns in iterate_chunks(table):
-            yield from self._predict_chunk(columns, names)
+            yield from self._predict_chunk(columns, text_names, added)
 
-    def _predict_chunk(self, columns: dict[str, list[Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        texts = list(zip(*(columns[name] for name in self.text_names), strict=True))
+    def _predict_chunk(
+        self, columns: dict[str, list[Any]], text_names: Sequence[str], added: Mapping[str, str]
+    ) -> Iterator[dict[str, Any]]:
+        texts = list(zip(*(columns[name] for name in text_names), strict=True))
         usable = [i for i, parts in enumerate(texts) if all(is_text(part) for part in parts)]
-        wanted: Any = [texts[i] if len(self.text_names) == 2 else str(texts[i][0]) for i in usable]
+        wanted: Any = [texts[i] if len(text_names) == 2 else str(texts[i][0]) for i in usable]
         found = dict(zip(usable, self.predict(wanted), strict=True))
         for i in range(len(texts)):
             row = {name: values[i] for name, values in columns.items()}
             summary = summarise_prediction(found.get(i), self.task.labels.kind)
-            yield row | {names[name]: value for name, value in summary.items()}
+            yield row | {added[name]: value for name, value in summary.items()}
 
     def evaluate(self, part: Part) -> dict[str, Any]:
         """`metrics` and `intervals` of labelled rows, and by what the run is judged."""

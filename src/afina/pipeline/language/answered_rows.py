@@ -9,7 +9,7 @@ Letters: N rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -62,12 +62,13 @@ class Questions:
 
 def answer_rows(
     folder: RunFolder, source: Any, decoding: Decoding, narrator: Narrator, journal: AnswerJournal | None = None,
-    name: str = "prediction",
+    name: str = "prediction", columns: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Every row with its columns and its answer; a row that asks nothing gets None.
 
     Args:
         name: of the column with the answers.
+        columns: what is read of a row, see `PromptReader`; None: what the run learned from.
 
     Raises:
         DataError: before the first answer, with every row that can't be read or put into the template.
@@ -76,7 +77,7 @@ def answer_rows(
     with open_rows(source) as rows:
         mind_parts(rows, narrator)
         check_free(rows.table, [name])
-        questions = check_questions(load_encoder(folder), rows.table)
+        questions = check_questions(load_encoder(folder, columns), rows.table)
         from afina.pipeline.language.speaker import Speaker
 
         speaker = Speaker.of_run(folder.path)
@@ -89,13 +90,13 @@ def answer_rows(
         except BaseException as error:
             raise_interrupted(error, journal, answers, questions)
         place = 0
-        for columns in iterate_chunks(rows.table):
-            for values in zip(*columns.values(), strict=True):
-                yield {**dict(zip(columns, values, strict=True)), name: answers.get(place)}
+        for chunk in iterate_chunks(rows.table):
+            for values in zip(*chunk.values(), strict=True):
+                yield {**dict(zip(chunk, values, strict=True)), name: answers.get(place)}
                 place += 1
 
 
-def load_encoder(folder: RunFolder) -> PromptEncoder:
+def load_encoder(folder: RunFolder, columns: Mapping[str, str] | None = None) -> PromptEncoder:
     """What makes tokens of the prompts for a run's model, without the model.
 
     Raises:
@@ -104,7 +105,7 @@ def load_encoder(folder: RunFolder) -> PromptEncoder:
     folder.check_finished()
     folder.check_model()
     config, stored = folder.read_config(), folder.read_task()
-    reader = PromptReader(stored["form"], stored["columns"], stored["has_template"])
+    reader = PromptReader(stored["form"], columns or stored["columns"], stored["has_template"])
     settings = load_text_config(find_base(config, stored["base"]) if config.technique in ADAPTERS else folder.model)
     return PromptEncoder(load_tokenizer(folder.model), reader, find_context_length(settings), count_vectors(settings))
 

@@ -20,6 +20,7 @@ from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.objective import take_apart
 from afina.pipeline.language.prepare import describe_tally
 from afina.pipeline.language.speaker import Speaker
+from afina.pipeline.renamed_columns import GivenColumns, list_flags, rename_columns
 from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
@@ -31,20 +32,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def evaluate_language(folder: RunFolder, source: Any, on_bad_rows: str) -> dict[str, Any]:
+def evaluate_language(
+    folder: RunFolder, source: Any, on_bad_rows: str, columns: GivenColumns | None = None
+) -> dict[str, Any]:
     """`metrics` and `intervals` over the learned tokens of all rows of a file; `rows` and `rows_seen` count them,
     and `notes` tell which were cut, split or left out. They are found right before the model is loaded.
+
+    Args:
+        columns: as in `evaluate_labelled`.
 
     Raises:
         DataError: with every row that can't be used.
     """
     folder.check_finished()
     folder.check_model()
-    config, stored, seen = folder.read_config(), folder.read_task(), read_seen_texts(folder)
+    config, stored = folder.read_config(), rename_columns(folder.read_task(), columns or {})
+    seen = read_seen_texts(folder)
     encoding = Encoding(stored["has_template"], config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        columns, tokenizer = ConversationColumns(stored["form"], stored["columns"]), load_tokenizer(folder.model)
-        encoded = encode_table(rows.table, columns, tokenizer, encoding, Path(work), on_bad_rows)
+        read, tokenizer = ConversationColumns(stored["form"], stored["columns"]), load_tokenizer(folder.model)
+        needed = [name for role, name in read.names.items() if role not in OPTIONAL]
+        check_columns(rows.table, needed, list_flags(stored))
+        encoded = encode_table(rows.table, read, tokenizer, encoding, Path(work), on_bad_rows)
         part, data, tally, left_out = encoded
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
         pad_id, batch = int(tokenizer.pad_token_id), int(config.evaluation.eval_tokens_per_batch)
@@ -76,7 +85,6 @@ def encode_table(
     Raises:
         DataError: with every row that can't be used, or if there is nothing to score.
     """
-    check_columns(table, [name for role, name in columns.names.items() if role not in OPTIONAL])
     usable, problems = find_usable_conversations(table, columns)
     part = make_part("test", table, columns, usable)
     data, tally = encode_conversations(part, tokenizer, encoding, work)

@@ -23,6 +23,7 @@ from afina.data.conversation_rows import put_system_first, read_messages, read_t
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
 from afina.models.vocabulary import check_vocabulary
+from afina.pipeline.renamed_columns import list_flags
 from afina.wording import count
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class PromptReader:
         if usual and len(learned) == 1:
             role = next(role for role in self.columns if role in ASKING)
             return PromptReader(self.form, {role: usual[0]}, self.has_template)
-        check_columns(table, learned)
+        check_columns(table, learned, list_flags({"columns": self.columns}))
         return self
 
     def read(self, row: Mapping[str, Any]) -> tuple[Prompt, Any] | None:

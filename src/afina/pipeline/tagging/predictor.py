@@ -75,20 +75,23 @@ class TagPredictor(Predictor):
             described["entities"] = [describe_entity(each, words, places, cell) for each in found["entities"]]
         return described
 
-    def predict_table(self, table: RowTable, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def predict_table(
+        self, table: RowTable, text_names: Sequence[str], added: Mapping[str, str]
+    ) -> Iterator[dict[str, Any]]:
         """Every row of a table with its columns and those that are added; a row without words gets None.
 
         Args:
-            names: what the columns of `list_added` are called.
+            text_names: the table's column of words or texts.
+            added: what the columns of `list_added` are called.
         """
         for columns in iterate_chunks(table):
-            cells = columns[self.text_names[0]]
+            cells = columns[text_names[0]]
             usable = [i for i, cell in enumerate(cells) if split_cell(cell) is not None]
             found = dict(zip(usable, self._tag_cells([cells[i] for i in usable]), strict=True))
             for i, cell in enumerate(cells):
                 row = {name: values[i] for name, values in columns.items()}
                 values = self._summarise(cell, found.get(i))
-                yield row | {called: values.get(name) for name, called in names.items()}
+                yield row | {called: values.get(name) for name, called in added.items()}
 
     def _summarise(self, cell: Any, found: dict[str, Any] | None) -> dict[str, Any]:
         if found is None:
