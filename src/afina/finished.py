@@ -16,6 +16,7 @@ from afina.summary import summarise_run
 
 if TYPE_CHECKING:
     from afina.pipeline.language.speaker import Speaker
+    from afina.pipeline.prediction import PredictedFile
     from afina.pipeline.predictor import Predictor
 
 
@@ -136,9 +137,11 @@ class Run:
             self._speaker = self._speaker or Speaker.of_run(self.path)
         return self._speaker.answer(prompts, decoding)
 
-    def evaluate(self, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail") -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail", **columns: str | None
+    ) -> dict[str, Any]:
         """Scores on labelled rows, see `afina.evaluate`."""
-        return evaluate(self, data, on_bad_rows=on_bad_rows)
+        return evaluate(self, data, on_bad_rows=on_bad_rows, **columns)
 
     def merge(self, output: str | Path) -> Path:
         """The adapter folded into its base, see `afina.merge`."""
@@ -195,12 +198,14 @@ def predict_file(
     run: AnyRun, data: Any, output: str | Path, *, verbose: bool = True, text_column: str | None = None,
     text_pair_column: str | None = None, messages_column: str | None = None, prompt_column: str | None = None,
     **decoding: Any,
-) -> tuple[Path, int, list[int]]:  # fmt: skip
+) -> PredictedFile:  # fmt: skip
     """`predict` written to the file `output` (jsonl, csv, tsv), which appears whole or not at all.
 
-    A csv of semicolons, tabs or vertical bars stays one. Gives the file, how many rows it has, and the numbers of those
-    that have nothing to predict from. Answers of a language model are kept beside it until then: the same call after a
-    ^C or a kill goes on with them.
+    A csv of semicolons, tabs or vertical bars stays one. Answers of a language model are kept beside it until then: the
+    same call after a ^C or a kill goes on with them.
+
+    Returns:
+        a named tuple of `path`, `rows` (how many) and `empty`, the numbers of those with nothing to predict from.
 
     Raises:
         DataError: if the data can't be read or has no text column.
@@ -217,22 +222,28 @@ def predict_file(
 
 @isolated
 def evaluate(
-    run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail", **columns: str | None
-) -> dict[str, Any]:
+    run: AnyRun, data: Any, *, on_bad_rows: Literal["fail", "drop"] = "fail", text_column: str | None = None,
+    text_pair_column: str | None = None, label_column: str | None = None, messages_column: str | None = None,
+    prompt_column: str | None = None, completion_column: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Scores on labelled rows: `metrics`, `intervals`, `rows`, and `rows_seen`: how many of them the model learned from
     (None where the run's folder doesn't say; `notes` tell why). Scores on such rows flatter.
 
     Args:
         on_bad_rows: `drop` leaves out rows that can't be scored, as those of a class that the model doesn't know, and
             names them in `notes`.
-        columns: names of columns where they aren't those of the rows that the run learned from: `text_column`,
-            `text_pair_column`, `label_column`, `messages_column`, `prompt_column`, `completion_column`.
+        text_column: name of the texts' column in these rows, where it isn't that of the rows the run learned from; so
+            are the five others.
 
     Raises:
         DataError: if rows have no label, or one that the model doesn't know.
     """
     if on_bad_rows not in ("fail", "drop"):
         raise ConfigError("on_bad_rows doesn't fit", found=repr(on_bad_rows), expected="fail or drop")
+    columns = {
+        "text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column,
+        "messages_column": messages_column, "prompt_column": prompt_column, "completion_column": completion_column,
+    }  # fmt: skip
     folder = open_run(run)
     if folder.read_task()["task"] == GENERATION:
         from afina.pipeline.language.evaluate import evaluate_language

@@ -52,6 +52,8 @@ def test_texts_and_labels_are_found_under_the_names_that_are_given(labelled: afi
     with pytest.raises(afina.DataError, match="no column 'text'") as caught:
         afina.predict(labelled, renamed)
     assert "text_column=NAME" in str(caught.value)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'textcolumn'"):
+        labelled.evaluate(renamed, textcolumn="quote")
     with pytest.raises(afina.DataError, match="no column 'label'"):
         afina.evaluate(labelled, renamed, text_column="quote")
 

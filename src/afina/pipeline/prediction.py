@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from afina.config.run import GENERATION, TAGGING
 from afina.data.columns import check_columns, check_free
@@ -20,6 +20,15 @@ from afina.runs.table_file import check_output, write_rows
 
 PREDICTION, CONFIDENCE = "prediction", "confidence"
 PREFIX = "model_"
+
+
+class PredictedFile(NamedTuple):
+    """A file of predictions."""
+
+    path: Path
+    rows: int
+    empty: list[int]
+    """Numbers of the rows that have nothing to predict from."""
 
 
 def predict_rows(
@@ -117,14 +126,10 @@ def predict_tags(
 
 
 def predict_to_file(
-    folder: RunFolder,
-    source: Any,
-    path: Path,
-    decoding: Mapping[str, Any],
-    narrator: Narrator,
+    folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator,
     columns: GivenColumns | None = None,
-) -> tuple[Path, int, list[int]]:
-    """The file, how many rows it has, and which of them have nothing to predict from.
+) -> PredictedFile:  # fmt: skip
+    """All rows with their predictions as a file.
 
     Raises:
         RunFolderError: if the file exists already or can't be written.
@@ -141,4 +146,4 @@ def predict_to_file(
 
     rows = write_rows(note_empty(), path, find_delimiter(source, path.suffix))
     journal.discard()
-    return path, rows, list(empty)
+    return PredictedFile(path, rows, list(empty))
