@@ -105,7 +105,7 @@ def list_others(path: Path) -> list[str]:
     return found
 
 
-def refuse_bytes(path: Path) -> DataError:
+def make_encoding_error(path: Path) -> DataError:
     """The error for a file that can't be read row by row, so that its bytes spoil all of it."""
     found, remedy = explain_bytes(path)
     return DataError(f"{path.name} is not UTF-8 text", found=found, expected="text in UTF-8", remedy=remedy)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from afina.data.bad_rows import FAULTS, BadRows
-from afina.data.encoding import check_bytes, explain_bytes, refuse_bytes
+from afina.data.encoding import check_bytes, explain_bytes, make_encoding_error
 from afina.errors import DataError, describe_json_fault
 
 WINDOW_CHARACTERS = 2**20
@@ -144,7 +144,7 @@ class JsonArrayFile:
             try:
                 yield from self._read(_Window(file), bad_rows)
             except UnicodeDecodeError:
-                raise refuse_bytes(self.path) from None
+                raise make_encoding_error(self.path) from None
 
     def explain(self, bad_rows: BadRows) -> None:
         """Nothing to add: bad bytes end the reading of an array."""

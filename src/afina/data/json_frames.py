@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.data.bad_rows import BadRows
-from afina.data.encoding import check_bytes, refuse_bytes
+from afina.data.encoding import check_bytes, make_encoding_error
 from afina.data.json_formats import DECODER, fault_of
 from afina.errors import DataError
 
@@ -58,7 +58,7 @@ class JsonFrameFile:
         try:
             return dict(DECODER.decode(self.path.read_text(encoding="utf-8-sig")))
         except UnicodeDecodeError:
-            raise refuse_bytes(self.path) from None
+            raise make_encoding_error(self.path) from None
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self.name} is not one JSON object", found=str(fault_of(error)) or "a number of too many digits",

@@ -73,7 +73,7 @@ def find_part_files(folder: Path, *, trains: bool = True) -> dict[str, list[Path
     for part, found in by_part.items():
         check_whole(folder, part, found)
     if not (by_part.keys() & {"train", "all"} if trains else by_part):
-        raise refuse_folder(folder, files)
+        raise make_folder_error(folder, files)
     return by_part
 
 
@@ -131,7 +131,7 @@ def is_one_family(files: Sequence[Path], ending: re.Pattern[str]) -> bool:
     return have_endings and len(stems) == 1 and len(suffixes) == 1 and (len(files) == 1 or suffixes <= {*JOINED})
 
 
-def refuse_folder(folder: Path, files: Sequence[Path]) -> DataError:
+def make_folder_error(folder: Path, files: Sequence[Path]) -> DataError:
     """The error for a folder that has no training part, with what is in its way."""
     listed = ", ".join(path.name for path in files[:NAMES_SHOWN]) + (", ..." if len(files) > NAMES_SHOWN else "")
     inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -110,7 +110,7 @@ def check_origin(folder: RunFolder, origin: Mapping[str, Any], narrator: Narrato
         if kind == "machine" or kind in folder.allowed_changes:
             narrator.note(f"{CHANGED}{change}{'' if kind == 'model' else LAST_BITS}")
         else:
-            refused.append(refuse_change(folder, kind, change))
+            refused.append(make_change_problem(folder, kind, change))
     if refused:
         raise RunFolderError(problems=refused)
 
@@ -156,7 +156,7 @@ def settle_device(config: RunConfig, folder: RunFolder, narrator: Narrator) -> R
     return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
 
 
-def refuse_change(folder: RunFolder, name: str, change: str) -> Problem:
+def make_change_problem(folder: RunFolder, name: str, change: str) -> Problem:
     """The problem of a change that may not be meant."""
     what = {"model": "the model of {} has", "versions": "the libraries of {} have"}[name].format(folder.path)
     return Problem(

@@ -16,7 +16,7 @@ from afina.data.tagged_rows import TaggedPart
 from afina.errors import DataError
 from afina.models.inspect import ModelFacts
 from afina.models.vocabulary import check_vocabulary
-from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, refuse_empty
+from afina.pipeline.language.prepare import choose_encoding, expects_packing, load_rows, make_empty_problem
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import Opened
 from afina.pipeline.tagging.rows import read_examples
@@ -103,7 +103,7 @@ def sample_conversations(
     encoding = choose_encoding(config, conversations, tokenizer, Narrator())
     found, tally = encode_conversations(part, tokenizer, encoding, folder.work / "tokens")
     if not len(found):
-        raise DataError(problems=[refuse_empty("train", tally, encoding.max_seq_length)])
+        raise DataError(problems=[make_empty_problem("train", tally, encoding.max_seq_length)])
     return found
 
 

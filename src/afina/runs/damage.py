@@ -18,7 +18,7 @@ def advise_training(config: Path, *, has_data: bool = True) -> str:
     return f"train it anew: afina train{'' if has_data else ' DATA'} --config {shlex.quote(str(config))} --output NEW"
 
 
-def refuse_missing(folder: Path, name: str, config: Path, *, is_finished: bool) -> RunFolderError:
+def make_missing_error(folder: Path, name: str, config: Path, *, is_finished: bool) -> RunFolderError:
     """The error for a file that isn't there: not yet, where going on with the run will write it, or no longer."""
     if not is_finished and name in ENDINGS:
         return RunFolderError(
@@ -28,7 +28,7 @@ def refuse_missing(folder: Path, name: str, config: Path, *, is_finished: bool) 
     return RunFolderError(what, remedy=f"{COPY}, or {advise_training(config)}")
 
 
-def refuse_no_model(folder: Path, config: Path, *, is_trial: bool, has_data: bool) -> RunFolderError:
+def make_no_model_error(folder: Path, config: Path, *, is_trial: bool, has_data: bool) -> RunFolderError:
     """The error for a finished run without its model.
 
     Args:
@@ -44,7 +44,7 @@ def refuse_no_model(folder: Path, config: Path, *, is_trial: bool, has_data: boo
     return RunFolderError(f"{folder} holds no model, though the run is finished", remedy=f"{COPY}, or {again}")
 
 
-def refuse_description(config: Path) -> RunFolderError:
+def make_description_error(config: Path) -> RunFolderError:
     """The error for a config.yaml that names no model, which every run does: an empty one, say."""
     is_empty = not config.read_bytes().strip()
     return RunFolderError(

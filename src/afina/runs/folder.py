@@ -17,7 +17,7 @@ from afina.config.run import RunConfig
 from afina.durable import expand_home, sync_folder
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model, find_links
-from afina.runs.damage import COPY, refuse_description, refuse_missing, refuse_no_model
+from afina.runs.damage import COPY, make_description_error, make_missing_error, make_no_model_error
 from afina.runs.forms import parse_file
 from afina.runs.lock import find_holder
 from afina.runs.lock import refuse as refuse_held
@@ -124,7 +124,7 @@ class RunFolder:
         try:
             return parse_file(name, (self.path / name).read_text(encoding="utf-8"), str(self.path / name))
         except FileNotFoundError:
-            raise refuse_missing(self.path, name, self.config, is_finished=self.is_finished) from None
+            raise make_missing_error(self.path, name, self.config, is_finished=self.is_finished) from None
         except (OSError, ValueError, RecursionError) as error:
             found = describe_cause(error)
             raise RunFolderError(f"{self.path / name} can't be read", found=found, remedy=COPY) from None
@@ -154,7 +154,7 @@ class RunFolder:
         """
         config = load_config(self.config)
         if config.model.reference is None:
-            raise refuse_description(self.config)
+            raise make_description_error(self.config)
         return config
 
     def read_config(self) -> RunConfig:
@@ -186,7 +186,7 @@ class RunFolder:
             RunFolderError: with the command that goes on with it.
         """
         if not self.is_finished:
-            raise refuse_missing(self.path, REPORT, self.config, is_finished=False)
+            raise make_missing_error(self.path, REPORT, self.config, is_finished=False)
 
     def check_model(self) -> None:
         """Refuse to use a run whose weights are gone, as those of a search's beaten trials are, whose model could harm,
@@ -200,7 +200,7 @@ class RunFolder:
         if not self.model.is_dir():
             is_trial = (self.path.parent / SEARCH).is_file()
             has_data = self.read_description().data.path is not None
-            raise refuse_no_model(self.path, self.config, is_trial=is_trial, has_data=has_data)
+            raise make_no_model_error(self.path, self.config, is_trial=is_trial, has_data=has_data)
         check_saved_model(self.model)
         self.check_files()
 

@@ -44,7 +44,7 @@ def skip_step(session: Session, window: Sequence[Indices], gradient: Gradient) -
     text = f"step {step} is skipped: its {what} is not a finite number; training {describe_rows(rows)}"
     notify(session.callbacks, "on_incident", step, Incident("skipped_step", text, values))
     if len(progress.skipped_steps) > session.config.max_skipped_steps:
-        raise refuse_more(session, what)
+        raise make_skip_error(session, what)
 
 
 def find_culprits(session: Session, window: Sequence[Indices]) -> list[Indices]:
@@ -81,7 +81,7 @@ def name_rows(session: Session, batches: Sequence[Indices]) -> list[int]:
     return sorted({number for rows in batches for number in session.objective.name_rows(rows)})
 
 
-def refuse_more(session: Session, what: str) -> TrainingError:
+def make_skip_error(session: Session, what: str) -> TrainingError:
     """The error for a run with too many skipped steps: where it is kept, and what to change."""
     skipped = session.progress.skipped_steps
     rows = sorted({number for each in skipped for number in each["rows"]})

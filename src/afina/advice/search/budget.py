@@ -28,16 +28,16 @@ def parse_budget(text: object) -> float:
     """
     if not isinstance(text, str):
         is_number = isinstance(text, int | float) and not isinstance(text, bool) and text > 0
-        raise refuse_budget(repr(text), f'budget="{text}m"' if is_number else 'budget="20m"', is_number)
+        raise make_budget_error(repr(text), f'budget="{text}m"' if is_number else 'budget="20m"', is_number)
     found = PATTERN.fullmatch(text.strip().lower())
     seconds = sum(float(value) * UNITS[unit] for unit, value in found.groupdict("0").items()) if found else 0.0
     if seconds > 0:
         return seconds
     is_number = re.fullmatch(r"\d+(\.\d+)?", text.strip()) is not None and float(text) > 0
-    raise refuse_budget(repr(text), f"--budget {text.strip()}m" if is_number else "--budget 20m", is_number)
+    raise make_budget_error(repr(text), f"--budget {text.strip()}m" if is_number else "--budget 20m", is_number)
 
 
-def refuse_budget(found: str, remedy: str, is_number: bool) -> ConfigError:
+def make_budget_error(found: str, remedy: str, is_number: bool) -> ConfigError:
     """The error for a bare number, or for what is no time at all."""
     return ConfigError(
         "a budget needs a unit" if is_number else "the budget is not a time",

@@ -260,7 +260,7 @@ def encode_parts(
     if empty and problems and not any(tallies[name].untrained for name in empty):
         raise DataError(problems=problems)  # said once, though the rows are divided into parts
     if empty:
-        raise DataError(problems=[refuse_empty(name, tallies[name], encoding.max_seq_length) for name in empty])
+        raise DataError(problems=[make_empty_problem(name, tallies[name], encoding.max_seq_length) for name in empty])
     return parts, tallies
 
 
@@ -271,7 +271,7 @@ def encode_part(
     return encode_conversations(part, tokenizer, encoding, folder.work / "tokens" / part.name)
 
 
-def refuse_empty(name: str, tally: Tally, length: int) -> Problem:
+def make_empty_problem(name: str, tally: Tally, length: int) -> Problem:
     """The problem of a part of which no row has a token to learn."""
     reasons = [f"{count(len(rows), 'row')} with {reason}" for reason, rows in tally.faults.items()]
     if tally.untrained:
