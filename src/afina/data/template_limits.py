@@ -6,6 +6,7 @@ interpreter that nothing can interrupt. So costs are counted before they arise:
 
 - A step is spent by each pass of a loop and each call of a macro; calls that count are put into the parsed template.
 - Whatever makes text or lists (operators, literals, filters, methods, output) first says how large the result can be.
+- Each comparison, test, filter and attribute looks at the clock: chains of `map` and `select` are nothing but these.
 
 That makes the limits the same on every machine, in every thread, without signals, processes or threads of ours. See
 docs/decisions/0017-costs-of-a-template-are-counted.md.
@@ -22,6 +23,7 @@ from typing import Any, cast
 from jinja2 import nodes
 from jinja2.environment import Template
 from jinja2.exceptions import TemplateRuntimeError, TemplateSyntaxError
+from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -38,7 +40,8 @@ MAX_COUNT = 100_000
 ENTRY_SIZE = 8
 MAX_BITS = 2**16
 """Of a whole number."""
-LOOK_AT_CLOCK_STEPS = 64
+BITS_A_DIGIT = 6
+"""Of the largest base of whole numbers in text, 36."""
 
 # Their numbers are values, not sizes.
 FREE_FILTERS = frozenset({"abs", "attr", "d", "default", "float", "int", "round", "sum"})
@@ -75,11 +78,13 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         )  # fmt: skip
         self.globals = {name: value for name, value in other.globals.items() if name != "lipsum"}
         self.filters = {name: self.limit_filter(name, f) for name, f in other.filters.items() if name != "urlize"}
+        self.filters["sum"] = self.limit_filter("sum", self.add_up)
+        self.tests = {name: self.limit_test(cast("Callable[..., Any]", f)) for name, f in other.tests.items()}
         self.start_budget()
 
     def start_budget(self) -> None:
         """Allow the costs of one conversation."""
-        self.steps, self.total, self.looks = MAX_STEPS, MAX_TOTAL, 0
+        self.steps, self.total = MAX_STEPS, MAX_TOTAL
         self.deadline = time.monotonic() + MAX_SECONDS
 
     def spend(self) -> None:
@@ -90,9 +95,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.look_at_clock(None)
 
     def look_at_clock(self, value: Any) -> Any:
-        """The value, after a look at the clock from time to time."""
-        self.looks += 1
-        if self.looks % LOOK_AT_CLOCK_STEPS == 0 and time.monotonic() > self.deadline:
+        """The value, after a look at the clock."""
+        if time.monotonic() > self.deadline:
             raise TemplateLimitError(f"it takes more than {MAX_SECONDS:g} seconds for one conversation")
         return value
 
@@ -136,6 +140,21 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             check_bits(left.bit_length() * abs(right))
         return super().call_binop(context, operator, left, right)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return super().getattr(self.look_at_clock(obj), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return super().getitem(self.look_at_clock(obj), argument)
+
+    def add_up(self, values: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+        """Jinja's `sum`, which also joins lists: each sum is one more of them."""
+        find = None if attribute is None else make_attrgetter(self, attribute)
+        for value in values:
+            found = value if find is None else find(value)
+            self.charge(measure(start) + measure(found))
+            start = self.look_at_clock(start) + found
+        return start
+
     def check_product(self, left: Any, right: Any) -> None:
         """Whether a repetition or a product may be made."""
         if isinstance(left, int) and isinstance(right, int):
@@ -171,10 +190,23 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         @functools.wraps(function)
         def limited(*arguments: Any, **options: Any) -> Any:
             first = 1 if hasattr(function, "jinja_pass_arg") else 0
+            self.look_at_clock(None)
             given = [list(each) if is_lazy(each) else each for each in arguments[first:]]
+            if name == "int" and given and isinstance(given[0], str | bytes):
+                check_bits(BITS_A_DIGIT * len(given[0]))
             if name not in FREE_FILTERS and given:
                 self.check_arguments(name, given[0], (*given[1:], *options.values()))
             return function(*arguments[:first], *given, **options)
+
+        return limited
+
+    def limit_test(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The test, which looks at the clock before it begins: `select` and `reject` call it for each value."""
+
+        @functools.wraps(function)
+        def limited(*arguments: Any, **options: Any) -> Any:
+            self.look_at_clock(None)
+            return function(*arguments, **options)
 
         return limited
 
@@ -187,6 +219,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             args = tuple(list(each) if is_lazy(each) else each for each in args)
             __self.check_arguments(method.__name__, owner, (*args, *kwargs.values()))
         elif args or kwargs:
+            if owner is int:  # its `from_bytes`
+                check_bits(8 * sum(map(measure, (*args, *kwargs.values()))))
             __self.charge(sum(map(measure, (*args, *kwargs.values()))))
         return super().call(__context, __obj, *args, **kwargs)
 
