@@ -6,10 +6,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+FILE_FOR_OWNER = 0o600
+
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """The path with `~` as the user's home; that of a user who isn't known here stays a name like any other."""
     return Path(os.path.expanduser(path))
+
+
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open`: a new file is its owner's alone, and one that is a symbolic link isn't followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), FILE_FOR_OWNER)
 
 
 def write_synced(path: Path, content: bytes) -> None:

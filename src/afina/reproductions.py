@@ -11,7 +11,7 @@ from typing import Any
 from afina.config.load import dump_config
 from afina.config.run import GENERATION, RunConfig
 from afina.durable import expand_home
-from afina.errors import RunFolderError
+from afina.errors import Interrupted, RunFolderError
 from afina.isolation import isolated
 from afina.pipeline.changes import LAST_BITS
 from afina.pipeline.description import CHANGED, find_rows
@@ -107,6 +107,9 @@ def reproduce(run: AnyRun, data: Any = None, *, output: str | Path | None = None
     except RunFolderError as error:
         again.discard()
         raise speak_of(folder, again, error) from None
+    except Interrupted as stop:  # what was begun would be resumed as a run, and compared with nothing
+        again.discard()
+        raise Interrupted(stop.exit_code, folder.path, "reproduce") from None
     repeated = again.read_json(REPORT)
     scores = compare_scores(report["metrics"], repeated["metrics"])
     uses_cache = bool(config.features.cache) and report["task"] != GENERATION

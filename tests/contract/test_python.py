@@ -306,6 +306,22 @@ def test_an_adapter_of_a_language_model_loads_in_transformers(
     assert len(written) == 2
 
 
+def test_a_reproduction_that_is_stopped_leaves_nothing_to_be_taken_for_a_run(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows("multiclass", 40)
+    run = fit(bert, rows, tmp_path / "run")
+
+    def stop(*arguments: Any) -> None:
+        raise afina.Interrupted(143, arguments[1].path)
+
+    monkeypatch.setattr("afina.reproductions.resume_run", stop)
+    with pytest.raises(afina.Interrupted) as caught:
+        afina.reproduce(run, rows, output=tmp_path / "again", verbose=False)
+    assert f'afina.reproduce("{run.path}")' in str(caught.value)
+    assert not (tmp_path / "again").exists()
+
+
 def test_marks_in_an_array_are_told_to_be_names(bert: Path, tmp_path: Path) -> None:
     marks = np.eye(2, dtype=int)[[i % 2 for i in range(40)]]
     columns = {"text": [row["text"] for row in make_rows("binary", 40)], "labels": np.concatenate([marks, marks], 1)}

@@ -14,7 +14,7 @@ from types import FrameType
 __all__ = ["main"]
 
 AGAIN_SECONDS = 0.25
-WRITING_VERBS = ("train", "predict", "merge")
+WRITING_VERBS = ("predict", "merge")
 received: list[int] = []
 """The stop signals so far."""
 
@@ -65,6 +65,8 @@ def forget_stop() -> None:
 def describe_stop(arguments: Sequence[str]) -> str:
     """What is said of a stop outside the training loop, which says itself how to go on."""
     verb = next((word for word in arguments if not word.startswith("-")), "")
+    if verb == "train":
+        return "interrupted; afina runs tells whether there is a run"
     return "interrupted; nothing was written" if verb in WRITING_VERBS else "interrupted"
 
 

@@ -251,6 +251,9 @@ def list_problems(error: ValidationError) -> list[Problem]:
             continue
         while key not in keys and "." in key:
             key = key.rpartition(".")[0]
+        if key not in keys:  # a key that no text can hold
+            problems[key] = Problem("a setting has a name that can't be read", expected="a name such as seed")
+            continue
         expected = "key: value lines" if is_section(key) else describe_kind(list_fields()[key])
         found = "nothing" if item["input"] is None else repr(item["input"])[:LONGEST_FOUND]
         problems[key] = Problem(f"the setting {key} doesn't fit", found=found, expected=expected)

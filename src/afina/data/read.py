@@ -26,7 +26,7 @@ from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
 from afina.data.text_formats import DelimitedFile, Delimiter
 from afina.durable import expand_home
-from afina.errors import CLOSE, DataError
+from afina.errors import CLOSE, DataError, describe_cause
 
 __all__ = ["RowTable", "read_parts"]
 
@@ -72,6 +72,7 @@ def _find_named(name: str, trains: bool) -> dict[str, Any]:
     if isinstance(name, bytes) or not name or "\0" in name:
         raise DataError(f"{name!r} is no path", expected=ACCEPTED)
     path = expand_home(name)
+    check_reachable(path)
     if name == "-" or path.is_fifo():
         raise DataError(
             "rows aren't read from a pipe: they are looked at more than once", remedy="write them to a file"
@@ -83,6 +84,18 @@ def _find_named(name: str, trains: bool) -> dict[str, Any]:
     if _is_path(name) or not is_hub_id(name):
         raise missing_file(path)
     return _find_on_hub(name)
+
+
+def check_reachable(path: Path) -> None:
+    """DataError where the system doesn't let this user look at what lies there."""
+    try:
+        path.stat()
+        if path.is_dir():
+            next(path.iterdir(), None)
+    except PermissionError as error:
+        raise DataError(f"{path} can't be read", found=describe_cause(error), remedy="permission to read it") from None
+    except OSError:
+        return  # it isn't there, or is a name that no file can have, which is said in its place
 
 
 def _find_in_folder(folder: Path, trains: bool) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class FeatureCache:
         known_D = np.zeros(len(keys_D), bool)
         arrays: dict[str, Floats] = {}
         wanted = keys_D.view("S16")
-        for shard in sorted(self.folder.glob("*.safetensors")):
+        for shard in self.list_shards():
             stored = recall_arrays(shard)
             if stored is None or not {"keys", *poolings} <= set(stored):
                 continue
@@ -54,6 +54,13 @@ class FeatureCache:
                 arrays[name][hits_D] = stored[name][order[places[hits_D]]]
             known_D |= hits_D
         return arrays, known_D
+
+    def list_shards(self) -> list[Path]:
+        """The files of this cache; none where it can't be looked into."""
+        try:
+            return sorted(self.folder.glob("*.safetensors"))
+        except OSError:
+            return []
 
     def add(self, keys_D: Keys, features: Mapping[str, Floats]) -> None:
         """Keep new rows."""

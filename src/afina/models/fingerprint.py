@@ -7,7 +7,7 @@ from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
 PATTERNS = (
-    "config.json", "*.safetensors", "*.safetensors.index.json",
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json",
     "tokenizer*.json", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
     "bpe.codes", "tekken.json",
 )  # fmt: skip

@@ -90,7 +90,7 @@ def is_model_type(value: Any) -> bool:
     return _is_name(value, MODEL_TYPE)
 
 
-def find_links(folder: Path, owner: str = "the model's folder") -> Iterator[Problem]:
+def find_links(folder: Path) -> Iterator[Problem]:
     """Symbolic links that lead out of the folder."""
     root = folder.resolve()
     # The Hub's cache keeps files as models--ORG--NAME/blobs/HASH, and a folder of links for each commit.
@@ -98,7 +98,7 @@ def find_links(folder: Path, owner: str = "the model's folder") -> Iterator[Prob
     for path in _list_entries(folder):
         if path.is_symlink() and not any(path.resolve().is_relative_to(each) for each in roots):
             yield Problem(
-                f"{path.relative_to(folder).as_posix()} is a symbolic link that leads out of {owner}",
+                f"{path.relative_to(folder).as_posix()} is a symbolic link that leads out of the model's folder",
                 found=show_value(os.readlink(path)),
                 expected="files and folders that lie in it",
                 remedy="put what is meant in its place",

@@ -6,6 +6,7 @@ would put rows that were learned from among those that are held out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def keep_files(
     Raises:
         RunFolderError: if the rows aren't those that the run began with, or something else has changed.
     """
-    origin = describe_origin(base, config.training.device)
+    origin = describe_origin(base, config.training.device, config.model.chat_template)
     if folder.config.exists():
         known = folder.read_json(DATA)["hash"]
         if known != data_hash:
@@ -56,12 +57,29 @@ def keep_files(
     folder.write_text(CONFIG, dump_config(config))
 
 
-def describe_origin(base: Path, device: str) -> dict[str, Any]:
-    """What the numbers of a run depend on beside its description and its rows: hash of the model, versions, machine."""
+def describe_origin(base: Path, device: str, template: str = "auto") -> dict[str, Any]:
+    """What the numbers of a run depend on beside its description and its rows: hashes of the model and of the file that
+    is its chat template (None: there is no such file), versions, machine.
+
+    Args:
+        template: the setting `model.chat_template`.
+    """
     known = describe_environment(device)
     versions = {"afina": __version__, **{name: known[name] for name in PACKAGES if name in known}}
     machine = {name: known[name] for name in MACHINE if name in known}
-    return {"model": hash_model(base), "versions": versions, "machine": machine | {"threads": count_threads()}}
+    return {
+        "model": hash_model(base), "template": hash_template(template), "versions": versions,
+        "machine": machine | {"threads": count_threads()},
+    }  # fmt: skip
+
+
+def hash_template(wanted: str) -> str | None:
+    """The sha256 of the file that a setting names; None where it names none, or none that can be read."""
+    path = Path(wanted)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def count_threads() -> int:
@@ -121,6 +139,10 @@ def list_changes(began: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     if began.get("model") != now["model"]:
         before, after = str(began.get("model"))[:HASH_SHOWN], now["model"][:HASH_SHOWN]
         changes["model"] = f"the model's files {before} -> {after}"
+    if "template" in began and began["template"] != now["template"]:
+        before, after = (str(each or "no file")[:HASH_SHOWN] for each in (began["template"], now["template"]))
+        found = f"the file of the chat template {before} -> {after}"
+        changes["model"] = "; ".join([*filter(None, [changes.get("model")]), found])
     for kind in ("versions", "machine"):
         known = began.get(kind) or {}
         differing = [

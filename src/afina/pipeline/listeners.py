@@ -24,7 +24,7 @@ def make_listeners(folder: RunFolder, training: TrainingConfig, narrator: Narrat
     """The history, the status, memory, and what a person sees, in the order in which they are told."""
     heartbeat = (Heartbeat(narrator.status.tell),) if narrator.status else ()
     return (
-        HistoryWriter(folder.history, training.logging_steps),
+        HistoryWriter(folder.history, training.logging_steps, narrator.note),
         MemoryTrimmer(),
         *heartbeat,
         IncidentTeller(narrator.say),

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from afina.config.load import load_config
 from afina.config.run import RunConfig
-from afina.durable import expand_home, sync_folder
+from afina.durable import FILE_FOR_OWNER, expand_home, open_private, sync_folder
 from afina.errors import RunFolderError, describe_cause
-from afina.models.trust import check_saved_model, find_links
+from afina.models.trust import check_saved_model
 from afina.runs.damage import COPY, make_description_error, make_missing_error, make_no_model_error
+from afina.runs.entries import find_odd_entries
 from afina.runs.forms import parse_file
 from afina.runs.lock import find_holder
 from afina.runs.lock import refuse as refuse_held
@@ -25,7 +26,7 @@ from afina.runs.names import BEGINNINGS, CONFIG, HISTORY, LOCK, REPORT, SEARCH, 
 from afina.runs.task_file import check_task
 
 RUNS = Path("runs")
-FOR_OWNER, FILE_FOR_OWNER = 0o700, 0o600
+FOR_OWNER = 0o700
 """Modes of a run's folder and of what it holds, which tells of the data. A folder that was there keeps its mode."""
 
 
@@ -324,11 +325,6 @@ def is_temporary(entry: Path) -> bool:
     return entry.name.startswith(".") and entry.name.endswith((".tmp", ".steps"))
 
 
-def open_private(path: str, flags: int) -> int:
-    """An opener for `open`: a new file is its owner's alone, and one that is a symbolic link isn't followed."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), FILE_FOR_OWNER)
-
-
 class HasPath(Protocol):
     """What stands for its folder, such as `afina.Run`."""
 
@@ -355,10 +351,11 @@ def find_path(run: AnyRun) -> Path:
 
 
 def open_run(run: AnyRun) -> RunFolder:
-    """An existing run, which nothing that is written into it can leave by a symbolic link.
+    """An existing run, which nothing that is written into it can leave by a symbolic link, and in which nothing waits
+    for ever to be read.
 
     Raises:
-        RunFolderError: if there is none, or there are such links.
+        RunFolderError: if there is none, or such links, pipes or the like are in it.
     """
     path = find_path(run)
     folder = RunFolder(path)
@@ -376,6 +373,6 @@ def open_run(run: AnyRun) -> RunFolder:
             what = "is the folder of a search, not a run"
             remedy = f"afina runs {quoted} gives its runs, afina search --resume {quoted} goes on with it"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina train or afina.fit made", remedy=remedy)
-    if links := list(find_links(folder.path, "the folder of the run")):
-        raise RunFolderError(f"the run in {path} can't be used", problems=links)
+    if odd := list(find_odd_entries(folder.path)):
+        raise RunFolderError(f"the run in {path} can't be used", problems=odd)
     return folder

@@ -29,6 +29,19 @@ CARD = "README.md"
 SEARCH = "search.json"
 STUDY = "study.db"
 
+FILES_FROM_THE_BEGINNING = (
+    LOCK,
+    CONFIG,
+    DATA,
+    ORIGIN,
+    STATUS,
+    HISTORY,
+    f".{HISTORY}.steps",
+    CHOICE,
+    BASE,
+    "seen_texts.npy",
+)
+
 WORK = ".work"
 # All that a run or a search may have written before it can be resumed.
 BEGINNINGS = {WORK, LOCK, CHOICE, DATA, ORIGIN, STATUS, STUDY, f"{STUDY}-journal"}

@@ -112,22 +112,25 @@ class CheckpointStore:
         except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise refuse(target, describe_cause(error, "safetensors")) from error
-        damage = find_damage(target, state["step"], self.find_fault)
+        damage, replaced = find_damage(target, state["step"], self.find_fault), name_replaced(target)
         if damage:
+            if replaced.exists():
+                shutil.rmtree(target)
+                os.rename(replaced, target)
             raise refuse(target, f"it was written, but reads back otherwise: {damage}")
+        shutil.rmtree(replaced, ignore_errors=True)
         self.verified.add(target)
         self.prune(state["step"])
         return target
 
     def put_in_place(self, unfinished: Path, target: Path) -> None:
-        """Rename. The same step, saved before, counts until the new one is there."""
-        replaced = target.with_name(f"{target.name}.old")
+        """Rename. The same step, saved before, stays under another name until the new one was read back."""
+        replaced = name_replaced(target)
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             os.rename(target, replaced)
         os.rename(unfinished, target)
         sync_folder(self.folder)
-        shutil.rmtree(replaced, ignore_errors=True)
 
     def prune(self, step: int) -> None:
         """Remove all but the newest `keep` whole checkpoints up to `step` and the best one, and what a kill left.
@@ -206,6 +209,11 @@ def is_best(folder: Path) -> bool:
         return bool(read_state(folder).get("best_step") == read_step(folder))
     except (OSError, ValueError):
         return False
+
+
+def name_replaced(target: Path) -> Path:
+    """Where a step's folder of before stays until that of now was read back."""
+    return target.with_name(f"{target.name}.old")
 
 
 def name_step(step: int) -> str:

@@ -86,10 +86,12 @@ def find_damaged_file(folder: Path) -> str:
         if name not in there:
             return f"{name} is missing"
         if name not in FILES or not isinstance(entry, dict):
-            return f"{name} is not one of its files" if name not in FILES else f"{MANIFEST} doesn't list {name}"
+            return f"{MANIFEST} doesn't list {name}" if name in FILES else f"{show(name)} is not one of its files"
         found, written = path.stat().st_size, entry.get("bytes")
         if found != written:
-            return f"{name} has {found:,} bytes instead of {format(written, ',') if is_count(written) else written}"
+            return (
+                f"{name} has {found:,} bytes instead of {format(written, ',') if is_count(written) else show(written)}"
+            )
         if hash_file(path) != entry.get("sha256"):
             return f"{name} has other content than was written"
     return ""
@@ -112,7 +114,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | str:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         return f"{MANIFEST} lists no files"
     if manifest.get("format") != FORMAT:
-        return f"it has the format {manifest.get('format')}, of another version of afina"
+        return f"it has the format {show(manifest.get('format'))}, of another version of afina"
     return dict(manifest["files"])
 
 
@@ -123,7 +125,13 @@ def find_wrong_state(state: Any, step: int, find_fault: FindFault) -> str:
     fault = find_fault(state)
     if fault:
         return f"{STATE} has {fault}"
-    return "" if state.get("step") == step else f"{STATE} is of step {state.get('step')}"
+    return "" if state.get("step") == step else f"{STATE} is of step {show(state.get('step'))}"
+
+
+def show(value: Any) -> str:
+    """A value of a file, or a name, as it can be written anywhere; not all of a long one."""
+    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    return text if len(text) <= LONGEST_FOUND else f"{text[:LONGEST_FOUND]}..."
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

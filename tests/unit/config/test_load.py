@@ -318,3 +318,10 @@ def test_keys_that_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["[" * 3000, "2024-99-99", "9" * 5000, "*a", "{a: 1, a: 2}"])
 def test_an_override_that_is_no_yaml_is_text(value: str) -> None:
     assert parse_override(f"training.learning_rate={value}") == ("training.learning_rate", value)
+
+
+def test_a_key_that_no_text_can_hold_is_a_problem_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text('{"\\ud800": "\\ud800"}\n')
+    with pytest.raises(ConfigError, match="a setting has a name that can't be read"):
+        load_config(path)

@@ -42,6 +42,18 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path, MADE_OF)
 
 
+def test_a_cache_that_may_not_be_looked_into_holds_nothing(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.add(KEYS[:5], take(slice(5)))
+
+    def refuse(*rest: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    check_hits(cache, [0, 1], set())
+
+
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """In here no file can grow beyond 100 bytes: writing fails as it does on a full disk."""

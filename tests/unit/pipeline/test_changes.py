@@ -142,3 +142,28 @@ def test_a_device_that_is_not_here_is_refused_or_replaced(tmp_path: Path, monkey
     assert settle_device(config, folder, narrator).training.device == "cpu"
     assert narrator.notes == [f"changed since the run began: device cuda -> cpu{changes.LAST_BITS}"]
     assert json.loads(config.model_dump_json())["training"]["device"] == "cuda"
+
+
+def test_another_file_as_the_chat_template_is_refused_as_another_model(tmp_path: Path, base: Path) -> None:
+    template, settings = tmp_path / "mine.jinja", {"model": {"chat_template": str(tmp_path / "mine.jinja")}}
+    template.write_text("a")
+    folder, narrator = RunFolder(tmp_path / "run"), Narrator()
+    folder.path.mkdir()
+    keep_files(folder, build_config(settings), base, "d" * 64, {"hash": "d" * 64}, narrator)
+    keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+    assert narrator.notes == []
+    template.write_text("b")
+    with pytest.raises(RunFolderError, match="the file of the chat template") as caught:
+        keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+    assert "--allow-changes model" in str(caught.value)
+    template.unlink()
+    folder.allowed_changes = frozenset({"model"})
+    keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+    assert "-> no file" in narrator.notes[0]
+
+
+def test_settings_of_generation_are_part_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = hash_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 5}')
+    assert hash_model(tmp_path) != before

@@ -156,3 +156,18 @@ def test_a_bar_shows_the_loss_and_goes_away(console: Console) -> None:
     bar.on_train_end(1, {})
     assert bar.bar is None
     assert "epoch 1, step 1: validation rmse 0.5000" in read(console)
+
+
+def test_a_history_that_lacks_steps_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    history = HistoryWriter(tmp_path / "metrics.jsonl", 10, said.append)
+    history.on_train_begin(TrainingPlan(100, 1, 0))
+    for step in range(1, 26):
+        history.on_step_end(step, VALUES | {"loss": 1.0})
+    history.on_train_begin(TrainingPlan(100, 1, 25))
+    assert said == []
+    history.path.unlink()
+    history.steps.unlink()
+    history.on_train_begin(TrainingPlan(100, 1, 25))
+    assert said[0].startswith("metrics.jsonl is damaged: it tells of 0 of the 25 steps before")
+    assert history.path.stat().st_mode & 0o777 == 0o600

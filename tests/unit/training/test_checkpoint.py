@@ -566,3 +566,51 @@ def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path: Path, trained: A
         "checkpoints can be written again: step 5 is saved",
     ]
     assert list_names(store) == [name_step(2), name_step(5)]
+
+
+def test_a_step_that_is_saved_again_and_reads_back_otherwise_leaves_the_one_of_before(
+    tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    store, state = CheckpointStore(tmp_path / "run" / "checkpoints", keep=1), {"step": 5}
+    good = store.save(*trained, state)
+    before = (good / module.WEIGHTS).read_bytes()
+    put_in_place = store.put_in_place
+
+    def spoil(unfinished: Path, target: Path) -> None:
+        put_in_place(unfinished, target)
+        weights = bytearray((target / module.WEIGHTS).read_bytes())
+        weights[-1] ^= 1
+        (target / module.WEIGHTS).write_bytes(weights)
+
+    monkeypatch.setattr(store, "put_in_place", spoil)
+    with pytest.raises(RunFolderError, match="reads back otherwise"):
+        store.save(*trained, state)
+    assert list_names(store) == ["step-00000005"]
+    assert (good / module.WEIGHTS).read_bytes() == before
+    assert module.find_damage(good, 5) == ""
+    monkeypatch.undo()
+    store.save(*trained, state)
+    assert list_names(store) == ["step-00000005"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [({"format": "\ud800", "files": {}}, "'\\ud800'"), ({"format": 10**4000, "files": {}}, "0..., of another"),
+     ({"format": 1, "files": {"\udcff": 1}}, "")],
+)  # fmt: skip
+def test_what_is_said_of_a_damaged_manifest_can_be_written(
+    manifest: dict[str, Any], said: str, store: CheckpointStore, trained: Any
+) -> None:
+    folder = store.save(*trained, {"step": 3})
+    (folder / module.MANIFEST).write_text(json.dumps(manifest))
+    found = module.find_damage(folder, 3)
+    assert said in found
+    assert 0 < len(found.encode()) < 300
+
+
+def test_a_file_whose_name_no_text_can_hold_is_spelled_out(store: CheckpointStore, trained: Any) -> None:
+    folder = store.save(*trained, {"step": 3})
+    with open(os.fsencode(folder) + b"/odd\xff", "wb"):
+        pass
+    assert module.find_damage(folder, 3) == "'odd\\udcff' is not one of its files"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from afina.durable import open_private
 from afina.training.events import Callback, Incident, TrainingPlan
 
 # Keys, beside those of scores (`validation/loss`), that means and charts are made of.
@@ -23,8 +24,8 @@ class HistoryWriter(Callback):
     ends the loss of every step stands in a second file, and a resumed run writes the means that it would have written.
     """
 
-    def __init__(self, path: Path, every_steps: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, every_steps: int, note: Callable[[str], None] = lambda text: None) -> None:
+        self.path, self.note = path, note
         self.every_steps = every_steps
         self.steps = path.with_name(f".{path.name}.steps")
         self.first_step = 0
@@ -40,6 +41,12 @@ class HistoryWriter(Callback):
             write_history(path, lines)
         said = max((line["step"] for line in kept if "loss" in line), default=0)
         self.losses = [line["loss"] for line in taken if line["step"] > said]
+        known = said + len(self.losses)
+        if known < plan.first_step:
+            self.note(
+                f"{self.path.name} is damaged: it tells of {known:,} of the {plan.first_step:,} steps before, and so do"
+                " the curves of the report; the weights don't depend on it"
+            )
 
     def on_step_end(self, step: int, values: dict[str, float]) -> None:
         self.losses.append(values["loss"])
@@ -76,7 +83,7 @@ class HistoryWriter(Callback):
         waiting.append(json.dumps(line) + "\n")
         length = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8", opener=open_private) as file:
                 file.writelines(waiting)
             waiting.clear()
         except OSError:
@@ -87,7 +94,8 @@ class HistoryWriter(Callback):
 def write_history(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Replace the lines of a metrics.jsonl, all at once."""
     unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8", opener=open_private) as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
     os.replace(unfinished, path)
 
 
