@@ -18,7 +18,7 @@ from afina.durable import FILE_FOR_OWNER, expand_home, open_private, sync_folder
 from afina.errors import RunFolderError, describe_cause
 from afina.models.trust import check_saved_model
 from afina.runs.damage import COPY, make_description_error, make_missing_error, make_no_model_error
-from afina.runs.entries import find_odd_entries
+from afina.runs.entries import check_entries
 from afina.runs.forms import parse_file
 from afina.runs.lock import find_holder
 from afina.runs.lock import refuse as refuse_held
@@ -373,6 +373,5 @@ def open_run(run: AnyRun) -> RunFolder:
             what = "is the folder of a search, not a run"
             remedy = f"afina runs {quoted} gives its runs, afina search --resume {quoted} goes on with it"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina train or afina.fit made", remedy=remedy)
-    if odd := list(find_odd_entries(folder.path)):
-        raise RunFolderError(f"the run in {path} can't be used", problems=odd)
+    check_entries(folder.path)
     return folder

@@ -7,6 +7,7 @@ from typing import Any
 
 from afina.errors import AfinaError, RunFolderError, describe_cause
 from afina.models.resolve import name_model
+from afina.runs.entries import check_entries
 from afina.runs.folder import RUNS, RunFolder
 from afina.runs.names import CONFIG, REPORT
 from afina.runs.status import read_state
@@ -39,6 +40,7 @@ def find_time(folder: RunFolder) -> float:
 def describe_whole(folder: RunFolder) -> dict[str, Any]:
     """`describe_run`, or `damaged` and the `reason` of a run with a damaged file, which hides no other."""
     try:
+        check_entries(folder.path)
         return describe_run(folder)
     except (AfinaError, OSError) as error:
         reason = str(error) if isinstance(error, AfinaError) else f"{folder.path}: {describe_cause(error)}"

@@ -8,6 +8,7 @@ from typing import Any
 from afina.durable import expand_home
 from afina.errors import RunFolderError
 from afina.runs.creation import make_folder, make_named_folder
+from afina.runs.entries import check_entries
 from afina.runs.folder import FOR_OWNER, RunFolder
 from afina.runs.names import SEARCH, STUDY
 
@@ -60,10 +61,11 @@ def open_search(path: str | Path) -> SearchFolder:
     """An existing search.
 
     Raises:
-        RunFolderError: if there is none.
+        RunFolderError: if there is none, or something odd lies in it.
     """
     folder = SearchFolder(expand_home(path))
     if not (folder.path / SEARCH).is_file():
         what = f"is not a search: it has no {SEARCH}" if folder.path.exists() else "doesn't exist"
         raise RunFolderError(f"{path} {what}", expected="the folder that afina search made")
+    check_entries(folder.path)
     return folder

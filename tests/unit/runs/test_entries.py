@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder, open_run
+from afina.runs.listing import list_runs
+from afina.runs.search_folder import open_search
 
 
 @pytest.fixture
@@ -33,12 +36,28 @@ def test_named_pipes(name: str, run: RunFolder) -> None:
         open_run(run.path)
 
 
-def test_a_pipe_in_place_of_checkpoints(run: RunFolder) -> None:
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a named pipe"), (Path.touch, "a file")])
+def test_what_stands_in_place_of_checkpoints(make: Any, kind: str, run: RunFolder) -> None:
     (run.checkpoints / "step-00000003").rmdir()
     run.checkpoints.rmdir()
-    os.mkfifo(run.checkpoints)
-    with pytest.raises(RunFolderError, match="checkpoints in the folder of the run is no file"):
+    make(run.checkpoints)
+    with pytest.raises(RunFolderError, match=f"checkpoints in the folder of the run is no folder\n  found: {kind}"):
         open_run(run.path)
+
+
+def test_the_list_of_runs_waits_for_none_of_them(run: RunFolder) -> None:
+    os.mkfifo(run.path / "status.json")
+    (found,) = list_runs(run.path.parent)
+    assert found["state"] == "damaged"
+    assert "status.json" in found["reason"]
+
+
+def test_a_search_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "search.json").write_text("{}")
+    open_search(tmp_path)
+    os.mkfifo(tmp_path / "study.db")
+    with pytest.raises(RunFolderError, match=r"study\.db in the folder of the run is no file"):
+        open_search(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "report.json", "data.json", "origin.json", ".metrics.jsonl.steps"])
