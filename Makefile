@@ -3,6 +3,7 @@
 # make coverage   the same, slower, with the lines that no test runs
 # make check   lint, format, types
 # make fuzz    read made-up files for FUZZ_SECONDS (600 by default) and count what goes wrong
+# make fuzz-guided    the same by atheris, led by coverage, for one reader: TARGET=csv
 # make test-lowest   the tests with the lowest versions that pyproject.toml allows, but for torch
 # make audit   the pinned versions in PyPI's database of known vulnerabilities; needs the network
 # make bench   afina beside its peers, on bundled rows
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_VERBOSITY := error
 
-.PHONY: demo test coverage test-lowest check audit format fuzz bench chaos clean
+.PHONY: demo test coverage test-lowest check audit format fuzz fuzz-guided bench chaos clean
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
@@ -51,6 +52,10 @@ format: $(VENV)/.dev
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+fuzz-guided: $(VENV)/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/guided.py $(or $(TARGET),csv) -max_total_time=$(FUZZ_SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
