@@ -84,20 +84,23 @@ class Run:
         return self.path / "model"
 
     @public
-    def predict(self, texts: Any) -> list[Any]:
+    def predict(self, texts: Any, **decoding: Any) -> list[Any]:
         """The class name, the list of names, the number, or the list of words' tags for each text (or pair of texts, or
         list of words), in their order.
 
         The texts may stand in a list, a series or an array; of mappings or a frame those columns are taken that the
         model has learned from.
 
-        For a language model the likeliest answer to each prompt.
+        For a language model the answer to each prompt, the likeliest one unless `decoding` says otherwise, see
+        `generate`.
 
         Raises:
             DataError: with what can't be read, or answered, in these texts.
         """
         if self.report["kind"] == "generation":
-            return self.generate(texts)
+            return self.generate(texts, **decoding)
+        if decoding:
+            raise ConfigError(f"{self.path} gives labels, no answers", found=", ".join(decoding))
         return [row["prediction"] for row in self._load().predict(texts)]
 
     @public

@@ -109,3 +109,26 @@ def test_prompts_and_answers(answering: afina.Run) -> None:
     assert list_predictions(found) == list_predictions(afina.predict(answering, rows, **few))
     scores = afina.evaluate(answering, renamed, prompt_column="asked", completion_column="answered")
     assert scores["metrics"] == afina.evaluate(answering, rows)["metrics"]
+
+
+def test_a_plain_prompt_asks_whatever_was_learned(
+    tiny_models: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_conversations("messages", 24)
+    run = afina.fit(tiny_models("llama"), rows, "lora", output=tmp_path / "run", chat_template="chatml", **QUICK)
+    asked = [{"title": "what is it", "question": "who"}, {"title": "where", "question": "when"}]
+    few = {"max_new_tokens": 2}
+    expected = run.predict(["what is it", "where"], **few)
+    assert list_predictions(afina.predict(run, asked, prompt_column="title", **few)) == expected
+    afina.predict_file(run, asked, tmp_path / "answers.jsonl", **few)
+    assert "prompts are taken from 'question', for there is no column of those that were learned from" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_decides_no_answer_is_refused(labelled: afina.Run, answering: afina.Run, tmp_path: Path) -> None:
+    with pytest.raises(afina.ConfigError, match="no answer depends on output") as caught:
+        afina.predict(answering, [{"prompt": "a"}], output="x.jsonl")
+    assert "afina.predict_file" in str(caught.value)
+    with pytest.raises(afina.ConfigError, match="gives labels, no answers"):
+        labelled.predict(["a"], max_new_tokens=5)

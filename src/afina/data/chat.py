@@ -9,7 +9,8 @@ Decisions:
 - A conversation whose earlier turns the template rewrites becomes one row for each answer, with what comes before it:
   that is what generation sees. Each of them is proven like any other.
 - Where the first characters of an answer would share a token with the template's prompt (a prompt that ends in a space,
-  an answer that begins with a line's end), the two are tokenised apart, as they are when a model answers.
+  an answer that begins with a line's end), the two are tokenised apart, as they are when a model answers; so are
+  a prompt and its completion without a template.
 - What a row holds and the template doesn't write is said: an answer or a tool call refuses the row, anything else
   is a note.
 """
@@ -31,6 +32,7 @@ from afina.data.chat_template import (
     ChatFaultError,
     Message,
     Turn,
+    decode,
     locate_turns,
     tokenize,
 )
@@ -66,7 +68,10 @@ LOST_MESSAGE = "the chat template leaves out a message, or changes it"
 LOST_TOOLS = "the chat template leaves out the tools"
 LOST_TEXT = "the chat template leaves out the text beside tool calls"
 LOST_REASONING = "the chat template leaves out reasoning"
-PROMPT_MERGES = "the prompt's last token merges with the completion"
+PROMPT_MERGES = (
+    "the prompt's last token merges with the completion, and won't when the model answers: a space at a prompt's end"
+    " belongs to the completion"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +257,17 @@ def _squeeze(text: str) -> str:
 def encode_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> TrainedTokens:
     """The tokens of a prompt and its completion as one text, without a template; the completion is trained.
 
-    Its first token is the first one that the prompt alone doesn't have: a token that holds characters of both is
-    learned, since generation would have to write it.
+    Where the two would share a token, they are tokenised apart, for that is how generation goes on from a prompt. Where
+    a tokenizer writes the completion in another way for itself, such as with a space before it, the shared token is
+    learned, and that is noted.
     """
     if not completion.strip():
         raise ChatFaultError(EMPTY_COMPLETION)
     prompt_ids, ids = tokenize_open(tokenizer, prompt), tokenize_ended(tokenizer, prompt + completion)
+    if ids[: len(prompt_ids)] != prompt_ids:
+        (rest,) = tokenize(tokenizer, [completion])
+        apart = [*prompt_ids, *end_once(tokenizer, rest)]
+        ids = apart if decode(tokenizer, apart) == decode(tokenizer, ids) else ids
     shared = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     notes = (PROMPT_MERGES,) if shared < len(prompt_ids) else ()
     return TrainedTokens(ids, [int(place >= shared) for place in range(len(ids))], 1, 1, notes)
@@ -277,7 +287,11 @@ def tokenize_ended(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     A text that was written out for training brings it, and often a line's end after it.
     """
     ends = tokenizer.eos_token is not None and text.rstrip().endswith(tokenizer.eos_token)
-    ids = tokenize_open(tokenizer, text.rstrip() if ends else text)
+    return end_once(tokenizer, tokenize_open(tokenizer, text.rstrip() if ends else text))
+
+
+def end_once(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """The tokens with one end token after them, whatever they end with."""
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     while ids and ids[-1] == end and ids != [start]:
         ids.pop()

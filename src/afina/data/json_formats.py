@@ -57,6 +57,9 @@ def fault_of(error: Exception) -> JsonRowFaultError:
     if isinstance(error, RecursionError):
         return JsonRowFaultError("deep", "lists or objects within each other, hundreds of times")
     if isinstance(error, json.JSONDecodeError):
+        written = error.doc.rstrip()
+        if written and error.pos >= len(written):
+            return JsonRowFaultError("json", f"it ends early, after character {len(written):,}")
         return JsonRowFaultError("json", f"{describe_json_fault(error)} at character {error.colno}")
     return JsonRowFaultError("number", "")
 

@@ -25,6 +25,7 @@ PART_NAMES = {
     "valid": "validation",
     "dev": "validation",
     "val": "validation",
+    "eval": "validation",
     "test": "test",
 }
 NAMES_SHOWN = 10

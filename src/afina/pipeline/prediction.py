@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ def predict_rows(
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding
 
+        check_decoding(decoding)
         name = f"{prefix}{PREDICTION}"
         return answer_rows(folder, source, Decoding(**decoding), narrator, journal, name, stored["columns"])
     if decoding:
@@ -65,6 +67,22 @@ def predict_rows(
     added = [PREDICTION] if stored["labels"]["kind"] == "regression" else [PREDICTION, CONFIDENCE]
     names = {name: prefix + name for name in added}
     return predict_labels(folder, source, [name for name in texts if name], names, narrator, flags)
+
+
+def check_decoding(decoding: Mapping[str, Any]) -> None:
+    """Refuse what doesn't decide an answer.
+
+    Raises:
+        ConfigError: with the settings that do.
+    """
+    from afina.pipeline.language.decoding import Decoding
+
+    known = [field.name for field in fields(Decoding)]
+    if unknown := [name for name in decoding if name not in known]:
+        raise ConfigError(
+            f"no answer depends on {', '.join(unknown)}", expected=f"some of {', '.join(known)}",
+            remedy='afina.predict_file(run, data, "answers.jsonl") writes a file' if "output" in unknown else "",
+        )  # fmt: skip
 
 
 def choose_prefix(stored: Mapping[str, Any]) -> str:

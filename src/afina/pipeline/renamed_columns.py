@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from afina.config.run import GENERATION
 from afina.data.column_names import TEXT_TIERS, normalize_name
 from afina.data.rows import RowTable
 from afina.errors import ConfigError
@@ -31,7 +32,10 @@ def rename_columns(stored: Mapping[str, Any], given: GivenColumns) -> dict[str, 
     for setting, name in given.items():
         if name is None:
             continue
-        role = next((role for role in ROLES[setting] if columns.get(role)), None)
+        roles = ROLES[setting]
+        if setting == "prompt_column" and stored["task"] == GENERATION:  # a plain text asks, whatever was learned
+            roles = (*roles, "messages", "text")
+        role = next((role for role in roles if columns.get(role)), None)
         if role is None:
             raise ConfigError(
                 f"this run doesn't read what is named by {write_flag(setting)}", found=repr(name),

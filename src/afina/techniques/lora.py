@@ -166,7 +166,7 @@ def choose_target_modules(loaded: LoadedModel, wanted: tuple[str, ...] | str) ->
         )
     if wanted == "all-linear":
         everything = name_exactly(loaded, layers)
-        return Reason("lora.target_modules", everything, "every linear layer of the backbone, as asked for")
+        return Reason("lora.target_modules", everything, "every linear layer of the backbone that can have one")
     if wanted == "auto":
         for pair in QUERY_VALUE_NAMES:
             if set(pair) <= set(names):

@@ -629,13 +629,27 @@ def test_an_end_token_of_the_prompt_is_not_learned(specials: Any, prompt: str) -
     assert asked[-1] == tokenizer.eos_token_id
 
 
-def test_a_token_of_prompt_and_completion_is_learned_and_noted() -> None:
+def test_a_completion_that_merges_with_its_prompt_is_tokenised_apart() -> None:
+    """As generation writes it: after the tokens of the prompt alone."""
     tokenizer = build_merging_tokenizer()
-    row = encode_completion(tokenizer, "a ", "bc")
-    assert tokenizer.convert_ids_to_tokens(row.ids) == ["a", "Ġb", "c", "<|endoftext|>"]
-    assert row.loss_mask == [0, 1, 1, 1]
-    assert row.notes == ("the prompt's last token merges with the completion",)
-    assert encode_completion(tokenizer, "a", " bc").notes == ()
+    for completion in ("bc", "bc<|endoftext|>"):
+        row = encode_completion(tokenizer, "a ", completion)
+        assert tokenizer.convert_ids_to_tokens(row.ids) == ["a", "Ġ", "b", "c", "<|endoftext|>"]
+        assert row.ids[:2] == tokenize_open(tokenizer, "a ")
+        assert row.loss_mask == [0, 0, 1, 1, 1]
+        assert row.notes == ()
+    assert tokenizer.convert_ids_to_tokens(encode_completion(tokenizer, "a", " bc").ids)[1] == "Ġb"
+
+
+def test_a_token_of_both_is_learned_and_noted_where_the_completion_alone_is_written_otherwise() -> None:
+    from tokenizers import pre_tokenizers
+
+    tokenizer = build_merging_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    row = encode_completion(tokenizer, " a ", "bc")
+    assert tokenizer.convert_ids_to_tokens(row.ids)[1:] == ["a", "Ġb", "c", "<|endoftext|>"]
+    assert row.loss_mask == [0, 0, 1, 1, 1]
+    assert row.notes[0].startswith("the prompt's last token merges with the completion, and won't when")
 
 
 def test_one_token_may_both_start_and_end_a_text() -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.data import spool
+from afina.data.part_files import find_part_files
 from afina.data.read import find_delimiter, read_parts
 from afina.data.text_formats import Delimiter
 from afina.errors import AfinaError, DataError
@@ -307,7 +308,7 @@ def test_nul_in_json_is_kept_and_noted(tmp_path: Path) -> None:
             "a.json",
             b'[{"a": 1}, {"a": 2',
             "a.json is not an array of JSON objects at row 2\n"
-            "  found: no comma between two values at character 8\n"
+            "  found: it ends early, after character 7\n"
             "  expected: one JSON object a row\n"
             "  do: mend the file there; nothing after that place can be read",
         ),
@@ -686,3 +687,16 @@ def test_lists_of_messages_a_line_are_read_under_the_name_json_too(tmp_path: Pat
     assert table.notes == ("a.json: read as JSON lines, since it holds a list of messages a line",)
     (tmp_path / "b.json").write_text('[{"text": "a"}]\n')
     assert list_columns(read(tmp_path / "b.json", tmp_path)) == {"text": ["a"]}
+
+
+def test_a_row_that_was_cut_off_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": "b"}\n{"messages": [{"role": "user"\n')
+    (problem,) = read_parts(path, tmp_path / "spool")["all"].problems_in(["text"])
+    assert problem.found == "it ends early, after character 29"
+
+
+def test_a_file_called_eval_is_the_validation_part(tmp_path: Path) -> None:
+    for name in ("train", "eval"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    assert set(find_part_files(tmp_path)) == {"train", "validation"}

@@ -77,7 +77,11 @@ def answer_rows(
     with open_rows(source) as rows:
         mind_parts(rows, narrator)
         check_free(rows.table, [name])
-        questions = check_questions(load_encoder(folder, columns), rows.table)
+        encoder = load_encoder(folder, columns)
+        questions = check_questions(encoder, rows.table)
+        if questions.reader.columns != encoder.reader.columns:
+            (asking,) = questions.reader.columns.values()
+            narrator.note(f"prompts are taken from {asking!r}, for there is no column of those that were learned from")
         from afina.pipeline.language.speaker import Speaker
 
         speaker = Speaker.of_run(folder.path)
