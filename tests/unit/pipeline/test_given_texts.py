@@ -73,7 +73,7 @@ def test_rows_without_the_text_column_are_refused_before_the_model_is_loaded(
 ) -> None:
     monkeypatch.setattr(Predictor, "__init__", None)
     with pytest.raises(DataError, match="no column 'text'"):
-        afina.predict(run.path, [{"words": "a"}])
+        afina.predict(run.path, [{"words": "a", "more": "b"}])
 
 
 def test_rows_to_score_are_refused_before_the_model_is_loaded(
