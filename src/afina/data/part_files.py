@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afina.errors import DataError
@@ -29,6 +29,8 @@ PART_NAMES = {
     "test": "test",
 }
 NAMES_SHOWN = 10
+ABOUT = {"readme", "license", "licence", "dataset_info", "dataset_infos", "state", "info", "notes", "requirements"}
+"""Files about the rows of a folder."""
 
 
 def name_part(path: Path) -> str | None:
@@ -76,6 +78,19 @@ def find_part_files(folder: Path, *, trains: bool = True) -> dict[str, list[Path
     if not (by_part.keys() & {"train", "all"} if trains else by_part):
         raise make_folder_error(folder, files)
     return by_part
+
+
+def describe_unread(found: Mapping[str, Sequence[Path]]) -> str:
+    """A word on files beside those of the parts that could hold rows, too; an empty string if there are none."""
+    read = {path for files in found.values() for path in files}
+    others = [
+        path.name for path in list_files(next(iter(read)).parent)
+        if path not in read and path.suffix.lower() in SUFFIXES and path.stem.lower() not in ABOUT
+    ]  # fmt: skip
+    if not others:
+        return ""
+    more = ", ..." if len(others) > NAMES_SHOWN else ""
+    return f"not read, since their names are those of no part: {', '.join(others[:NAMES_SHOWN])}{more}"
 
 
 def group_by_part(files: Sequence[Path]) -> dict[str, list[Path]]:

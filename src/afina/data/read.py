@@ -19,9 +19,9 @@ from afina.data.hub import ACCEPTED, is_hub_id, load_hub_dataset, load_saved_dat
 from afina.data.json_formats import JsonLinesFile, open_json
 from afina.data.json_frames import JsonFrameFile, holds_frame
 from afina.data.line_formats import TaggedLinesFile, TextFolder, open_text
-from afina.data.part_files import NAMES_SHOWN, PART_NAMES, SUFFIXES, find_part_files, find_texts
+from afina.data.part_files import NAMES_SHOWN, PART_NAMES, SUFFIXES, describe_unread, find_part_files, find_texts
 from afina.data.rows import RowTable
-from afina.data.shards import Shards
+from afina.data.shards import Noted, Shards
 from afina.data.spool import Source, spool_rows
 from afina.data.tables import DatasetRows, FrameRows, MappingRows, ParquetFile, TableRows
 from afina.data.text_formats import DelimitedFile, Delimiter
@@ -105,7 +105,11 @@ def _find_in_folder(folder: Path, trains: bool) -> dict[str, Any]:
     if texts := find_texts(folder):
         return {"all": lambda: TextFolder(texts)}
     found = find_part_files(folder, trains=trains)
-    return {part: (lambda files=files: open_files(files)) for part, files in found.items()}
+    openers: dict[str, Any] = {part: (lambda files=files: open_files(files)) for part, files in found.items()}
+    if note := describe_unread(found):
+        first = "train" if "train" in openers else next(iter(openers))
+        openers[first] = lambda files=found[first]: Noted(open_files(files), note)
+    return openers
 
 
 def _find_on_hub(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Several files that are one table: their rows one after the other, numbered through."""
+"""Several files that are one table: their rows one after the other, numbered through; and files that aren't read."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ class Shards:
                 where = f"{source.name}, its row {inner.rows[code][0]:,}"
                 bad_rows.describe(code, f"{where}: {inner.found[code]}", inner.remedies.get(code, ""))
                 told.add(code)
+
+
+class Noted:
+    """A source, and a word on what lies beside it."""
+
+    def __init__(self, source: Source, note: str) -> None:
+        self.source, self.note = source, note
+        self.name, self.surrogate_fault, self.refuses_nul = source.name, source.surrogate_fault, source.refuses_nul
+
+    def rows(self, bad_rows: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        yield from self.source.rows(bad_rows)
+        bad_rows.notes.append(self.note)
+
+    def explain(self, bad_rows: BadRows) -> None:
+        self.source.explain(bad_rows)
 
 
 def take_over(bad_rows: BadRows, inner: BadRows, before: int) -> None:

@@ -700,3 +700,13 @@ def test_a_file_called_eval_is_the_validation_part(tmp_path: Path) -> None:
     for name in ("train", "eval"):
         (tmp_path / f"{name}.jsonl").write_text('{"text": "a", "label": "b"}\n')
     assert set(find_part_files(tmp_path)) == {"train", "validation"}
+
+
+def test_files_of_no_part_are_told(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl", "train_extra.jsonl", "more.csv"):
+        (tmp_path / name).write_text('{"text": "a", "label": "b"}\n')
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    parts = read_parts(tmp_path, tmp_path / "spool")
+    assert parts["train"].notes == ("not read, since their names are those of no part: more.csv, train_extra.jsonl",)
+    assert parts["test"].notes == ()
