@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -158,16 +159,41 @@ def test_a_bar_shows_the_loss_and_goes_away(console: Console) -> None:
     assert "epoch 1, step 1: validation rmse 0.5000" in read(console)
 
 
-def test_a_history_that_lacks_steps_is_told(tmp_path: Path) -> None:
+def learn(history: HistoryWriter, steps: Iterable[int], skipped: int = 0) -> None:
+    for step in steps:
+        if step == skipped:
+            history.on_incident(step, Incident("skipped_step", "", {}))
+        else:
+            history.on_step_end(step, VALUES | {"loss": 1.0})
+
+
+@pytest.mark.parametrize("damage", ["both files", "lines", "steps", "end"])
+def test_a_history_that_lacks_steps_is_told(damage: str, tmp_path: Path) -> None:
     said: list[str] = []
     history = HistoryWriter(tmp_path / "metrics.jsonl", 10, said.append)
     history.on_train_begin(TrainingPlan(100, 1, 0))
-    for step in range(1, 26):
-        history.on_step_end(step, VALUES | {"loss": 1.0})
+    learn(history, range(1, 26))
     history.on_train_begin(TrainingPlan(100, 1, 25))
     assert said == []
-    history.path.unlink()
-    history.steps.unlink()
+    if damage in ("both files", "lines"):
+        history.path.unlink()
+    if damage in ("both files", "steps"):
+        history.steps.unlink()
+    if damage == "end":
+        history.steps.write_text("".join(history.steps.read_text().splitlines(keepends=True)[:-1]))
     history.on_train_begin(TrainingPlan(100, 1, 25))
-    assert said[0].startswith("metrics.jsonl is damaged: it tells of 0 of the 25 steps before")
+    assert said == [
+        "metrics.jsonl is damaged: some of what it told of the first 25 steps is lost, and so is that of the report's"
+        " curves; the weights don't depend on it"
+    ]
     assert history.path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("skipped", [3, 10, 20, 25])
+def test_a_skipped_step_is_no_damage(skipped: int, tmp_path: Path) -> None:
+    said: list[str] = []
+    history = HistoryWriter(tmp_path / "metrics.jsonl", 10, said.append)
+    history.on_train_begin(TrainingPlan(100, 1, 0))
+    learn(history, range(1, 26), skipped)
+    history.on_train_begin(TrainingPlan(100, 1, 25))
+    assert said == []

@@ -41,11 +41,13 @@ class HistoryWriter(Callback):
             write_history(path, lines)
         said = max((line["step"] for line in kept if "loss" in line), default=0)
         self.losses = [line["loss"] for line in taken if line["step"] > said]
-        known = said + len(self.losses)
-        if known < plan.first_step:
+        # The last step is told of in any case: if it was skipped, by an incident.
+        last = max((line["step"] for line in (*kept, *taken)), default=0)
+        lacks_mean = any(line["step"] > said and line["step"] % self.every_steps == 0 for line in taken)
+        if last < plan.first_step or lacks_mean:
             self.note(
-                f"{self.path.name} is damaged: it tells of {known:,} of the {plan.first_step:,} steps before, and so do"
-                " the curves of the report; the weights don't depend on it"
+                f"{self.path.name} is damaged: some of what it told of the first {plan.first_step:,} steps is lost, and"
+                " so is that of the report's curves; the weights don't depend on it"
             )
 
     def on_step_end(self, step: int, values: dict[str, float]) -> None:
