@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import afina
+from afina.cli.chat import HELP
 from afina.data.chat_template import CHATML_IN_WORDS
 from afina.terminal import make_printable
 from afina.testing.data import make_conversations
@@ -139,7 +140,7 @@ def test_chat_is_left_by_an_interrupt(runs: dict[str, Path]) -> None:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    assert process.stderr.readline() == "An empty line or ^D ends it, ^C an answer; /new begins a new conversation.\n"
+    assert process.stderr.readline() == f"{HELP}\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("", "afina: interrupted\n"), (
         "there is nothing that it might have written"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from afina.pipeline.language.decoding import Decoding
     from afina.pipeline.language.speaker import Speaker
 
-HELP = "An empty line or ^D ends it, ^C an answer; /new begins a new conversation."
+HELP = "An empty line, ^D or /exit ends it, ^C an answer; /new begins a new conversation, /help says this again."
+# As other programs for talking to a model call it.
+ENDS = ("", "/exit", "/quit", "/bye")
 
 
 def chat(
@@ -54,9 +56,11 @@ def chat(
     print(HELP, file=sys.stderr)
     beginning = [{"role": "system", "content": system}] if system else []
     conversation = Conversation(speaker, decoding, beginning)
-    while said := ask_person():
+    while (said := ask_person()) not in ENDS:
         if said == "/new":
             conversation.begin()
+        elif said == "/help":
+            print(HELP, file=sys.stderr)
         else:
             conversation.ask(said)
     if conversation.refused and not sys.stdin.isatty():

@@ -14,7 +14,7 @@ import typer
 
 from afina.cli import Stopped, forget_stop, raise_stopped, received
 from afina.cli import chat as module
-from afina.cli.chat import Conversation, chat
+from afina.cli.chat import HELP, Conversation, chat
 from afina.errors import DataError
 
 
@@ -101,6 +101,18 @@ def test_a_question_without_an_answer_is_forgotten(answer: str, sit: Callable[[b
     assert conversation.refused == (answer == "refuse")
     conversation.begin()
     assert conversation.messages == beginning
+
+
+@pytest.mark.parametrize("end", ["", "/exit", "/quit", "/bye"])
+def test_words_for_the_program_do_not_reach_the_model(
+    end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speaker = FakeSpeaker("yes", "no")
+    monkeypatch.setattr("afina.finished.open_chat", lambda *_, **__: speaker)
+    monkeypatch.setattr(module.sys, "stdin", io.StringIO(f"one\n/help\n/new\n/usr/bin\n{end}\nnever\n"))
+    chat("run", None, None, None, max_new_tokens=None, temperature=None, top_p=None, seed=None)
+    assert [prompt[-1]["content"] for _, prompt in speaker.prompts] == ["one", "/usr/bin"]
+    assert capsys.readouterr().err == f"{HELP}\n{HELP}\n"
 
 
 @pytest.mark.parametrize(("answers", "is_refused"), [(("yes", "refuse"), True), (("yes", "no"), False)])

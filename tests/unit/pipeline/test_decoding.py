@@ -91,6 +91,27 @@ def test_an_answer_is_told_while_it_comes(speak: Callable[..., Speaker]) -> None
     assert answer != speaker.stream(PROMPTS[0], told.append, decoding, number=5)
 
 
+def test_special_tokens_inside_an_answer_are_shown(
+    speak: Callable[..., Speaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker, told = speak(), []
+    call = speaker.tokenizer.convert_tokens_to_ids("t")
+    end, start = speaker.tokenizer.eos_token_id, speaker.tokenizer.bos_token_id
+    speaker.tokenizer.add_special_tokens({"additional_special_tokens": ["<call>"]})
+    given = [start, speaker.tokenizer.convert_tokens_to_ids("<call>"), call, call, end]
+
+    def generate(input_ids: torch.Tensor, streamer: Any = None, **_: Any) -> torch.Tensor:
+        for token in (input_ids[0], *torch.tensor(given)[:, None]) if streamer else ():
+            streamer.put(token)
+        if streamer:
+            streamer.end()
+        return torch.cat([input_ids, torch.tensor([given])], dim=1)
+
+    monkeypatch.setattr(speaker.model, "generate", generate)
+    assert speaker.answer(PROMPTS[:1]) == ["<call>tt"]
+    assert speaker.stream(PROMPTS[0], told.append, Decoding(9)) == "".join(told) == "<call>tt"
+
+
 def test_an_answer_ends_where_the_window_ends(speak: Callable[..., Speaker]) -> None:
     speaker = speak("gpt2")
     window = speaker.model.config.max_position_embeddings

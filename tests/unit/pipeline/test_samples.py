@@ -13,7 +13,7 @@ from afina.data.conversation_columns import choose_conversation_columns
 from afina.data.conversations import ConversationPart
 from afina.data.encode_conversations import Encoding, encode_conversations
 from afina.data.read import read_parts
-from afina.pipeline.language.answers import Sample, choose_samples, cut_at_answer, cut_in_middle
+from afina.pipeline.language.answers import Sample, choose_samples, cut_at_answer, cut_in_middle, find_stop_tokens
 from afina.testing.templates import build_chat_tokenizer
 
 
@@ -33,19 +33,26 @@ def test_a_plain_text_is_cut_in_its_middle_and_others_before_the_last_answer(
     assert cut(np.array(marks)) == expected
 
 
-def choose(rows: list[dict[str, Any]], folder: Path, train_on: str, max_seq_length: int) -> tuple[list[Sample], Any]:
-    """The samples of all rows, and the tokenizer."""
+def encode(
+    rows: list[dict[str, Any]], folder: Path, train_on: str, max_seq_length: int, family: str = "qwen2.5"
+) -> Any:
+    """What `choose_samples` reads of a prepared run."""
     tables = read_parts(rows, folder)
     columns, places = choose_conversation_columns(tables), np.arange(len(rows))
     part = ConversationPart("test", tables["all"], columns, places, places, places)
-    tokenizer = build_chat_tokenizer("qwen2.5")
+    tokenizer = build_chat_tokenizer(family)
     encoding = Encoding(True, train_on, max_seq_length)
     data, _ = encode_conversations(part, tokenizer, encoding, folder / "tokens")
-    prepared: Any = SimpleNamespace(
+    return SimpleNamespace(
         parts={"test": data}, conversations=SimpleNamespace(parts={"test": part}, columns=columns), encoding=encoding,
         tokenizer=tokenizer, config=SimpleNamespace(evaluation=SimpleNamespace(generation_samples=8)),
     )  # fmt: skip
-    return choose_samples(prepared, "test"), tokenizer
+
+
+def choose(*args: Any) -> tuple[list[Sample], Any]:
+    """The samples of all rows, and the tokenizer; arguments as for `encode`."""
+    prepared = encode(*args)
+    return choose_samples(prepared, "test"), prepared.tokenizer
 
 
 def make_talks() -> list[dict[str, Any]]:
@@ -62,6 +69,26 @@ def test_what_is_asked_does_not_depend_on_what_is_learned(train_on: str, tmp_pat
     assert [(sample.row, sample.reference) for sample in samples] == [(1, "four"), (2, "six")]
     for sample, last in zip(samples, ("three", "five"), strict=True):
         assert tokenizer.decode(sample.prompt_ids).endswith(f"{last}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_tool_call_keeps_the_token_that_tells_it_from_a_text(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    asked = {"role": "user", "content": "sum"}
+    rows = [{"messages": [asked, {"role": "assistant", "content": None, "tool_calls": [call]}]}]
+    (sample,), tokenizer = choose(rows, tmp_path, "assistant", 200, "mistral")
+    assert tokenizer.decode(tokenizer("[TOOL_CALLS]")["input_ids"], skip_special_tokens=True) == ""
+    assert sample.reference == '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}]'
+
+
+@pytest.mark.parametrize(
+    ("family", "end"), [("gemma", "<end_of_turn>"), ("phi-3", "<|end|>"), ("qwen2.5", "<|im_end|>")]
+)
+def test_an_answer_stops_at_what_ended_those_that_were_learned(family: str, end: str, tmp_path: Path) -> None:
+    prepared = encode(make_talks(), tmp_path, "assistant", 200, family)
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
+    stops = find_stop_tokens(model, prepared.parts["test"], prepared.tokenizer)
+    eos = prepared.tokenizer.eos_token_id
+    assert stops == sorted({eos, prepared.tokenizer.convert_tokens_to_ids(end)})
 
 
 def test_a_row_whose_answer_is_cut_off_is_cut_in_its_middle(tmp_path: Path) -> None:

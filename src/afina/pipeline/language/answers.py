@@ -6,7 +6,7 @@ Letters: B prompts of a batch, T tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from afina.data.chat_template import look_up
 from afina.data.encode_conversations import TrainedRows, number_rows, tokenize_row
 from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
@@ -86,14 +87,30 @@ def take_sample(data: TrainedRows, row: int, tokenizer: PreTrainedTokenizerBase,
     """One row with its tokens between two places as the answer, and those before as the prompt."""
     ids, (start, stop) = data.tokens.row(row).tolist(), cut
     number = int(data.row_numbers[row])
-    return Sample(number, ids[:start], tokenizer.decode(ids[start:stop], skip_special_tokens=True).strip())
+    # What ends this one answer may be none of the usual ends: some templates end a tool call by a token of its own.
+    ends = {ids[stop - 1]} & look_up(tokenizer).special
+    return Sample(number, ids[:start], write_answer(tokenizer, ids[start:stop], ends))
+
+
+def write_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Collection[int]) -> str:
+    """An answer as text, without the tokens that start, end or pad one. Other special tokens are part of what was
+    learned, such as Mistral's [TOOL_CALLS]: without them a tool call couldn't be told from a text.
+    """
+    hidden = list_hidden(tokenizer, ends)
+    return str(tokenizer.decode([token for token in ids if token not in hidden])).strip()
+
+
+def list_hidden(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> set[int]:
+    """The tokens of an answer that nobody is shown."""
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return {*ends, *(token for token in marks if token is not None)}
 
 
 def find_stop_tokens(model: Any, data: TrainedRows, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: those that the model's settings name, and those that end what was learned."""
     found = model.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
-    special = set(tokenizer.all_special_ids)
+    special = look_up(tokenizer).special
     # A window in the middle of a text ends anywhere.
     ends = np.flatnonzero(np.diff(data.row_numbers, append=-1))[:100]
     for row in ends.tolist():
@@ -126,7 +143,7 @@ class Answerer:
     def answer_prompts(
         self, prompts: Sequence[list[int]], decoding: Decoding, on_cut: Callable[[int], object] = ignore
     ) -> list[str]:
-        """The answer to each prompt, without special tokens.
+        """The answer to each prompt, see `write_answer`.
 
         Args:
             on_cut: told the place of each answer that goes on where the model's window ends.
@@ -165,7 +182,7 @@ class Answerer:
         for number, ids in answers.items():
             if room < decoding.max_new_tokens and len(ids) >= room:
                 on_cut(number)
-        return {number: self.tokenizer.decode(ids, skip_special_tokens=True).strip() for number, ids in answers.items()}
+        return {number: write_answer(self.tokenizer, ids, self.stops) for number, ids in answers.items()}
 
 
 def cut_at(ids: list[int], stops: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ from afina.models.load import load_language_model, load_tokenizer
 from afina.models.resolve import resolve_model
 from afina.models.vocabulary import count_vectors
 from afina.pipeline.given_texts import list_given
-from afina.pipeline.language.answers import Answerer, ignore
+from afina.pipeline.language.answers import Answerer, ignore, list_hidden
 from afina.pipeline.language.decoding import Decoding
 from afina.pipeline.language.prompts import (
     EMPTY_PROMPT,
@@ -198,7 +198,13 @@ class Speaker:
         """
         from transformers import TextStreamer
 
+        hidden = list_hidden(self.tokenizer, self.answerer.stops)
+
         class Teller(TextStreamer):  # type: ignore[misc]
+            def put(self, value: torch.Tensor) -> None:
+                if self.next_tokens_are_prompt or int(value) not in hidden:
+                    super().put(value)
+
             def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
                 tell(text)
 
@@ -206,7 +212,7 @@ class Speaker:
             ids = self.encode(prompt)
         except ChatFaultError as fault:
             raise DataError(f"the prompt is of no use: {fault}", found=fault.detail) from None
-        teller = Teller(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        teller = Teller(self.tokenizer, skip_prompt=True)
         return self.answerer.answer_batch({number: ids}, decoding, streamer=teller, on_cut=on_cut)[number]
 
 
