@@ -132,3 +132,40 @@ def test_what_decides_no_answer_is_refused(labelled: afina.Run, answering: afina
     assert "afina.predict_file" in str(caught.value)
     with pytest.raises(afina.ConfigError, match="gives labels, no answers"):
         labelled.predict(["a"], max_new_tokens=5)
+
+
+@pytest.mark.parametrize(("train", "score"), [("messages", "completion"), ("completion", "messages")])
+def test_rows_of_another_form_are_scored_and_answered(
+    train: Any, score: Any, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows, others = make_conversations(train, 24), make_conversations(score, 5, seed=1)
+    run = afina.fit(tiny_models("llama"), rows, "lora", output=tmp_path / "run", chat_template="chatml", **QUICK)
+    found = afina.evaluate(run, others)
+    assert found["rows"] == 5
+    kinds = {"messages": "conversations", "completion": "prompts and their answers"}
+    assert found["notes"][0].startswith(f"the rows are scored as {kinds[score]}: '")
+    assert found["notes"][0].endswith(f"; the model has learned from {kinds[train]}")
+    few = {"max_new_tokens": 2}
+    if score == "completion":
+        named = afina.evaluate(
+            run, rename(others, prompt="p", completion="c"), prompt_column="p", completion_column="c"
+        )
+        same = [{"messages": as_messages(row["prompt"], row["completion"])} for row in others]
+        assert found["metrics"] == named["metrics"] == afina.evaluate(run, same)["metrics"]
+    else:
+        asked = [{"messages": row["messages"][:1]} for row in others]
+        texts = [row["messages"][0]["content"] for row in others]
+        assert list_predictions(afina.predict(run, asked, **few)) == run.predict(texts, **few)
+
+
+def as_messages(prompt: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def test_answers_that_are_numbers_are_learned_and_scored_as_json_writes_them(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"{n} and 1", "completion": n + 1} for n in range(24)]
+    run = afina.fit(tiny_models("llama"), rows, "lora", output=tmp_path / "run", **QUICK)
+    texts = [{**row, "completion": str(row["completion"])} for row in rows]
+    assert afina.evaluate(run, rows[:5])["metrics"] == afina.evaluate(run, texts[:5])["metrics"]

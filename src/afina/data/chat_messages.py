@@ -13,8 +13,9 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 SPEAKERS = {
     "human": "user", "usuario": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
     "model": "assistant", "asistente": "assistant", "sistema": "system", "observation": "tool",
-    "function_response": "tool",
+    "function_response": "tool", "function": "tool",
 } | {name: name for name in ROLES}  # fmt: skip
+# ShareGPT's speaker of a tool call, and OpenAI's former key for one.
 CALLER = "function_call"
 # What says of a turn whether it is learned: 0 or false is only read. OpenAI's format has the one, Axolotl's the other.
 LEARNING = ("weight", "train")
@@ -70,12 +71,14 @@ def is_learned(message: Message) -> bool:
 
 def name_speaker(message: Mapping[str, Any]) -> Message:
     """The message with the names that chat templates know: role, content and tool_calls, where ShareGPT has from and
-    value. What it calls a function by becomes the assistant's tool call.
+    value. What it calls a function by becomes the assistant's tool call, as does OpenAI's former `function_call`.
 
     Raises:
         ChatFaultError: if that is no JSON.
     """
     others = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value")}
+    if others.get(CALLER) is not None and not others.get("tool_calls"):
+        others["tool_calls"] = _read_calls(others.pop(CALLER))
     speaker, content = message.get("role") or message.get("from"), message.get("content")
     content = message.get("value") if content is None else content
     if isinstance(speaker, str):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -34,16 +35,9 @@ Message = dict[str, Any]
 SETTING = "model.chat_template"
 REMEDY = "--chat-template chatml, or --chat-template PATH of a Jinja file"
 OPEN, CLOSE = "<|im_start|>", "<|im_end|>"
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+CHATML = (files("afina.data") / "chatml.jinja").read_text(encoding="utf-8")
 # For a vocabulary without those tokens: an answer must end with one token that generation can stop at.
-CHATML_IN_WORDS = CHATML.replace(
-    "'<|im_end|>\n'", "(eos_token if message['role'] == 'assistant' else '<|im_end|>') + '\n'"
-)
+CHATML_IN_WORDS = CHATML.replace("set answer_end = '<|im_end|>'", "set answer_end = eos_token")
 PROBE: list[Message] = [
     {"role": "user", "content": "a"},
     {"role": "assistant", "content": "b"},

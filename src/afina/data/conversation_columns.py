@@ -9,66 +9,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from afina.config.reason import Reason
 from afina.data.column_names import LABEL_TIERS, normalize_name
 from afina.data.column_profile import ColumnProfile, choose_spread, profile_columns
 from afina.data.columns import COLUMNS_SHOWN, check_parts, find_nearest, find_nested, list_names
+from afina.data.conversation_names import (
+    ANSWERS,
+    ASKED,
+    BESIDE,
+    EARLIER,
+    INSTRUCTIONS,
+    MESSAGES,
+    RARE_ANSWERS,
+    RARE_TEXTS,
+    RARELY_ASKED,
+    TEXTS,
+    TOOLS,
+)
 from afina.data.header import add_hint
 from afina.data.rows import RowTable
 from afina.errors import DataError, Problem
 from afina.wording import quote_name
 
 Form = Literal["messages", "completion", "instruction", "text"]
-Content = Literal["objects", "text", "neither"]
+Content = Literal["objects", "text", "values", "nothing"]
+"""`objects`: lists of messages; `values`: numbers, objects and other things that JSON has and that are no text."""
 
-MESSAGES = (
-    ("messages", "mensajes"),
-    ("conversations", "conversation", "conversaciones", "conversacion", "dialog", "dialogue", "dialogo", "chat"),
-)
-# What is answered, with the usual name of its answer; the other names of answers are tried after that one.
-ASKED = {
-    "instruction": "output", "instruccion": "salida", "prompt": "completion", "question": "answer",
-    "pregunta": "respuesta", "query": "response", "consulta": "respuesta", "input": "output", "entrada": "salida",
-}  # fmt: skip
-# As often names of other things: only texts are taken for these, and only where no column is called a text.
-RARELY_ASKED = {
-    "inputs": "targets", "input_text": "target_text", "source": "target", "source_text": "target_text",
-    "user": "assistant", "human": "assistant", "usuario": "asistente", "problem": "solution", "problema": "solucion",
-    "article": "highlights", "document": "summary", "dialogue": "summary", "articulo": "resumen",
-    "documento": "resumen",
-}  # fmt: skip
-ANSWERS = ("completion", "output", "response", "answer", "salida", "respuesta")
-RARE_ANSWERS = (
-    "targets",
-    "target_text",
-    "target",
-    "assistant",
-    "asistente",
-    "solution",
-    "highlights",
-    "summary",
-    "resumen",
-)
-INSTRUCTIONS = ("instruction", "instruccion")
-BESIDE = {
-    "input": ("input", "context", "entrada", "contexto"),
-    "system": ("system", "system_prompt", "system_message", "sistema"),
-}
-TOOLS = ("tools", "functions", "herramientas")
-EARLIER = ("history", "historial")
-TEXTS = ("text", "texto", "content", "contenido")
-# Of the longest texts only.
-RARE_TEXTS = ("body", "cuerpo", "document", "documento", "article", "articulo", "story", "page", "markdown", "code")
 OPTIONAL = frozenset({"tools", "input", "system"})
 
 # What the columns named by flags may hold, and which flags go together.
 ALLOWED = {
     "messages": ("objects",),
     "prompt": ("objects", "text"),
-    "completion": ("objects", "text"),
+    "completion": ("objects", "text", "values"),
     "text": ("text",),
 }
 TOGETHER = ({"messages"}, {"prompt", "completion"}, {"text"})
@@ -88,6 +64,8 @@ class ConversationColumns:
     completion: prompt, completion. instruction: instruction, output, maybe input and system. text: text.
     """
     reasons: tuple[Reason, ...] = ()
+    has_values: bool = False
+    """Whether the answers are numbers, objects or lists, which are learned as JSON writes them."""
 
 
 def choose_conversation_columns(
@@ -109,6 +87,11 @@ def choose_conversation_columns(
         raise add_hint(error, table) from None
     check_parts(tables, [name for role, name in columns.names.items() if role not in OPTIONAL])
     return columns
+
+
+def holds_values(table: RowTable, name: str) -> bool:
+    """Whether a column of answers holds what is learned as JSON writes it."""
+    return _Guess(table).content(name) == "values"
 
 
 def looks_like_preferences(table: RowTable, *, writes: bool = False) -> bool:
@@ -140,6 +123,8 @@ def looks_like_conversations(table: RowTable, *, writes: bool = False) -> bool:
     others = [profile for name, profile in profiles.items() if name not in found.names.values()]
     if not writes and any(map(is_named_as_label, others)):
         return False
+    if guess.content(answer) == "values":  # for a model that reads, a number to predict unless its name forbids it
+        return writes or (normalize_name(asked), normalize_name(answer)) == ("prompt", "completion")
     is_sure = normalize_name(asked) == "prompt" and normalize_name(answer) in ANSWERS
     return is_sure or not profiles[answer].is_label_like
 
@@ -207,18 +192,26 @@ class _Guess:
             others = [name for name in self.present(usual) if name not in (asked, answer)]
             beside[role] = next((name for name in others if self.content(name) == "text"), "")
         if not any(beside.values()) and normalize_name(asked) not in INSTRUCTIONS:
-            return _explain("completion", {"prompt": asked, "completion": answer}, reason)
+            return self.answered_by(answer, "completion", {"prompt": asked, "completion": answer}, reason)
         names = {role: name for role, name in {"instruction": asked, **beside, "output": answer}.items() if name}
         roles = ", ".join(f"{name!r} is the {role}" for role, name in names.items())
         roles += "".join(f"; {name!r} isn't read: earlier turns are read as messages" for name in self.present(EARLIER))
-        return _explain("instruction", names, f"by name, {roles}")
+        return self.answered_by(answer, "instruction", names, f"by name, {roles}")
 
     def answer_of(self, asked: str) -> str | None:
-        """The column that answers `asked`, with the same kind of content."""
+        """The column that answers `asked`, with the same kind of content; a text may have values as its answers."""
         content = self.content(asked)
         usual = dict.fromkeys([ASKED[normalize_name(asked)], *ANSWERS])
-        found = [name for name in self.present(usual) if name != asked and content != "neither"]
-        return next((name for name in found if self.content(name) == content), None)
+        found = {name: self.content(name) for name in self.present(usual) if name != asked}
+        kinds = {"text": ("text",) if self.present(TEXTS) else ("text", "values"), "objects": ("objects",)}
+        return next((name for kind in kinds.get(content, ()) for name in found if found[name] == kind), None)
+
+    def answered_by(self, answer: str, form: Form, names: dict[str, str], reason: str) -> ConversationColumns:
+        """The columns, with a word on answers that are no texts."""
+        if self.content(answer) != "values":
+            return _explain(form, names, reason)
+        said = f"{reason}; what {answer!r} holds is learned as JSON writes it"
+        return replace(_explain(form, names, said), has_values=True)
 
     def rare_pair(self) -> tuple[str, str | None]:
         """Two columns of texts whose names may stand for what is asked and answered, where none is called a text."""
@@ -286,7 +279,9 @@ class _Guess:
         filled = [value for value in self.table.take(spread, [name])[name] if value is not None and value != ""]
         if 2 * sum(parse_objects(value, is_json=is_json) is not None for value in filled) > len(filled):
             return "objects"
-        return "text" if 2 * sum(isinstance(value, str) for value in filled) > len(filled) else "neither"
+        if 2 * sum(isinstance(value, str) for value in filled) > len(filled):
+            return "text"
+        return "values" if filled else "nothing"
 
 
 def _explain(form: Form, names: dict[str, str], reason: str) -> ConversationColumns:
@@ -347,10 +342,12 @@ def _use_flags(guess: _Guess, flagged: dict[str, str]) -> ConversationColumns:
     _check_flags(guess.table, flagged)
     contents = {role: guess.content(name, is_json=role == "messages") for role, name in flagged.items()}
     wrong = [role for role in flagged if contents[role] not in ALLOWED[role]]
-    if not wrong and len(set(contents.values())) > 1:
+    if not wrong and "objects" in contents.values() and len(set(contents.values())) > 1:
         wrong = list(flagged)
     if wrong:
         raise DataError(problems=[_wrong_content(guess.table, role, flagged[role]) for role in wrong])
+    if contents.get("completion") == "values":
+        return guess.answered_by(flagged["completion"], "completion", flagged, "prompts and completions are named")
     if "objects" not in contents.values():
         return ConversationColumns("text" if "text" in flagged else "completion", flagged)
     held = " and ".join(map(repr, flagged.values()))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from afina.data.chat_messages import name_speaker
+from afina.data.chat_messages import CALLER, name_speaker
 from afina.data.chat_template import ChatFaultError
 from afina.data.conversation_columns import MESSAGES_EXPECTED, OPTIONAL, ConversationColumns, parse_objects
 
@@ -19,6 +19,7 @@ TEXT_KEYS = {
     "instruction": ("instruction", "input", "output", "system"),
     "text": ("text",),
 }
+ANSWERS = ("completion", "output")
 NO_ROLE = "a message without role and content"
 write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -40,6 +41,8 @@ def normalize_row(cells: Mapping[str, Any], columns: ConversationColumns) -> dic
     of messages are joined, and `prompt_messages` tells how many are the prompt's. Other forms: see `TEXT_KEYS`.
     """
     if columns.form != "messages":
+        if columns.has_values:
+            cells = {role: write_answer(value) if role in ANSWERS else value for role, value in cells.items()}
         return {role: read_text(role, cells.get(role)) for role in TEXT_KEYS[columns.form]}
     roles = [role for role in columns.names if role not in OPTIONAL]
     lists = [read_messages(role, cells[role]) for role in roles]
@@ -69,6 +72,22 @@ def read_text(role: str, value: Any) -> str:
     raise ConversationFaultError(role, f"no {role}", "text that is more than white space", value)
 
 
+def write_answer(value: Any) -> Any:
+    """A number, an object or a list as the text that a model learns; messages, and what JSON lacks, as they are."""
+    if value is None or isinstance(value, str) or is_messages(value):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return value
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a cell holds messages, or one, rather than other objects."""
+    listed = value if isinstance(value, list) else [value]
+    return any(isinstance(item, dict) and not item.keys().isdisjoint(("role", "from")) for item in listed)
+
+
 def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
     """The messages of a cell, each with role and content. ConversationFaultError where they aren't such a list."""
     objects = parse_objects(value, is_json=role == "messages")
@@ -82,7 +101,7 @@ def read_messages(role: str, value: Any) -> list[dict[str, Any]]:
 
 def _read_message(role: str, message: dict[str, Any]) -> dict[str, Any]:
     """The message with the keys role and content first; it may have been written with from and value."""
-    if message.keys().isdisjoint(("content", "value", "tool_calls")):
+    if message.keys().isdisjoint(("content", "value", "tool_calls", CALLER)):
         raise ConversationFaultError(role, NO_ROLE, MESSAGES_EXPECTED, message)
     try:
         named = name_speaker(message)

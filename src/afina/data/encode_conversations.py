@@ -132,7 +132,7 @@ def choose_remedy(reason: str, *, is_all: bool) -> str:
     if not is_all:
         return MEND
     if reason == LOST_CALLS:
-        return "--chat-template PATH of a Jinja file that writes tool calls"
+        return "--chat-template chatml, or --chat-template PATH of another Jinja file that writes tool calls"
     if reason in TEMPLATE_FAULTS:
         return "--chat-template PATH of a Jinja file that takes them, or --chat-template chatml"
     return "mend these rows"

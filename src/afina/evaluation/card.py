@@ -15,6 +15,11 @@ from afina.terminal import make_printable
 PIPELINES = {
     "generation": "text-generation", "entities": "token-classification", "tags": "token-classification"
 }  # fmt: skip
+# The Hub's names of metrics, by ours.
+METRICS = {
+    "accuracy": "accuracy", "f1": "f1", "f1_macro": "f1", "f1_micro": "f1", "rmse": "rmse", "perplexity": "perplexity",
+    "exact_match": "exact_match", "chrf": "chrf", "rouge_l": "rouge",
+}  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -31,12 +36,12 @@ def render_card(report: Mapping[str, Any]) -> str:
 def describe_head(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the Hub reads of a card."""
     reference = report["model"]["reference"]
-    scores = " ".join(report["metrics"])
+    scored = {name.rpartition("/")[2] for name in report["metrics"]}
     head: dict[str, Any] = {
         "library_name": report["load"]["layout"],
         "pipeline_tag": PIPELINES.get(report["kind"], "text-classification"),
         "tags": ["afina", report["task"], report["technique"]],
-        "metrics": [name for name in ("accuracy", "f1", "rmse", "perplexity") if name in scores],
+        "metrics": list(dict.fromkeys(theirs for ours, theirs in METRICS.items() if ours in scored)),
     }
     if HUB_ID.fullmatch(reference):
         head["base_model"] = reference

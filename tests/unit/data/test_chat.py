@@ -735,6 +735,35 @@ def test_chatml_with_its_own_tokens() -> None:
     check_inference(tokenizer, row, SYSTEM)
 
 
+def test_chatml_writes_tools_calls_and_what_they_returned() -> None:
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    choose_template(tokenizer, "chatml")
+    two = {"role": "assistant", "content": "Both.", "tool_calls": [*call({})["tool_calls"] * 2]}
+    messages = [*SYSTEM[:2], *CALLED[1:], user("And?"), two, *[{"role": "tool", "content": "6"}] * 2, answer("Six.")]
+    row = encode_messages(tokenizer, messages, TOOLS)
+    called, none = '<tool_call>\n{{"name": "get_time", "arguments": {}}}\n</tool_call>', "{}"
+    assert tokenizer.decode(row.ids).split("<|im_start|>")[1:] == [
+        "system\nBe kind.\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+        "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
+        f"{json.dumps(TOOLS[0])}\n</tools>\n\nFor each function call, return a json object with function name and "
+        "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+        '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call><|im_end|>\n',
+        "user\na?<|im_end|>\n",
+        "assistant\n" + called.format('{"city": "Lima"}') + "<|im_end|>\n",
+        'user\n<tool_response>\n{"t": "5"}\n</tool_response><|im_end|>\n',
+        "assistant\nFive.<|im_end|>\n",
+        "user\nAnd?<|im_end|>\n",
+        f"assistant\nBoth.\n{called.format(none)}\n{called.format(none)}<|im_end|>\n",
+        "user\n<tool_response>\n6\n</tool_response>\n<tool_response>\n6\n</tool_response><|im_end|>\n",
+        "assistant\nSix.<|im_end|>\n",
+    ]
+    assert (row.turns, row.end_tokens, row.notes) == (4, 4, ())
+    check_inference(tokenizer, row, check_messages(messages), TOOLS)
+    without_system = encode_messages(tokenizer, messages[1:], TOOLS)
+    assert tokenizer.decode(without_system.ids).startswith("<|im_start|>system\n# Tools\n")
+    check_inference(tokenizer, without_system, check_messages(messages[1:]), TOOLS)
+
+
 @pytest.mark.parametrize("specials", [byte_level.LLAMA, byte_level.GPT2], ids=["llama", "gpt2"])
 def test_chatml_in_words_ends_answers_with_the_end_token(specials: Any) -> None:
     tokenizer = build_tokenizer(specials, model_max_length=64)

@@ -68,6 +68,7 @@ def make_pairs(count: int) -> list[dict[str, Any]]:
     return [{"prompt": f"prompt {i}", "completion": f"completion {i}"} for i in range(count)]
 
 
+AS_JSON = "holds is learned as JSON writes it"
 OBJECTS = "is a usual name for them, and it holds lists of objects"
 LAYOUTS = [
     # the row, the form, the columns by role, the reason, whether it speaks for the task by itself
@@ -122,6 +123,14 @@ LAYOUTS = [
      "'Documento' and 'Resumen' are usual names for a prompt and its answer", True),
     ({"prompt": "a", "completion": '[{"n": 1}]'}, "completion", {"prompt": "prompt", "completion": "completion"},
      "'prompt' and 'completion' are usual names for a prompt and its answer", True),
+    ({"prompt": "a", "completion": {"n": 1}}, "completion", {"prompt": "prompt", "completion": "completion"},
+     f"'prompt' and 'completion' are usual names for a prompt and its answer; what 'completion' {AS_JSON}", True),
+    ({"prompt": "a", "completion": 3}, "completion", {"prompt": "prompt", "completion": "completion"},
+     f"'prompt' and 'completion' are usual names for a prompt and its answer; what 'completion' {AS_JSON}", True),
+    ({"question": "a", "answer": 3}, "completion", {"prompt": "question", "completion": "answer"},
+     f"'question' and 'answer' are usual names for a prompt and its answer; what 'answer' {AS_JSON}", False),
+    ({"instruction": "a", "output": ["b"]}, "instruction", {"instruction": "instruction", "output": "output"},
+     f"by name, 'instruction' is the instruction, 'output' is the output; what 'output' {AS_JSON}", True),
     ({"instruction": "a", "output": "b"}, "instruction", {"instruction": "instruction", "output": "output"},
      "by name, 'instruction' is the instruction, 'output' is the output", True),
     ({"instruction": "a", "input": "c", "output": "b", "text": "d", "prompt": "e"},
@@ -311,8 +320,6 @@ def test_nothing_fits(tmp_path: Path) -> None:
     [
         ({"translation": {"en": "a", "es": "b"}},
          "write what stands under 'translation' as columns of their own, such as prompt and completion"),
-        ({"prompt": "a", "completion": {"name": "b"}},
-         "write what stands under 'completion' as columns of their own, such as prompt and completion"),
         ({"dialog": ["a", "b"]}, f"write what stands under 'dialog' as {MESSAGES_EXPECTED}"),
         ({"messages": "[{'role': 'user', 'content': 'a'}]"},
          "write the lists in 'messages' as JSON, as json.dumps does"),
@@ -426,8 +433,16 @@ def test_given_parts_are_kept_and_the_missing_one_is_carved(tmp_path: Path) -> N
                        {"role": "assistant", "content": "", "tool_calls": [
                            {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]},
                        {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}], "tools": None}),
+        ({"messages": [*ASK, {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"},
+                                "tool_calls": None}, {"role": "function", "name": "f", "content": "1"}, *REPLY]},
+         {"messages": [*ASK, {"role": "assistant", "content": None, "tool_calls": [
+                           {"type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                       {"role": "tool", "content": "1", "name": "f"}, *REPLY], "tools": None}),
         ({"prompt": ASK, "completion": REPLY}, {"messages": TALK, "tools": None, "prompt_messages": 1}),
         ({"prompt": " a\n", "completion": "b "}, {"prompt": " a\n", "completion": "b "}),
+        ({"prompt": "a", "completion": {"año": [1, 2.5, None, True]}},
+         {"prompt": "a", "completion": '{"año": [1, 2.5, null, true]}'}),
+        ({"instruction": "a", "output": 7}, {"instruction": "a", "input": "", "output": "7", "system": ""}),
         ({"instruction": "a", "context": "c", "output": "b", "system": "s"},
          {"instruction": "a", "input": "c", "output": "b", "system": "s"}),
         ({"instruction": "a", "input": None, "output": "b"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from afina.evaluation.card import render_card
+from afina.evaluation.card import describe_head, render_card
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series, round_ticks
 from afina.evaluation.report import render_report
 from afina.evaluation.verdict import write_verdict
@@ -156,6 +156,17 @@ def test_card_has_a_head_that_the_hub_can_read() -> None:
     assert head["base_model"] == "bert-base-uncased"
     assert head["library_name"] == "peft"
     assert "| this run | 0.900 (0.850 to 0.950) |" in card.replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "named"),
+    [
+        (["test/loss", "test/perplexity", "test/token_accuracy", "test/rouge_l"], ["perplexity", "rouge"]),
+        (["test/accuracy", "test/f1_macro", "test/f1_micro", "validation/accuracy"], ["accuracy", "f1"]),
+    ],
+)
+def test_card_names_metrics_as_the_hub_does(metrics: list[str], named: list[str]) -> None:
+    assert describe_head(make_report(metrics=dict.fromkeys(metrics, 0.5)))["metrics"] == named
 
 
 def test_card_of_a_local_folder_names_no_base_on_the_hub() -> None:

@@ -69,12 +69,18 @@ def test_a_row_that_the_doctor_refuses_is_not_told_again_with_the_model(tiny_mod
 
 CALL = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
 REFUSING = "{{ raise_exception('no') }}"
+SILENT = "{% for each in messages %}{{ each.role + each.content + eos_token }}{% endfor %}"
+SILENT += "{% if add_generation_prompt %}assistant{% endif %}"
 
 
 @pytest.mark.parametrize(
     ("message", "template", "remedy"),
     [
-        ({"tool_calls": [CALL]}, "chatml", "chat_template=PATH of a Jinja file that writes tool calls"),
+        (
+            {"tool_calls": [CALL]},
+            SILENT,
+            'chat_template="chatml", or chat_template=PATH of another Jinja file that writes tool calls',
+        ),
         ({}, REFUSING, 'chat_template=PATH of a Jinja file that takes them, or chat_template="chatml"'),
         ({"content": " "}, "chatml", "mend these rows"),
     ],
@@ -85,9 +91,9 @@ def test_what_all_rows_lack_is_not_mended_by_leaving_them_out(
     rows = make_conversations("messages", 24)
     for row in rows:
         row["messages"][-1].update(message)
-    if template == REFUSING:
-        (tmp_path / "refusing.jinja").write_text(REFUSING)
-        template = str(tmp_path / "refusing.jinja")
+    if template != "chatml":
+        (tmp_path / "odd.jinja").write_text(template)
+        template = str(tmp_path / "odd.jinja")
     with pytest.raises(DataError) as caught:
         afina.fit(tiny_models("llama"), rows, output=tmp_path / "run", chat_template=template, verbose=False)
     (problem,) = caught.value.problems

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from afina.data.columns import check_columns
-from afina.data.conversation_columns import OPTIONAL, ConversationColumns
+from afina.data.conversation_columns import ConversationColumns
 from afina.data.conversations import ConversationPart, find_usable_conversations, make_part
 from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations, list_faults
 from afina.data.rows import RowTable
@@ -19,8 +18,9 @@ from afina.models.load import load_tokenizer
 from afina.pipeline.language.finish import PRIMARY_METRIC
 from afina.pipeline.language.objective import take_apart
 from afina.pipeline.language.prepare import describe_tally
+from afina.pipeline.language.scored_columns import find_scored_columns
 from afina.pipeline.language.speaker import Speaker
-from afina.pipeline.renamed_columns import GivenColumns, list_flags, rename_columns
+from afina.pipeline.renamed_columns import GivenColumns
 from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
@@ -46,13 +46,15 @@ def evaluate_language(
     """
     folder.check_finished()
     folder.check_model()
-    config, stored = folder.read_config(), rename_columns(folder.read_task(), columns or {})
+    config, stored = folder.read_config(), folder.read_task()
     seen = read_seen_texts(folder)
     encoding = Encoding(stored["has_template"], config.data.train_on, int(config.model.max_seq_length))
     with open_rows(source) as rows, tempfile.TemporaryDirectory(prefix="afina-") as work:
-        read, tokenizer = ConversationColumns(stored["form"], stored["columns"]), load_tokenizer(folder.model)
-        needed = [name for role, name in read.names.items() if role not in OPTIONAL]
-        check_columns(rows.table, needed, list_flags(stored))
+        notes: list[str] = []
+        read, tokenizer = (
+            find_scored_columns(rows.table, stored, columns or {}, notes.append),
+            load_tokenizer(folder.model),
+        )
         encoded = encode_table(rows.table, read, tokenizer, encoding, Path(work), on_bad_rows)
         part, data, tally, left_out = encoded
         hashes_N = part.hashes[np.isin(part.row_numbers, data.row_numbers)]
@@ -71,7 +73,7 @@ def evaluate_language(
         "rows_seen": seen.count(hashes_N),
         "metrics": metrics,
         "intervals": prefix_bounds("test", intervals),
-        "notes": [*left_out, *seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
+        "notes": [*notes, *left_out, *seen.notes, *describe_tally("test", tally, data, encoding.max_seq_length)],
     }
 
 

@@ -93,6 +93,8 @@ class PromptReader:
         usual = [by_normal[name] for name in USUAL_PROMPTS if name in by_normal]
         if usual and len(learned) == 1:
             role = next(role for role in self.columns if role in ASKING)
+            if self.has_template and normalize_name(usual[0]) == "messages":
+                return PromptReader("messages", {"messages": usual[0]}, has_template=True)
             return PromptReader(self.form, {role: usual[0]}, self.has_template)
         check_columns(table, learned, list_flags({"columns": self.columns}))
         return self
