@@ -133,6 +133,10 @@ def choose_remedy(reason: str, *, is_all: bool) -> str:
         return MEND
     if reason == LOST_CALLS:
         return "--chat-template chatml, or --chat-template PATH of another Jinja file that writes tool calls"
+    if reason == OTHER_PROMPT:
+        return (
+            "--chat-template PATH of a copy of it whose prompt ends where its answers begin, or --chat-template chatml"
+        )
     if reason in TEMPLATE_FAULTS:
         return "--chat-template PATH of a Jinja file that takes them, or --chat-template chatml"
     return "mend these rows"

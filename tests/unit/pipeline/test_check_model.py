@@ -15,6 +15,7 @@ from afina.errors import DataError
 from afina.pipeline.check_labels import ask
 from afina.testing.data import make_conversations, make_rows
 from afina.testing.models import MAX_POSITIONS
+from afina.testing.templates import CHAT_FAMILIES
 
 
 def test_a_length_that_the_model_cant_take_is_cut_to_its_limit(tiny_models: Callable[[str], Path]) -> None:
@@ -98,6 +99,41 @@ def test_what_all_rows_lack_is_not_mended_by_leaving_them_out(
         afina.fit(tiny_models("llama"), rows, output=tmp_path / "run", chat_template=template, verbose=False)
     (problem,) = caught.value.problems
     assert problem.remedy == remedy
+
+
+UNENDED = "{% for each in messages %}{{ each.role + ': ' + each.content + '\n' }}{% endfor %}"
+UNENDED += "{% if add_generation_prompt %}assistant: {% endif %}"
+THINKING = SILENT.replace("%}assistant{%", "%}assistant<think>{%")
+
+
+def check_with(template: str, rows: list[dict[str, Any]], model: Path, folder: Path) -> Any:
+    (folder / "given.jinja").write_text(template)
+    return afina.check(rows, model, chat_template=str(folder / "given.jinja"))
+
+
+def test_a_template_without_an_end_is_warned_of(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    report = check_with(UNENDED, make_conversations("messages", 24), tiny_models("llama"), tmp_path)
+    (found,) = [each for each in report.findings if each.code == "odd-conversations"]
+    assert (found.severity, found.count) == ("warning", 24)
+    assert "{{ eos_token }} after each answer" in found.remedy
+
+
+def test_a_prompt_that_opens_what_answers_lack_is_named(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        check_with(THINKING, make_conversations("messages", 24), tiny_models("llama"), tmp_path)
+    (problem,) = caught.value.problems
+    assert "assistant<think>' up to this turn" in problem.found
+    assert "a copy of it whose prompt ends where its answers begin" in problem.remedy
+
+
+def test_conversations_that_are_split_are_told(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    more = [{"role": "user", "content": "and"}, {"role": "assistant", "content": "so"}]
+    rows = [{"messages": [*row["messages"], *more]} for row in make_conversations("messages", 24)]
+    report = check_with(CHAT_FAMILIES["qwen3"].template, rows, tiny_models("llama"), tmp_path)
+    (found,) = [each for each in report.findings if each.code == "split-conversations"]
+    assert found.title == "24 conversations become 48 rows, one for each answer"
+    whole = check_with(UNENDED, rows, tiny_models("llama"), tmp_path)
+    assert "split-conversations" not in [each.code for each in whole.findings]
 
 
 def test_turns_written_out_in_texts_are_better_off_as_messages(tiny_models: Callable[[str], Path]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from afina.config.run import GENERATION, RunConfig
 from afina.data.bad_rows import RowNumbers
+from afina.data.chat import END_UNMARKED, NO_END
 from afina.data.conversation_columns import Form
 from afina.data.doctor.finding import Finding, Severity
 from afina.data.doctor.lengths import summarise, tabulate_cuts
@@ -33,6 +34,18 @@ SPELLED_IN_TEXT = (
     "they are read as tokens; where they are the turns of a chat, what users say is learned, too",
     "to learn answers alone, write such turns as messages: a list of role and content for each row",
 )
+
+ENDLESS_MEANING = "the model isn't taught where its answers end, and writes on until max_new_tokens"
+ENDLESS = {
+    NO_END: "--chat-template PATH of a copy of it that writes {{ eos_token }} after each answer, or --chat-template"
+    " chatml",
+    END_UNMARKED: "--chat-template PATH of a copy of it whose {% generation %} marks hold each answer with its end",
+}
+SPLIT_MEANING = (
+    "the chat template writes earlier turns otherwise once others follow, so each answer is learned behind what comes"
+    " before it, as the model will see it; what is shared is computed once for each of them"
+)
+SPLIT_REMEDY = "nothing; --set data.train_on=last learns the last answers alone, in a fraction of the time"
 
 
 def look_at_conversations(
@@ -73,17 +86,26 @@ def describe_faults(encoded: EncodedLanguage, where: Mapping[str, str], form: Fo
         meaning = "a run stops before it begins, and lists these rows"
         remedy = choose_remedy(reason, is_all=hits_all(reason, tallies.values()))
         yield make_finding("unusable-row", "error", title, meaning, remedy, rows)
+    yield from describe_notes(tallies, where, form)
+    if split := gather(tallies, where, lambda tally: tally.split):
+        into = sum(tally.split_into for tally in tallies.values())
+        title = f"{count(sum(map(len, split.values())), 'conversation')} become {into:,} rows, one for each answer"
+        yield make_finding("split-conversations", "hint", title, SPLIT_MEANING, SPLIT_REMEDY, split)
+
+
+def describe_notes(tallies: Mapping[str, Tally], where: Mapping[str, str], form: Form) -> Iterator[Finding]:
+    """Rows that are odd, but used."""
     for note in dict.fromkeys(note for tally in tallies.values() for note in tally.notes):
         rows = gather(tallies, where, lambda tally, note=note: tally.notes.get(note))
         title = f"{count(sum(map(len, rows.values())), 'row')}: {note}"
         if note == STRANGE:
             meaning, remedy = SPELLED_IN_TEXT if form == "text" else SPELLED_IN_TURNS
             yield make_finding("special-strings", "warning", title, meaning, remedy, rows)
+        elif note in ENDLESS:
+            yield make_finding("odd-conversations", "warning", title, ENDLESS_MEANING, ENDLESS[note], rows)
         else:
-            meaning = "the row is used, but not quite as it stands"
-            yield make_finding(
-                "odd-conversations", "hint", title, meaning, "look at one of them with --show-mask", rows
-            )
+            meaning, remedy = "the row is used, but not quite as it stands", "look at one of them with --show-mask"
+            yield make_finding("odd-conversations", "hint", title, meaning, remedy, rows)
 
 
 def describe_losses(encoded: EncodedLanguage, where: Mapping[str, str]) -> Iterator[Finding]:
