@@ -86,9 +86,9 @@ def read_description(description: Description) -> dict[str, Any]:
     if isinstance(description, RunConfig):
         return description.model_dump(exclude_unset=True)
     if isinstance(description, Mapping):
-        return copy.deepcopy(dict(description))
+        return place_paths(copy.deepcopy(dict(description)))
     if isinstance(description, str | Path):
-        return read_yaml(expand_home(description))
+        return place_paths(read_yaml(expand_home(description)))
     raise ConfigError(
         "config is no description", found=f"an object of type {type(description).__name__}",
         expected="the path of a YAML file, a mapping such as one holds, or an afina.RunConfig",
@@ -109,6 +109,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the config file {path} is not a mapping", found=type(tree).__name__, expected="key: value lines"
         )
+    return tree
+
+
+def place_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the values that are named by a whole path, such as `model.chat_template`, in their places.
+
+    Raises:
+        ConfigError: for settings that are given twice.
+    """
+    paths = [key for key in tree if "." in str(key) and key in list_keys()]
+    values = {path: tree.pop(path) for path in paths}
+    twice = sorted(values.keys() & set(list_given(tree)))
+    if twice:
+        raise ConfigError(
+            f"the setting {twice[0]} is given twice", expected="one value", remedy="leave one of the two out"
+        )
+    for path, value in values.items():
+        place_value(tree, path, value)
     return tree
 
 

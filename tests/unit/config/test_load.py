@@ -38,6 +38,19 @@ def test_overrides_stand_on_top_of_the_file(tmp_path: Path) -> None:
     assert (config.data.text_column, config.lora.lora_alpha) == ("text", 8)
 
 
+def test_a_description_may_name_settings_by_their_whole_paths(tmp_path: Path) -> None:
+    given = {"lora.r": 4, "lora": {"lora_alpha": 8}, "model.chat_template": "chatml"}
+    file = tmp_path / "run.yaml"
+    file.write_text("lora.r: 4\nlora:\n  lora_alpha: 8\nmodel.chat_template: chatml\n")
+    for config in (load_config(given), load_config(file)):
+        assert (config.lora.r, config.lora.lora_alpha, config.model.chat_template) == (4, 8, "chatml")
+    assert given == {"lora.r": 4, "lora": {"lora_alpha": 8}, "model.chat_template": "chatml"}
+    with pytest.raises(ConfigError, match="the setting lora.r is given twice"):
+        load_config({"lora.r": 4, "lora": {"r": 8}})
+    with pytest.raises(ConfigError, match="lora holds settings and can't be a single value"):
+        load_config({"lora.r": 4, "lora": 3})
+
+
 def test_without_a_file_everything_has_its_default() -> None:
     assert load_config() == RunConfig()
 

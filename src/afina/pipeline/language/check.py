@@ -42,8 +42,8 @@ ENDLESS = {
     END_UNMARKED: "--chat-template PATH of a copy of it whose {% generation %} marks hold each answer with its end",
 }
 SPLIT_MEANING = (
-    "the chat template writes earlier turns otherwise once others follow, so each answer is learned behind what comes"
-    " before it, as the model will see it; what is shared is computed once for each of them"
+    "the chat template writes earlier turns otherwise once others follow, or an answer shares a token with the prompt"
+    " before it, so each is learned behind what comes before it, as the model will see it; that takes longer"
 )
 SPLIT_REMEDY = "nothing; --set data.train_on=last learns the last answers alone, in a fraction of the time"
 
