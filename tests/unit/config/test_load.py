@@ -45,7 +45,7 @@ def test_a_description_may_name_settings_by_their_whole_paths(tmp_path: Path) ->
     for config in (load_config(given), load_config(file)):
         assert (config.lora.r, config.lora.lora_alpha, config.model.chat_template) == (4, 8, "chatml")
     assert given == {"lora.r": 4, "lora": {"lora_alpha": 8}, "model.chat_template": "chatml"}
-    with pytest.raises(ConfigError, match="the setting lora.r is given twice"):
+    with pytest.raises(ConfigError, match=r"the setting lora\.r is given twice"):
         load_config({"lora.r": 4, "lora": {"r": 8}})
     with pytest.raises(ConfigError, match="lora holds settings and can't be a single value"):
         load_config({"lora.r": 4, "lora": 3})
