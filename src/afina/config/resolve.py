@@ -98,7 +98,7 @@ def choose_max_seq_length(config: RunConfig, sizes: Sizes) -> Reason:
         return Reason(name, wanted, "as given")
     if limit is not None and limit <= LONGEST_BY_DEFAULT:
         return Reason(name, limit, "the model's limit")
-    return Reason(name, LONGEST_BY_DEFAULT, "the usual limit; the time of attention grows with its square")
+    return Reason(name, LONGEST_BY_DEFAULT, "the usual limit: the longer a row, the more time and memory it takes")
 
 
 def choose_objective(config: RunConfig, sizes: Sizes) -> Reason:

@@ -24,8 +24,8 @@ def resolve(sizes: Sizes = BERT, technique: str = "full", **sections: Any) -> tu
     [
         ("auto", 256, 256, "the model's limit"),
         ("auto", 512, 512, "the model's limit"),
-        ("auto", 513, 512, "the usual limit; the time of attention grows with its square"),
-        ("auto", None, 512, "the usual limit; the time of attention grows with its square"),
+        ("auto", 513, 512, "the usual limit: the longer a row, the more time and memory it takes"),
+        ("auto", None, 512, "the usual limit: the longer a row, the more time and memory it takes"),
         (1000, 1000, 1000, "as given"),
         (1000, None, 1000, "as given"),
         (1000, 999, 999, "1000 was asked for, but the model can't take more than 999 tokens"),
