@@ -105,7 +105,8 @@ def write_sample(source: Path, target: Path, rows: int, seed: int) -> None:
         seen: Counter[Any] = Counter()
         first, rest = [], []
         for line in lines:
-            label = line["label"] if isinstance(line["label"], str) else None
+            label = line.get("label")
+            label = label if isinstance(label, str) else None
             seen[label] += 1
             (first if label is not None and seen[label] <= ROWS_A_CLASS else rest).append(line)
         lines = first + rest[: max(0, rows - len(first))]
