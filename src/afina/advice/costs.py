@@ -26,13 +26,13 @@ from afina.advice.memory import MemoryCosts, Pass, predict_memory
 from afina.advice.outline import FP32_BYTES, Kept, Outline, count_kept, outline
 from afina.advice.workload import Workload
 from afina.config.run import RunConfig
-from afina.data.batches import PROMPTS_AT_ONCE, TOKENS_AT_ONCE, order_training_batches, pad_length
+from afina.data.batches import PROMPTS_AT_ONCE, order_training_batches, pad_length
 from afina.kernels.lanes import LANES, cut_evenly
 from afina.kernels.native import load_library
 from afina.models.empty import Blueprint
+from afina.models.probe import WORDS_SOLVED
 from afina.runs.creation import CHECKPOINT_BYTES, EXTRA_CHECKPOINTS
 from afina.techniques.base import Technique
-from afina.techniques.probe import WORDS_SOLVED
 from afina.training.halves import LEAST_PRODUCTS
 from afina.training.weight_copies import suits_copies
 
@@ -227,8 +227,7 @@ class _Prediction:
 
     @property
     def tokens_at_once(self) -> int:
-        wanted = self.config.evaluation.eval_tokens_per_batch
-        return TOKENS_AT_ONCE[self.subject.machine.device] if wanted == "auto" else wanted
+        return int(self.config.evaluation.eval_tokens_per_batch)
 
     @property
     def cache_bytes(self) -> int:

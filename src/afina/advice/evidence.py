@@ -19,7 +19,7 @@ from afina.metrics.classification import score_classification
 from afina.metrics.multilabel import DEFAULT_THRESHOLD, score_multilabel
 from afina.metrics.probabilities import sigmoid, softmax
 from afina.metrics.regression import score_regression
-from afina.techniques import probe
+from afina.models import probe
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -74,15 +74,17 @@ class Evidence:
 
 
 def gather_evidence(
-    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, strength: float, has_bias: bool
+    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, inverse_strength: float, has_bias: bool
 ) -> Evidence:
     """The evidence of a training part, from at most `probe.ROWS_TO_CHOOSE_BY` of its rows."""
     rows = probe.choose_sample(len(problem.labels), problem.seed)
     small, sample_NH = problem.at(rows), features_NH[rows]
     skill = SKILLS[problem.kind]
-    curve = tuple(measure_share(sample_NH, small, strength, has_bias, share) for share in SHARES)
-    head = probe.fit_head(sample_NH, small, strength, has_bias)
-    words, features, compared = compare_words(sample_NH, [texts[row] for row in rows], small, strength, has_bias)
+    curve = tuple(measure_share(sample_NH, small, inverse_strength, has_bias, share) for share in SHARES)
+    head = probe.fit_head(sample_NH, small, inverse_strength, has_bias)
+    words, features, compared = compare_words(
+        sample_NH, [texts[row] for row in rows], small, inverse_strength, has_bias
+    )
     classes = problem.outputs if problem.kind != "regression" else 1
     positives = problem.labels.sum() if problem.kind == "multilabel" else len(problem.labels)
     return Evidence(
@@ -92,12 +94,14 @@ def gather_evidence(
 
 
 def measure_share(
-    features_NH: Floats, problem: probe.HeadProblem, strength: float, has_bias: bool, share: float
+    features_NH: Floats, problem: probe.HeadProblem, inverse_strength: float, has_bias: bool, share: float
 ) -> tuple[int, float]:
     """Training rows of a fold, and the score of all rows when each fold learns from this share of its own."""
 
     def answer(train: Indices, held: Indices) -> Floats:
-        return probe.fit_head(features_NH[train], problem.at(train), strength, has_bias).logits(features_NH[held])
+        return probe.fit_head(features_NH[train], problem.at(train), inverse_strength, has_bias).logits(
+            features_NH[held]
+        )
 
     logits_NC, learned_from = answer_out_of_fold(problem, answer, share)
     return learned_from, score(logits_NC, problem.labels, problem.kind)
@@ -123,7 +127,7 @@ def take_share(rows: Indices, share: float, seed: int) -> Indices:
 
 
 def compare_words(
-    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, strength: float, has_bias: bool
+    features_NH: Floats, texts: Sequence[str], problem: probe.HeadProblem, inverse_strength: float, has_bias: bool
 ) -> tuple[float | None, float, int]:
     """Scores of the words and of the features on the same held-out rows, and how many these are."""
     said: list[Floats] = []
@@ -131,7 +135,7 @@ def compare_words(
     labels: list[Any] = []
     is_trained = True
     for train, held in first_folds(problem):
-        head = probe.fit_head(features_NH[train], problem.at(train), strength, has_bias)
+        head = probe.fit_head(features_NH[train], problem.at(train), inverse_strength, has_bias)
         felt.append(head.logits(features_NH[held]))
         labels.append(problem.labels[held])
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afina.config.run import RunConfig
+from afina.config.run import BUILT_IN_TEMPLATES, RunConfig
 from afina.durable import expand_home
 from afina.errors import Problem
 
@@ -29,7 +29,7 @@ def anchor_paths(config: RunConfig) -> RunConfig:
     """The description with whole paths for what lies on this disk, so that it means the same from any folder; `~` is
     the user's home in all of them."""
     files = {"reference": config.model.reference}
-    if config.model.chat_template not in ("auto", "chatml", "none"):
+    if config.model.chat_template not in BUILT_IN_TEMPLATES:
         files["chat_template"] = config.model.chat_template
     update = {
         "data": config.data.model_copy(update={"path": _anchor(config.data.path)}),

@@ -18,6 +18,8 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 GENERATION: Final = "text-generation"
 TAGGING: Final = "token-classification"
+BUILT_IN_TEMPLATES: Final = ("auto", "chatml", "none")
+"""Values of `model.chat_template` that name no file."""
 TaskName = Literal["auto", "text-classification", "text-regression", "text-generation", "token-classification"]
 TechniqueName = Literal["auto", ChosenTechnique]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from afina import __version__
 from afina.config.load import dump_config
-from afina.config.run import RunConfig
+from afina.config.run import BUILT_IN_TEMPLATES, RunConfig
 from afina.errors import ConfigError, Problem, RunFolderError
 from afina.models.fingerprint import hash_model
 from afina.pipeline.description import CHANGED, list_settings
@@ -29,10 +29,11 @@ HASH_SHOWN = 16
 LAST_BITS = "; from here on the weights may differ in their last bits from those of a run that nobody stopped"
 
 
-def keep_files(
+def pin_run(
     folder: RunFolder, config: RunConfig, base: Path, data_hash: str, data: dict[str, Any], narrator: Narrator
 ) -> None:
-    """Write config.yaml, data.json and origin.json, or check a resumed run's data, model and versions against them.
+    """Write down what a run begins with, in config.yaml, data.json and origin.json; of one that is resumed, check that
+    it is the same still.
 
     Args:
         base: folder of the model.
@@ -42,19 +43,24 @@ def keep_files(
     """
     origin = describe_origin(base, config.training.device, config.model.chat_template)
     if folder.config.exists():
-        known = folder.read_json(DATA)["hash"]
-        if known != data_hash:
-            raise RunFolderError(
-                f"the data of {folder.path} has changed since the run began",
-                found=data_hash[:16],
-                expected=known[:16],
-                remedy="bring the same rows back, or start a new run with afina train",
-            )
+        check_rows(folder, data_hash)
         check_origin(folder, origin, narrator)
         return
     folder.write_json(DATA, data)
     folder.write_json(ORIGIN, origin | {"settings": [list_settings(config)]})
     folder.write_text(CONFIG, dump_config(config))
+
+
+def check_rows(folder: RunFolder, data_hash: str) -> None:
+    """Refuse other rows than those that the run began with."""
+    known = folder.read_json(DATA)["hash"]
+    if known != data_hash:
+        raise RunFolderError(
+            f"the data of {folder.path} has changed since the run began",
+            found=data_hash[:HASH_SHOWN],
+            expected=known[:HASH_SHOWN],
+            remedy="bring the same rows back, or start a new run with afina train",
+        )
 
 
 def describe_origin(base: Path, device: str, template: str = "auto") -> dict[str, Any]:
@@ -75,6 +81,8 @@ def describe_origin(base: Path, device: str, template: str = "auto") -> dict[str
 
 def hash_template(wanted: str) -> str | None:
     """The sha256 of the file that a setting names; None where it names none, or none that can be read."""
+    if wanted in BUILT_IN_TEMPLATES:
+        return None
     path = Path(wanted)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

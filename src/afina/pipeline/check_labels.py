@@ -58,9 +58,9 @@ def cross_predict(
     places: Ints, narrator: Narrator,
 ) -> Floats:  # fmt: skip
     """Probabilities (N, C) of each row at `places` by a head that was solved on the frozen features of other rows."""
+    from afina.models import probe
     from afina.models.features import list_poolings
     from afina.pipeline.features import compute_features
-    from afina.techniques import probe
     from afina.techniques.base import Setup
     from afina.techniques.registry import make_technique
 
@@ -81,7 +81,7 @@ def cross_predict(
     squash = sigmoid if subject.kind == "multilabel" else softmax
     with narrator.stage("solve"):
         for train, held in probe.split_folds(problem):
-            solved = probe.fit_head(features[train], problem.at(train), probe.USUAL_STRENGTH, True)
+            solved = probe.fit_head(features[train], problem.at(train), probe.USUAL_INVERSE_STRENGTH, True)
             probabilities_NC[held] = squash(solved.logits(features[held]))
     return probabilities_NC
 

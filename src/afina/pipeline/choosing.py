@@ -120,7 +120,7 @@ def recall_choice(first: Prepared, found: Probe, narrator: Narrator) -> dict[str
     with narrator.stage("choose"):
         evidence = gather_evidence(
             found.features["train"], first.examples.parts["train"].joined_texts(),
-            pose_problem(first, ("train",), found.state), found.solution.strength, found.has_bias,
+            pose_problem(first, ("train",), found.state), found.solution.inverse_strength, found.has_bias,
         )  # fmt: skip
         configs = resolve_candidates(first)
         by_pairs = any(each.training.objective == "contrastive" for each in configs.values())

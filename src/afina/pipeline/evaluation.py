@@ -14,7 +14,7 @@ from afina.data.tagged_rows import TaggedPart, make_tagged_part, scan_table
 from afina.data.task_choice import KnownTask
 from afina.data.usable_rows import find_usable_rows
 from afina.errors import DataError
-from afina.pipeline.renamed_columns import GivenColumns, list_flags, rename_columns
+from afina.pipeline.renamed_columns import GivenColumns, map_flags, rename_columns
 from afina.pipeline.source_rows import leave_out, open_rows
 from afina.runs.folder import RunFolder
 from afina.runs.seen_texts import read_seen_texts
@@ -55,10 +55,10 @@ def find_labelled(table: RowTable, stored: Mapping[str, Any], on_bad_rows: str) 
     """
     columns, space = stored["columns"], LabelSpace.from_dict(stored["labels"])
     if stored["task"] == TAGGING:
-        check_columns(table, [columns["text"], columns["label"]], list_flags(stored))
+        check_columns(table, [columns["text"], columns["label"]], map_flags(stored))
         return find_tagged(table, columns["text"], columns["label"], space, on_bad_rows)
     text, pair, label = str(columns["text"]), columns["text_pair"], str(columns["label"])
-    check_columns(table, [name for name in (text, pair, label) if name], list_flags(stored))
+    check_columns(table, [name for name in (text, pair, label) if name], map_flags(stored))
     choice = ColumnChoice(text, pair, label, cast(KnownTask, stored["task"]), space.kind == "multilabel")
     usable = find_usable_rows(table, choice, space)
     left_out = leave_out(

@@ -13,13 +13,12 @@ from afina.config.resolve import resolve_config, resolve_for
 from afina.config.run import RunConfig
 from afina.config.techniques import TRAITS
 from afina.config.unread import list_unread
-from afina.data.batches import TOKENS_AT_ONCE
 from afina.data.conversations import Conversations
 from afina.errors import ConfigError
 from afina.models.gguf import convert_gguf, outline_gguf
 from afina.models.resolve import name_model
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.readiness import make_sizes, resolve_hardware
+from afina.pipeline.readiness import make_sizes, resolve_hardware, settle_tokens_at_once
 from afina.pipeline.sampling import read_rows, sample_lengths
 from afina.pipeline.source import Opened, open_source
 from afina.runs.folder import RunFolder
@@ -191,10 +190,7 @@ def choose_hardware(config: RunConfig, described: Machine | None) -> tuple[RunCo
     usual = "bf16" if described.has_bf16 else "fp32"
     wanted = config.training.precision
     precision = usual if wanted == "auto" else wanted
-    evaluation = config.evaluation
-    if evaluation.eval_tokens_per_batch == "auto":
-        evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[described.device]})
-    return config.model_copy(update={"evaluation": evaluation}), precision
+    return settle_tokens_at_once(config, described.device), precision
 
 
 def list_techniques(task: str) -> list[Technique]:

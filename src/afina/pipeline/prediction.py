@@ -13,7 +13,7 @@ from afina.data.columns import check_columns, check_free
 from afina.data.read import find_delimiter
 from afina.errors import ConfigError
 from afina.pipeline.narrator import Narrator
-from afina.pipeline.renamed_columns import GivenColumns, find_text_names, list_flags, rename_columns
+from afina.pipeline.renamed_columns import GivenColumns, find_text_names, map_flags, rename_columns
 from afina.pipeline.source_rows import mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
@@ -47,7 +47,7 @@ def predict_rows(
         ConfigError: if decoding is given for a run that answers nothing, or a column that it doesn't read.
     """
     stored = rename_columns(folder.read_task(), columns or {})
-    prefix, flags = choose_prefix(stored), list_flags(stored)
+    prefix, flags = choose_prefix(stored), map_flags(stored)
     if stored["task"] == GENERATION:
         from afina.pipeline.language.answered_rows import answer_rows
         from afina.pipeline.language.decoding import Decoding

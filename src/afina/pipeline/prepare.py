@@ -17,7 +17,7 @@ from afina.models.inspect import ModelFacts
 from afina.models.layout import note_unread_parts
 from afina.models.resolve import describe_reference
 from afina.models.vocabulary import check_vocabulary
-from afina.pipeline.changes import keep_files
+from afina.pipeline.changes import pin_run
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.narrator import Narrator
@@ -157,8 +157,8 @@ def describe_workload(parts: Mapping[str, EncodedPart]) -> Workload:
 
 
 def keep(prepared: Prepared, narrator: Narrator) -> None:
-    """Write down what the run is, see `keep_files`."""
-    keep_files(
+    """Write down what the run is, see `pin_run`."""
+    pin_run(
         prepared.folder, prepared.config, prepared.setup.base, prepared.examples.data_hash, describe_data(prepared),
         narrator,
     )  # fmt: skip

@@ -31,10 +31,15 @@ def resolve_hardware(config: RunConfig, narrator: Narrator) -> RunConfig:
     for reason in (device, precision):
         narrator.explain(reason)
     training = config.training.model_copy(update={"device": device.value, "precision": precision.value})
-    evaluation = config.evaluation
-    if evaluation.eval_tokens_per_batch == "auto":
-        evaluation = evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[device.value]})
-    return config.model_copy(update={"training": training, "evaluation": evaluation})
+    return settle_tokens_at_once(config.model_copy(update={"training": training}), device.value)
+
+
+def settle_tokens_at_once(config: RunConfig, device: str) -> RunConfig:
+    """The description with the tokens of a batch of an evaluation, by default as many as the device takes well."""
+    if config.evaluation.eval_tokens_per_batch != "auto":
+        return config
+    evaluation = config.evaluation.model_copy(update={"eval_tokens_per_batch": TOKENS_AT_ONCE[device]})
+    return config.model_copy(update={"evaluation": evaluation})
 
 
 def make_sizes(train_units: int, model: ModelFacts, labels: LabelSpace | None) -> Sizes:

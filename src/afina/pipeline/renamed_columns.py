@@ -45,7 +45,7 @@ def rename_columns(stored: Mapping[str, Any], given: GivenColumns) -> dict[str, 
     return {**stored, "columns": columns}
 
 
-def list_flags(stored: Mapping[str, Any]) -> dict[str, str]:
+def map_flags(stored: Mapping[str, Any]) -> dict[str, str]:
     """The columns of a run, each with the flag that names another one."""
     names = stored["columns"]
     roles = [(write_flag(setting), role) for setting, known in ROLES.items() for role in known]

@@ -10,6 +10,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.data.encoded import EncodedPart
 from afina.errors import ConfigError
+from afina.models import probe
 from afina.models.features import list_poolings
 from afina.models.heads import PooledClassifier, find_head, set_head
 from afina.models.load import LoadedModel
@@ -18,7 +19,6 @@ from afina.pipeline.learned import Learned
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.tasks.base import Floats, TaskState
-from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 
@@ -71,7 +71,7 @@ def install_probe(
         problem = pose_problem(prepared, parts, found.state)
         with narrator.stage("solve"):
             joined_NH = np.concatenate([found.features[name] for name in parts])
-            head = probe.fit_head(joined_NH, problem, solution.strength, found.has_bias)
+            head = probe.fit_head(joined_NH, problem, solution.inverse_strength, found.has_bias)
         narrator.explain(Reason("rows of the head", " + ".join(parts), WHY_BOTH))
     if prepared.scored == "test":
         logits["test"] = head.logits(found.features["test"])
@@ -152,7 +152,7 @@ def start_head(prepared: Prepared, loaded: LoadedModel, task_state: TaskState, n
     with narrator.stage("solve"):
         solution = probe.solve({pooling: pooled_NH}, problem, find_biasless(loaded))
     set_head(find_head(loaded.model), solution.head)
-    strength = solution.reasons[-1]
+    chosen = solution.reasons[-1]
     read = "the architecture's own pooling" if pooling == "own" else f"{pooling} pooling"
-    because = f"a head solved on {read}, C {strength.value}: {strength.reason}"
+    because = f"a head solved on {read}, C {chosen.value}: {chosen.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))

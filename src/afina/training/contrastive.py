@@ -27,7 +27,7 @@ from afina.data.batches import Indices, collate_rows
 from afina.data.encoded import EncodedPart
 from afina.models.features import capture_own, check_finite, extract_features, pool_own
 from afina.models.heads import find_head, set_head
-from afina.techniques.probe import USUAL_STRENGTH, HeadProblem, choose_sample, fit_head
+from afina.models.probe import USUAL_INVERSE_STRENGTH, HeadProblem, choose_sample, fit_head
 from afina.training.objective import LabelledRows
 from afina.training.precision import precision_of
 from afina.training.seed import derive_seed
@@ -44,11 +44,11 @@ class ContrastiveRows:
     Args:
         labelled: the same rows as the head sees them: their scores are those of a head solved on the features that the
             backbone gives at the time.
-        strength: of that head.
+        inverse_strength: of that head.
     """
 
     labelled: LabelledRows
-    strength: float = USUAL_STRENGTH
+    inverse_strength: float = USUAL_INVERSE_STRENGTH
     partners: dict[int, int] = field(default_factory=dict)
     """The latest partner of each row."""
     # Few training rows come with few validation rows: the best of many evaluations on a dozen of them is mostly luck.
@@ -123,7 +123,7 @@ class ContrastiveRows:
             labels.append(part.labels[rows])
         linear = find_head(model)
         problem = HeadProblem("multiclass", np.concatenate(labels), linear.out_features, known.state.class_weights)
-        set_head(linear, fit_head(np.concatenate(features), problem, self.strength, linear.bias is not None))
+        set_head(linear, fit_head(np.concatenate(features), problem, self.inverse_strength, linear.bias is not None))
 
     def rank(self, scores: Mapping[str, float]) -> float:
         return self.labelled.rank(scores)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afina.advice.evidence import gather_evidence, score, take_share
-from afina.techniques.probe import HeadProblem
+from afina.models.probe import HeadProblem
 
 N, WIDTH = 240, 12
 

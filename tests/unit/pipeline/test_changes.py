@@ -13,7 +13,7 @@ from afina.config.load import build_config
 from afina.errors import ConfigError, RunFolderError
 from afina.models.fingerprint import hash_model
 from afina.pipeline import changes
-from afina.pipeline.changes import keep_files, parse_allowed, settle_device
+from afina.pipeline.changes import parse_allowed, pin_run, settle_device
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
 from afina.runs.names import ORIGIN
@@ -27,14 +27,14 @@ def base(tiny_models: Callable[[str], Path]) -> Path:
 def begin(path: Path, base: Path) -> RunFolder:
     """A run that has just begun."""
     folder = RunFolder(path)
-    keep_files(folder, build_config({}), base, "d" * 64, {"hash": "d" * 64}, Narrator())
+    pin_run(folder, build_config({}), base, "d" * 64, {"hash": "d" * 64}, Narrator())
     return folder
 
 
 def go_on(folder: RunFolder, base: Path, data_hash: str = "d" * 64) -> list[str]:
     """What is noted when it goes on."""
     narrator = Narrator()
-    keep_files(folder, build_config({}), base, data_hash, {}, narrator)
+    pin_run(folder, build_config({}), base, data_hash, {}, narrator)
     return narrator.notes
 
 
@@ -149,16 +149,16 @@ def test_another_file_as_the_chat_template_is_refused_as_another_model(tmp_path:
     template.write_text("a")
     folder, narrator = RunFolder(tmp_path / "run"), Narrator()
     folder.path.mkdir()
-    keep_files(folder, build_config(settings), base, "d" * 64, {"hash": "d" * 64}, narrator)
-    keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+    pin_run(folder, build_config(settings), base, "d" * 64, {"hash": "d" * 64}, narrator)
+    pin_run(folder, build_config(settings), base, "d" * 64, {}, narrator)
     assert narrator.notes == []
     template.write_text("b")
     with pytest.raises(RunFolderError, match="the file of the chat template") as caught:
-        keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+        pin_run(folder, build_config(settings), base, "d" * 64, {}, narrator)
     assert "--allow-changes model" in str(caught.value)
     template.unlink()
     folder.allowed_changes = frozenset({"model"})
-    keep_files(folder, build_config(settings), base, "d" * 64, {}, narrator)
+    pin_run(folder, build_config(settings), base, "d" * 64, {}, narrator)
     assert "-> no file" in narrator.notes[0]
 
 

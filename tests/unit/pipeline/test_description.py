@@ -11,7 +11,7 @@ import pytest
 from afina.config.load import build_config
 from afina.config.run import RunConfig
 from afina.errors import RunFolderError
-from afina.pipeline.changes import keep_files
+from afina.pipeline.changes import pin_run
 from afina.pipeline.description import (
     check_as_written,
     check_description,
@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 def folder(tmp_path: Path, tiny_models: Callable[[str], Path]) -> RunFolder:
     """A run that has just begun."""
     run = RunFolder(tmp_path)
-    keep_files(run, build_config(SETTINGS), tiny_models("bert"), "d" * 64, {"hash": "d" * 64}, Narrator())
+    pin_run(run, build_config(SETTINGS), tiny_models("bert"), "d" * 64, {"hash": "d" * 64}, Narrator())
     return run
 
 

@@ -45,7 +45,7 @@ def list_probabilities(run: afina.Run) -> list[float]:
 def test_the_head_learns_from_validation_rows_that_were_cut_from_the_training_rows(
     fit: Callable[..., afina.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(solving.probe, "STRENGTHS", (0.1, 0.1))
+    monkeypatch.setattr(solving.probe, "INVERSE_STRENGTHS", (0.1, 0.1))
     train, test = ROWS[:48], ROWS[48:]
     cut = fit("cut", {"train": train, "test": test}, pooling="mean", validation_fraction=0.3)
     own = fit("own", {"train": train, "validation": test, "test": test}, pooling="mean")

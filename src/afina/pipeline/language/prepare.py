@@ -20,7 +20,7 @@ from afina.errors import ConfigError, DataError, Problem
 from afina.models.inspect import ModelFacts
 from afina.models.resolve import describe_reference
 from afina.models.vocabulary import check_vocabulary
-from afina.pipeline.changes import keep_files
+from afina.pipeline.changes import pin_run
 from afina.pipeline.costs import expect_costs
 from afina.pipeline.examination import examine_rows
 from afina.pipeline.language.choosing import FIRST_GUESS, choose_technique
@@ -143,7 +143,7 @@ def prepare_language(config: RunConfig, folder: RunFolder, opened: Opened, narra
         encoded.tallies, device, costs,
     )  # fmt: skip
     data_hash = rows.conversations.data_hash
-    keep_files(folder, config, setup.base, data_hash, describe_data(prepared), narrator)
+    pin_run(folder, config, setup.base, data_hash, describe_data(prepared), narrator)
     return prepared
 
 

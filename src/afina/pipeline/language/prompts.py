@@ -23,7 +23,7 @@ from afina.data.conversation_rows import put_system_first, read_messages, read_t
 from afina.data.encode_conversations import join_prompt, write_messages
 from afina.data.rows import RowTable
 from afina.models.vocabulary import check_vocabulary
-from afina.pipeline.renamed_columns import list_flags
+from afina.pipeline.renamed_columns import map_flags
 from afina.wording import count
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class PromptReader:
             if self.has_template and normalize_name(usual[0]) == "messages":
                 return PromptReader("messages", {"messages": usual[0]}, has_template=True)
             return PromptReader(self.form, {role: usual[0]}, self.has_template)
-        check_columns(table, learned, list_flags({"columns": self.columns}))
+        check_columns(table, learned, map_flags({"columns": self.columns}))
         return self
 
     def read(self, row: Mapping[str, Any]) -> tuple[Prompt, Any] | None:

@@ -15,7 +15,7 @@ from afina.data.conversation_columns import (
 )
 from afina.data.rows import RowTable
 from afina.errors import ConfigError, DataError
-from afina.pipeline.renamed_columns import GivenColumns, list_flags, rename_columns
+from afina.pipeline.renamed_columns import GivenColumns, map_flags, rename_columns
 
 # Forms of rows that a model can be scored on, whatever it has learned from: by whether it has a chat template.
 FORMS: Mapping[bool, tuple[Form, ...]] = {
@@ -58,7 +58,7 @@ def find_scored_columns(
             learned, reason = KINDS[stored["form"]], other.reasons[0].reason
             note(f"the rows are scored as {KINDS[other.form]}: {reason}; the model has learned from {learned}")
             return other
-    check_columns(table, needed, list_flags(renamed))
+    check_columns(table, needed, map_flags(renamed))
     answer = names.get("completion") or names.get("output")
     has_values = stored["form"] != "messages" and bool(answer) and holds_values(table, str(answer))
     return ConversationColumns(stored["form"], names, has_values=has_values)

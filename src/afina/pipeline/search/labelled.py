@@ -9,7 +9,7 @@ from typing import Any
 from afina.config.run import RunConfig
 from afina.config.techniques import AUTO, FIRST_LOOK
 from afina.models.features import list_poolings
-from afina.pipeline.changes import keep_files
+from afina.pipeline.changes import pin_run
 from afina.pipeline.choosing import check_techniques, learn_by_choice, resolve_candidates
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.finish import describe_task, finish_run, save_model
@@ -61,7 +61,7 @@ class LabelledWorkbench:
             settled, learned = learn_by_choice(replace(first, given=given), narrator)
             return finish_run(settled, learned, narrator)
         varied = self.vary(config, folder, narrator)
-        keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
+        pin_run(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
         return finish_run(varied, learn(varied, narrator), narrator)
 
     def score_test(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:

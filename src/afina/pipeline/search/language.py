@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from afina.config.run import GENERATION, RunConfig
-from afina.pipeline.changes import keep_files
+from afina.pipeline.changes import pin_run
 from afina.pipeline.costs import check_memory_fits, list_fits, resolve_by_technique
 from afina.pipeline.description import rewrite_description
 from afina.pipeline.language.answers import choose_samples, find_stop_tokens
@@ -56,7 +56,7 @@ class LanguageWorkbench:
 
     def run(self, config: RunConfig, folder: RunFolder, narrator: Narrator) -> dict[str, Any]:
         varied = self.vary(config, folder, narrator)
-        keep_files(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
+        pin_run(folder, varied.config, varied.setup.base, self.data_hash, describe_data(varied), narrator)
         in_4_bits = varied.technique.traits.stored_in_4_bits
         if in_4_bits in self._untouched:
             folder.write_json(BASE, self._untouched[in_4_bits])

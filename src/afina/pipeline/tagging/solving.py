@@ -14,6 +14,7 @@ import numpy as np
 from afina.config.reason import Reason
 from afina.data.batches import Indices, order_evaluation_batches
 from afina.data.encode_words import TaggedTokens, WordTokens, collate_words, list_words
+from afina.models import probe
 from afina.models.batched import compute_batches
 from afina.models.features import capture_own, check_finite
 from afina.models.heads import find_head, set_head
@@ -23,7 +24,6 @@ from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.solving import WHY_BOTH, find_biasless, may_learn_from_validation
 from afina.tasks.base import Floats, TaskState
-from afina.techniques import probe
 from afina.techniques.base import describe_parameters
 from afina.techniques.feature_extraction import FeatureExtraction
 
@@ -50,7 +50,7 @@ def learn_word_head(
         parts = ("train", "validation")
         both = pose_problem(prepared, np.concatenate([tags_K, validation.tags.tags]), state)
         with narrator.stage("solve"):
-            head = probe.fit_head(np.concatenate([train_KH, validation_KH]), both, solution.strength, has_bias)
+            head = probe.fit_head(np.concatenate([train_KH, validation_KH]), both, solution.inverse_strength, has_bias)
         narrator.explain(Reason("rows of the head", " + ".join(parts), WHY_BOTH))
     if prepared.scored == "test":
         test = get_part(prepared, "test")
@@ -67,8 +67,8 @@ def start_word_head(prepared: Prepared, loaded: LoadedModel, state: TaskState, n
     with narrator.stage("solve"):
         solution = probe.solve({"own": train_KH}, pose_problem(prepared, tags_K, state), find_biasless(loaded))
     set_head(find_head(loaded.model), solution.head)
-    strength = solution.reasons[-1]
-    because = f"a head solved on words' first tokens, C {strength.value}: {strength.reason}"
+    chosen = solution.reasons[-1]
+    because = f"a head solved on words' first tokens, C {chosen.value}: {chosen.reason}"
     narrator.explain(Reason("training.head_init", "probe", because))
 
 

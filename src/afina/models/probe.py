@@ -2,7 +2,8 @@
 
 Logistic regression (one for each label where there are several) minimises sum_i loss_i + |W|^2 / (2 C), ridge
 regression sum_i (y_i - w x_i)^2 + alpha |w|^2, on standardised features; the standardisation is then folded into
-the weights. Letters: N rows, H width, C outputs.
+the weights. Letters: N rows, H width, C outputs. Inverse strengths are those of
+the regularisation, as scikit-learn's C: the larger, the looser the head.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from afina.models.heads import LinearHead
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-# Inverse strengths (C) to choose from, from the stiffest head to the loosest.
-STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-USUAL_STRENGTH = 0.1
+# Those to choose from, from the stiffest head to the loosest.
+INVERSE_STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+USUAL_INVERSE_STRENGTH = 0.1
 # Rows that the choice looks at; the chosen head is then solved on all of them.
 ROWS_TO_CHOOSE_BY = 3000
 ROWS_WORTH_THREADS = 20_000
@@ -61,7 +62,7 @@ class Solution:
 
     head: LinearHead
     pooling: str
-    strength: float
+    inverse_strength: float
     reasons: tuple[Reason, ...] = field(default=())
 
 
@@ -75,12 +76,12 @@ def solve(features: Mapping[str, Floats], problem: HeadProblem, biasless: frozen
     small = problem.at(sample)
     pooling, reason = choose_pooling({k: v[sample] for k, v in features.items()}, small, biasless)
     has_bias = pooling not in biasless
-    losses = try_strengths(features[pooling][sample], small, has_bias)
-    strength = min(losses, key=losses.__getitem__)
+    losses = try_inverse_strengths(features[pooling][sample], small, has_bias)
+    inverse_strength = min(losses, key=losses.__getitem__)
     shown = ", ".join(f"{s:g}: {loss:.4f}" for s, loss in losses.items())
-    head = fit_head(features[pooling], problem, strength, has_bias)
+    head = fit_head(features[pooling], problem, inverse_strength, has_bias)
     because = f"least cross-validated loss over {problem.folds} folds ({shown})"
-    return Solution(head, pooling, strength, (reason, Reason("head C", strength, because)))
+    return Solution(head, pooling, inverse_strength, (reason, Reason("head C", inverse_strength, because)))
 
 
 def choose_sample(rows: int, seed: int) -> Indices:
@@ -98,7 +99,8 @@ def choose_pooling(
         only = next(iter(features))
         return only, Reason("features.pooling", only, "the only one considered")
     losses = {
-        name: cross_validate(array, problem, USUAL_STRENGTH, name not in biasless) for name, array in features.items()
+        name: cross_validate(array, problem, USUAL_INVERSE_STRENGTH, name not in biasless)
+        for name, array in features.items()
     }
     means = {name: float(fold_losses.mean()) for name, fold_losses in losses.items()}
     best = min(means, key=means.__getitem__)
@@ -112,31 +114,31 @@ def choose_pooling(
     return best, Reason("features.pooling", best, f"least cross-validated loss ({shown})")
 
 
-def try_strengths(features_NH: Floats, problem: HeadProblem, has_bias: bool) -> dict[float, float]:
-    """Mean held-out loss by strength, from the usual one in both directions for as long as it falls."""
+def try_inverse_strengths(features_NH: Floats, problem: HeadProblem, has_bias: bool) -> dict[float, float]:
+    """Mean held-out loss by inverse strength, from the usual one in both directions for as long as it falls."""
     losses: dict[float, float] = {}
 
     def measure(place: int) -> float:
-        strength = STRENGTHS[place]
-        if strength not in losses:
-            losses[strength] = float(cross_validate(features_NH, problem, strength, has_bias).mean())
-        return losses[strength]
+        inverse_strength = INVERSE_STRENGTHS[place]
+        if inverse_strength not in losses:
+            losses[inverse_strength] = float(cross_validate(features_NH, problem, inverse_strength, has_bias).mean())
+        return losses[inverse_strength]
 
-    usual = STRENGTHS.index(USUAL_STRENGTH)
+    usual = INVERSE_STRENGTHS.index(USUAL_INVERSE_STRENGTH)
     for direction in (-1, 1):
         place = usual
-        while 0 <= place + direction < len(STRENGTHS) and measure(place + direction) < measure(place):
+        while 0 <= place + direction < len(INVERSE_STRENGTHS) and measure(place + direction) < measure(place):
             place += direction
         if place != usual:  # taken for a loss with one valley, in which the other direction rises
             break
     return dict(sorted(losses.items()))
 
 
-def cross_validate(features_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> Floats:
-    """Held-out loss of each fold at one strength, shape (folds,)."""
+def cross_validate(features_NH: Floats, problem: HeadProblem, inverse_strength: float, has_bias: bool) -> Floats:
+    """Held-out loss of each fold at one inverse strength, shape (folds,)."""
     losses = []
     for train, held in split_folds(problem):
-        head = fit_head(features_NH[train], problem.at(train), strength, has_bias)
+        head = fit_head(features_NH[train], problem.at(train), inverse_strength, has_bias)
         losses.append(measure_loss(head.logits(features_NH[held]), problem.labels[held], problem.kind))
     return np.asarray(losses, np.float32)
 
@@ -153,8 +155,8 @@ def split_folds(problem: HeadProblem) -> Iterator[tuple[Indices, Indices]]:
         yield np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)
 
 
-def fit_head(features_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> LinearHead:
-    """The optimum at one strength, on standardised features, given for the features as they are."""
+def fit_head(features_NH: Floats, problem: HeadProblem, inverse_strength: float, has_bias: bool) -> LinearHead:
+    """The optimum at one inverse strength, on standardised features, given for the features as they are."""
     mean_H = features_NH.mean(axis=0) if has_bias else np.zeros(features_NH.shape[1], np.float32)
     scale_H = np.sqrt(((features_NH - mean_H) ** 2).mean(axis=0)) + 1e-6
     standard_NH = ((features_NH - mean_H) / scale_H).astype(np.float32)
@@ -162,11 +164,11 @@ def fit_head(features_NH: Floats, problem: HeadProblem, strength: float, has_bia
         # A fit that stops at its last iteration is close enough to compare, and lbfgs says so with a warning.
         warnings.simplefilter("ignore")
         if problem.kind == "regression":
-            weight_CH, bias_C = fit_ridge(standard_NH, problem, strength, has_bias)
+            weight_CH, bias_C = fit_ridge(standard_NH, problem, inverse_strength, has_bias)
         elif problem.kind == "multilabel":
-            weight_CH, bias_C = fit_labels(standard_NH, problem, strength, has_bias)
+            weight_CH, bias_C = fit_labels(standard_NH, problem, inverse_strength, has_bias)
         else:
-            weight_CH, bias_C = fit_classes(standard_NH, problem, strength, has_bias)
+            weight_CH, bias_C = fit_classes(standard_NH, problem, inverse_strength, has_bias)
     weight_CH = weight_CH / scale_H
     return LinearHead(weight_CH.astype(np.float32), (bias_C - weight_CH @ mean_H).astype(np.float32))
 
@@ -182,7 +184,7 @@ def one_thread(rows: int) -> Any:
     return threadpool_limits(1) if rows < ROWS_WORTH_THREADS else contextlib.nullcontext()
 
 
-def fit_classes(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_classes(standard_NH: Floats, problem: HeadProblem, inverse_strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (C, H) and bias (C,) of a multinomial logistic regression; classes without rows are never given."""
     from sklearn.linear_model import LogisticRegression
 
@@ -193,7 +195,7 @@ def fit_classes(standard_NH: Floats, problem: HeadProblem, strength: float, has_
     if len(present) == 1:
         bias_C[present[0]] = 0.0
         return weight_CH, bias_C
-    model = LogisticRegression(C=strength, class_weight=weights, fit_intercept=has_bias, max_iter=500, tol=1e-3)
+    model = LogisticRegression(C=inverse_strength, class_weight=weights, fit_intercept=has_bias, max_iter=500, tol=1e-3)
     model.fit(standard_NH, problem.labels)
     if len(present) == 2:  # one vector for two classes: give each its half
         weight_CH[present] = np.concatenate([-model.coef_, model.coef_]) / 2
@@ -203,7 +205,7 @@ def fit_classes(standard_NH: Floats, problem: HeadProblem, strength: float, has_
     return weight_CH, bias_C
 
 
-def fit_labels(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_labels(standard_NH: Floats, problem: HeadProblem, inverse_strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (C, H) and bias (C,) of one logistic regression for each label."""
     weight_CH = np.zeros((problem.outputs, standard_NH.shape[1]))
     bias_C = np.zeros(problem.outputs)
@@ -211,21 +213,21 @@ def fit_labels(standard_NH: Floats, problem: HeadProblem, strength: float, has_b
         marks_N = problem.labels[:, label].astype(np.int64)
         weights = (1.0, problem.weights_C[label]) if problem.weights_C else ()
         both = HeadProblem("multiclass", marks_N, 2, weights)
-        pair_2H, pair_2 = fit_classes(standard_NH, both, strength, has_bias)
+        pair_2H, pair_2 = fit_classes(standard_NH, both, inverse_strength, has_bias)
         weight_CH[label], bias_C[label] = pair_2H[1] - pair_2H[0], pair_2[1] - pair_2[0]
     return weight_CH, bias_C
 
 
-def fit_ridge(standard_NH: Floats, problem: HeadProblem, strength: float, has_bias: bool) -> tuple[Any, Any]:
+def fit_ridge(standard_NH: Floats, problem: HeadProblem, inverse_strength: float, has_bias: bool) -> tuple[Any, Any]:
     """Weights (1, H) and bias (1,) of a ridge regression.
 
-    Its alpha grows with the rows, so that a strength stands for the same trade-off whatever their number; it is
-    1 / strength for a hundred rows.
+    Its alpha grows with the rows, so that an inverse strength stands for the same trade-off whatever their number;
+    it is 1 / C for a hundred rows.
     """
     from sklearn.linear_model import Ridge
 
     targets_N = problem.labels.astype(np.float64)
-    alpha = len(targets_N) / (100.0 * strength)
+    alpha = len(targets_N) / (100.0 * inverse_strength)
     model = Ridge(alpha=alpha, fit_intercept=has_bias).fit(standard_NH.astype(np.float64), targets_N)
     return model.coef_.reshape(1, -1), np.reshape(model.intercept_, -1)
 

@@ -10,9 +10,17 @@ from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
+from afina.models import probe
 from afina.models.heads import LinearHead
-from afina.techniques import probe
-from afina.techniques.probe import STRENGTHS, HeadProblem, choose_pooling, cross_validate, fit_head, measure_loss, solve
+from afina.models.probe import (
+    INVERSE_STRENGTHS,
+    HeadProblem,
+    choose_pooling,
+    cross_validate,
+    fit_head,
+    measure_loss,
+    solve,
+)
 
 ROWS, WIDTH = 120, 6
 RANDOM = np.random.default_rng(0)
@@ -25,23 +33,23 @@ MARKS = (SIGNAL > 0.3).astype(np.uint8)
 TARGETS = (SIGNAL[:, 0] * 7 + 50).astype(np.float32)
 
 
-def fit_plainly(features: Any, labels: Any, strength: float, bias: bool = True, weights: Any = None) -> Any:
-    return LogisticRegression(C=strength, fit_intercept=bias, class_weight=weights, tol=1e-8, max_iter=10_000).fit(
-        features, labels
-    )
+def fit_plainly(features: Any, labels: Any, inverse_strength: float, bias: bool = True, weights: Any = None) -> Any:
+    return LogisticRegression(
+        C=inverse_strength, fit_intercept=bias, class_weight=weights, tol=1e-8, max_iter=10_000
+    ).fit(features, labels)
 
 
 @pytest.mark.parametrize("weights", [(), (0.5, 1.0, 4.0)])
-@pytest.mark.parametrize("strength", [0.01, 1.0])
-def test_classes(strength: float, weights: tuple[float, ...]) -> None:
-    head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), strength, True)
-    plain = fit_plainly(STANDARD, CLASSES, strength, weights=dict(enumerate(weights)) or None)
+@pytest.mark.parametrize("inverse_strength", [0.01, 1.0])
+def test_classes(inverse_strength: float, weights: tuple[float, ...]) -> None:
+    head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), inverse_strength, True)
+    plain = fit_plainly(STANDARD, CLASSES, inverse_strength, weights=dict(enumerate(weights)) or None)
     np.testing.assert_allclose(softmax(head.logits(FEATURES), axis=1), plain.predict_proba(STANDARD), atol=1e-2)
 
 
 def test_weights_and_strength_matter() -> None:
-    def give(strength: float, weights: tuple[float, ...]) -> Any:
-        head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), strength, True)
+    def give(inverse_strength: float, weights: tuple[float, ...]) -> Any:
+        head = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3, weights), inverse_strength, True)
         return softmax(head.logits(FEATURES), axis=1)
 
     assert np.abs(give(1.0, ()) - give(1.0, (0.5, 1.0, 4.0))).max() > 0.1
@@ -184,13 +192,13 @@ def test_a_slightly_better_pooling_is_within_noise(monkeypatch: pytest.MonkeyPat
 
 def test_a_strength_is_sought_where_the_loss_falls() -> None:
     noise = np.random.default_rng(1).integers(0, 2, ROWS)
-    losses = probe.try_strengths(FEATURES, HeadProblem("multiclass", noise, 2), True)
+    losses = probe.try_inverse_strengths(FEATURES, HeadProblem("multiclass", noise, 2), True)
     assert list(losses) == sorted(losses)
-    assert set(losses) <= set(STRENGTHS)
-    assert min(losses, key=losses.__getitem__) < probe.USUAL_STRENGTH  # noise is best hardly fitted
+    assert set(losses) <= set(INVERSE_STRENGTHS)
+    assert min(losses, key=losses.__getitem__) < probe.USUAL_INVERSE_STRENGTH  # noise is best hardly fitted
     easy = np.tile(np.eye(2), (ROWS // 2, 3)).astype(np.float32)
-    losses = probe.try_strengths(easy, HeadProblem("multiclass", np.tile([0, 1], ROWS // 2), 2), True)
-    assert min(losses, key=losses.__getitem__) == STRENGTHS[-1]
+    losses = probe.try_inverse_strengths(easy, HeadProblem("multiclass", np.tile([0, 1], ROWS // 2), 2), True)
+    assert min(losses, key=losses.__getitem__) == INVERSE_STRENGTHS[-1]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +210,11 @@ def test_the_same_problem_has_the_same_solution(kind: str, labels: Any, outputs:
     first, second = solve(features, problem), solve(features, problem)
     np.testing.assert_array_equal(first.head.weight_CH, second.head.weight_CH)
     np.testing.assert_array_equal(first.head.bias_C, second.head.bias_C)
-    assert (first.pooling, first.strength, first.reasons) == (second.pooling, second.strength, second.reasons)
+    assert (first.pooling, first.inverse_strength, first.reasons) == (
+        second.pooling,
+        second.inverse_strength,
+        second.reasons,
+    )
     assert [reason.setting for reason in first.reasons] == ["features.pooling", "head C"]
     assert first.head.weight_CH.shape == (outputs, features[first.pooling].shape[1])
     assert first.head.weight_CH.dtype == first.head.bias_C.dtype == np.float32
@@ -227,5 +239,5 @@ def test_the_choice_looks_at_some_rows_of_many(monkeypatch: pytest.MonkeyPatch) 
     assert probe.choose_sample(50, 0).tolist() == list(range(50))
     # The chosen head is then solved on all rows.
     solution = solve({"own": FEATURES}, HeadProblem("multiclass", CLASSES, 3))
-    whole = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3), solution.strength, True)
+    whole = fit_head(FEATURES, HeadProblem("multiclass", CLASSES, 3), solution.inverse_strength, True)
     np.testing.assert_array_equal(solution.head.weight_CH, whole.weight_CH)
