@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from afina.advice.search.entry import Entry
 from afina.advice.search.openings import is_other
 from afina.advice.search.space import POOLING, Space
 from afina.advice.search.study import STARTUP_TRIALS
 from afina.config.techniques import TRAITS
-
-Entry = Mapping[str, Any]
 
 
 def choose_neighbourhood(

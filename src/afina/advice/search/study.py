@@ -10,8 +10,9 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from afina.advice.search.entry import Entry
 from afina.advice.search.halving import is_in_worse_half, is_rung
 from afina.advice.search.space import Proposal, Space
 from afina.errors import ConfigError, MissingExtraError, RunFolderError
@@ -153,14 +154,15 @@ class Ledger:
             else:
                 self._study.tell(trial, state=states.PRUNED if state == "stopped" else states.FAIL)
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Entry]:
         """The entries of all trials that have one, with their number (`trial`) and whether they ended (`is_told`)."""
         with self._guard():
             found = self._study.get_trials(deepcopy=False)
         return [
-            {**each.user_attrs[ENTRY], "trial": each.number, "is_told": each.state.is_finished()}
-            for each in found if ENTRY in each.user_attrs
-        ]  # fmt: skip
+            cast(Entry, {**each.user_attrs[ENTRY], "trial": each.number, "is_told": each.state.is_finished()})
+            for each in found
+            if ENTRY in each.user_attrs
+        ]
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import describe_seconds
+from afina.advice.search.entry import Entry
 from afina.pipeline.narrator import ConsoleNarrator, Narrator
 from afina.pipeline.search.summary import describe_settings, make_header, make_rows
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_SHOWN = 15
-Entry = Mapping[str, Any]
 
 
 class Display:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.advice.search.budget import Budget, TrialDurations, describe_seconds
+from afina.advice.search.entry import Entry, Outcome, join_outcome
 from afina.advice.search.neighbourhood import choose_neighbourhood
 from afina.advice.search.openings import list_openings
 from afina.advice.search.space import CONTRASTIVE, Proposal, Space
@@ -37,19 +38,10 @@ if TYPE_CHECKING:
 
 # Proposals in a row that were tried before or would take too long; then the search ends.
 MOST_SKIPPED = 50
-Entry = dict[str, Any]
 
 
 class SearchLoop:
-    """A search while it runs.
-
-    An entry, kept in the study, says of a trial: `search` (the key of the search that ran it), `place` (its number
-    there), `asked` (the technique that it was asked for, `auto` where it chose by itself), `technique` and `settings`
-    that came of it (those that aren't the default), `opening` (its number among those, if it is one), `state` (running,
-    finished, stopped, failed, short of time or skipped), `why`, `epochs` (those that were scored), `score`, `seconds`,
-    `run` and `host`; where time was what it lacked, `budget_seconds` (of the search); and where it chose, what
-    `describe_choice` says.
-    """
+    """A search while it runs. The entries of its trials are kept in the study."""
 
     def __init__(
         self, plan: SearchPlan, folder: SearchFolder, bench: Workbench, space: Space, ledger: Ledger, budget: Budget,
@@ -204,7 +196,7 @@ class SearchLoop:
         reset_peak_memory(self.bench.device)
         began = time.monotonic()
         try:
-            entry |= self.attempt(entry, listener)
+            entry = join_outcome(entry, self.attempt(entry, listener))
         except KeyboardInterrupt:
             self.write()  # a stop must not give back the time that was taken
             raise
@@ -241,7 +233,7 @@ class SearchLoop:
         is_unscored = entry["state"] == "stopped" and not entry.get("epochs")
         self.ledger.tell(trial, "failed" if is_unscored else entry["state"], entry["score"])
 
-    def attempt(self, entry: Entry, listener: TrialListener) -> Entry:
+    def attempt(self, entry: Entry, listener: TrialListener) -> Outcome:
         """What became of a trial, from `state` to `train_seconds`; where it chose, what it chose.
 
         The first trial has to succeed: without it there would be nothing to hold the others against.
@@ -262,7 +254,7 @@ class SearchLoop:
                 raise
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
             why = str(error).strip().split("\n")[0] or type(error).__name__
-            ended = {"state": "failed", "why": why, "train_seconds": listener.train_seconds}
+            ended: Outcome = {"state": "failed", "why": why, "train_seconds": listener.train_seconds}
             return ended | ({"state": "short", "budget_seconds": self.budget.seconds} if listener.is_short else {})
         except Interrupted as stop:
             raise Interrupted(stop.exit_code, self.folder.path, "search --resume") from None
@@ -314,7 +306,7 @@ class SearchLoop:
 
     def write(self, **outcome: Any) -> None:
         """search.json as things stand."""
-        nothing: Entry = {"intervals": {}, "verdict": None, "winner": None, "best": None, "test": {}}
+        nothing: dict[str, Any] = {"intervals": {}, "verdict": None, "winner": None, "best": None, "test": {}}
         self.folder.write({
             "state": "finished" if outcome else "unfinished",
             "kind": self.bench.kind,

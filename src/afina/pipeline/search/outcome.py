@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from afina.advice.search.entry import Entry
 from afina.advice.search.verdict import bound_scores, judge
 from afina.config.reason import Reason
 from afina.pipeline.search.loop import SearchLoop
@@ -15,7 +16,6 @@ from afina.runs.names import REPORT
 from afina.runs.paired_comparison import can_judge, compare_pair, write_verdict
 from afina.runs.pairing import match_rows
 
-Entry = Mapping[str, Any]
 RETRAINED = "best"
 OWN_RUN = "the run of the trial itself"
 

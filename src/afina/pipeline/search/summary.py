@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.advice.search.budget import describe_seconds
+from afina.advice.search.entry import Entry
 from afina.config.techniques import AUTO
 from afina.metrics.direction import is_better_larger
-
-Entry = Mapping[str, Any]
 
 
 def rank_trials(entries: Sequence[Entry], metric: str) -> list[Entry]:
     """The trials with a score, best first; of equals the earlier one, so the default stays where none is better."""
     sign = -1.0 if is_better_larger(metric) else 1.0
-    return sorted(
-        (each for each in entries if each["score"] is not None), key=lambda each: (sign * each["score"], each["trial"])
-    )
+    scored = [(sign * each["score"], each["trial"], each) for each in entries if each["score"] is not None]
+    return [each for _, _, each in sorted(scored, key=lambda found: found[:2])]
 
 
 def make_header(metric: str) -> tuple[str, ...]:
