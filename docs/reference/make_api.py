@@ -5,9 +5,13 @@ python docs/reference/make_api.py > docs/reference/api.md
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
+import itertools
 import re
 import sys
+import textwrap
 from typing import Any
 
 import afina
@@ -22,7 +26,12 @@ FUNCTIONS = (
     "fit", "resume", "load", "predict", "predict_file", "evaluate", "compare", "merge", "open_chat", "list_runs",
     "check", "plan", "search", "reproduce",
 )  # fmt: skip
-CLASSES = ("Run", "Search", "Reproduction")
+CLASSES = ("Run", "CheckReport", "Finding", "Plan", "Search", "Reproduction", "Speaker")
+# Of classes whose other methods are for the command line: the members that are told.
+TOLD = {
+    "CheckReport": ("has_errors", "print", "to_dict", "save_html"), "Finding": ("list_rows",),
+    "Plan": ("first_guess", "to_dict"), "Speaker": ("has_template", "answer", "encode"),
+}  # fmt: skip
 RUN_CONFIG = "\n### `RunConfig`\n\nA whole description, as a YAML file holds it: `fit(config=...)` takes one.\n"
 
 
@@ -39,16 +48,31 @@ def render_page() -> str:
 
 
 def render_class(kind: type) -> str:
-    """Its docstring, and each public method and property."""
+    """Its docstring, its fields, and each public method and property."""
     parts = [f"\n### `{kind.__name__}`\n\n{render_text(kind)}\n\n"]
+    parts += [f"- **`{name}`**: {text}\n" for name, text in list_fields(kind) if not name.startswith("_")]
     for name, member in vars(kind).items():
-        if name.startswith("_"):
+        if name.startswith("_") or name not in TOLD.get(kind.__name__, vars(kind)):
             continue
         if isinstance(member, property):
             parts.append(f"- **`{name}`**: {' '.join((member.__doc__ or '').split())}\n")
         elif inspect.isfunction(member):
             parts.append(render_function(member, f"{kind.__name__.lower()}.{name}", level=4))
     return "".join(parts)
+
+
+def list_fields(kind: type) -> list[tuple[str, str]]:
+    """The fields of a data class that have a line under them, with that line."""
+    if not dataclasses.is_dataclass(kind):
+        return []
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return [
+        (field.target.id, " ".join(text.value.value.split()))
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    ]
 
 
 def render_function(function: Any, name: str, level: int = 3) -> str:

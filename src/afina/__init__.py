@@ -31,11 +31,14 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 _HOME = {
     "AfinaError": "errors",
+    "CheckReport": "pipeline.check_report",
     "ConfigError": "errors",
     "DataError": "errors",
+    "Finding": "data.doctor.finding",
     "Interrupted": "errors",
     "MissingExtraError": "errors",
     "ModelError": "errors",
+    "Plan": "advice.plan",
     "ProofError": "errors",
     "Reproduction": "reproductions",
     "ResourceError": "errors",
@@ -43,6 +46,7 @@ _HOME = {
     "RunConfig": "config.run",
     "RunFolderError": "errors",
     "Search": "searches",
+    "Speaker": "pipeline.language.speaker",
     "TrainingError": "errors",
     "UserError": "errors",
     "check": "api",
@@ -63,11 +67,14 @@ _HOME = {
 
 __all__ = [
     "AfinaError",
+    "CheckReport",
     "ConfigError",
     "DataError",
+    "Finding",
     "Interrupted",
     "MissingExtraError",
     "ModelError",
+    "Plan",
     "ProofError",
     "Reproduction",
     "ResourceError",
@@ -75,6 +82,7 @@ __all__ = [
     "RunConfig",
     "RunFolderError",
     "Search",
+    "Speaker",
     "TrainingError",
     "UserError",
     "__version__",
@@ -95,8 +103,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from afina.advice.plan import Plan
     from afina.api import check, fit, plan, resume
     from afina.config.run import RunConfig
+    from afina.data.doctor.finding import Finding
     from afina.errors import (
         AfinaError,
         ConfigError,
@@ -111,6 +121,8 @@ if TYPE_CHECKING:
         UserError,
     )
     from afina.finished import Run, compare, evaluate, list_runs, load, merge, open_chat, predict, predict_file
+    from afina.pipeline.check_report import CheckReport
+    from afina.pipeline.language.speaker import Speaker
     from afina.reproductions import Reproduction, reproduce
     from afina.searches import Search, search
 
