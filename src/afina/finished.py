@@ -146,9 +146,9 @@ class Run:
         """Scores on labelled rows, see `afina.evaluate`."""
         return evaluate(self, data, on_bad_rows=on_bad_rows, **columns)
 
-    def merge(self, output: str | Path) -> Path:
+    def merge(self, output: str | Path, *, dtype: str = "float32", verbose: bool = True) -> Path:
         """The adapter folded into its base, see `afina.merge`."""
-        return merge(self, output)
+        return merge(self, output, dtype=dtype, verbose=verbose)
 
     def _load(self) -> Predictor:
         from afina.pipeline.predictor import open_predictor
@@ -258,8 +258,13 @@ def evaluate(
 
 
 @isolated
-def merge(run: AnyRun, output: str | Path) -> Path:
+def merge(run: AnyRun, output: str | Path, *, dtype: str = "float32", verbose: bool = True) -> Path:
     """The folder `output` with the adapter of a run folded into its base: one ordinary transformers model.
+
+    Args:
+        dtype: float32, in which it gives the logits of the unmerged one; or bfloat16 or float16, half as large, with a
+            word on stderr on what rounding moves.
+        verbose: whether to say that.
 
     Raises:
         ConfigError: if the technique of the run has no adapter.
@@ -268,7 +273,7 @@ def merge(run: AnyRun, output: str | Path) -> Path:
     """
     from afina.pipeline.merging import merge_run
 
-    return merge_run(open_run(run), expand_home(output))
+    return merge_run(open_run(run), expand_home(output), dtype, make_narrator(verbose))
 
 
 @isolated

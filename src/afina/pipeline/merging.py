@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from afina.durable import sync_folder, sync_tree
-from afina.errors import ProofError, RunFolderError, describe_cause
+from afina.errors import ConfigError, ProofError, RunFolderError, describe_cause
 from afina.models.load import SAFE, load_tokenizer, quiet_transformers
+from afina.pipeline.narrator import Narrator
 from afina.pipeline.restoring import make_setup
 from afina.runs.folder import RunFolder
 from afina.techniques.registry import make_technique
@@ -26,10 +27,19 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 ROWS, TOKENS = 4, 24
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-def merge_run(folder: RunFolder, output: Path) -> Path:
-    """The folder `output`: base and adapter as one transformers model, with the tokenizer."""
+def merge_run(folder: RunFolder, output: Path, dtype: str, narrator: Narrator) -> Path:
+    """The folder `output`: base and adapter as one transformers model, with the tokenizer.
+
+    Args:
+        dtype: of `DTYPES`, that the weights are stored in; the sum is always taken in float32.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(
+            f"no dtype of a merged model: {dtype!r}", expected=", ".join(DTYPES), remedy="--dtype bfloat16"
+        )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunFolderError(
             f"{output} is not an empty folder", expected="a new or empty folder", remedy="another --output"
@@ -40,12 +50,48 @@ def merge_run(folder: RunFolder, output: Path) -> Path:
     setup = make_setup(folder, config, stored, tokenizer.pad_token_id, "fp32")
     technique = make_technique(str(config.technique))
     merged = technique.merge(folder.model, setup)
-    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, stored.get("sample", []))
-    write_merged(merged, tokenizer, output)
+    sample = stored.get("sample", [])
+    check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
+    if dtype != "float32":
+        narrator.say(round_weights(merged, dtype, setup.pad_token_id, sample))
+    write_merged(merged, tokenizer, output, dtype)
     return output
 
 
-def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
+def round_weights(model: Any, dtype: str, pad_token_id: int | None, sample: Sequence[list[int]]) -> str:
+    """Round the weights in place; what that does to the logits, in words.
+
+    Raises:
+        ProofError: if numbers are too large for the format.
+    """
+    batches = list_batches(model.config.vocab_size, pad_token_id, sample)
+    before = [compute_logits(model, ids_BT) for ids_BT in batches]
+    cast_weights(model, getattr(torch, dtype))
+    cast_weights(model, torch.float32)  # computed in fp32 both times: what is told is the weights' rounding alone
+    after = [compute_logits(model, ids_BT) for ids_BT in batches]
+    if not all(bool(logits.isfinite().all()) for logits in after):
+        raise ProofError(
+            f"the merged model can't be stored in {dtype}", found="logits that are no finite numbers",
+            remedy="--dtype bfloat16, or float32",
+        )  # fmt: skip
+    difference = max(float((b - a).abs().max()) for b, a in zip(before, after, strict=True))
+    moved = sum(int((b.argmax(-1) != a.argmax(-1)).sum()) for b, a in zip(before, after, strict=True))
+    places = sum(logits.shape[:-1].numel() for logits in before)
+    return (
+        f"rounded to {dtype}: a logit moves by {difference:.2g} at most, and the likeliest answer is another one at"
+        f" {moved:,} of {places:,} places that were looked at"
+    )
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights in place. Buffers stay, such as the frequencies of rotary positions: fp32 when it is loaded."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def write_merged(
+    merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path, dtype: str = "float32"
+) -> None:
     """Write the model and its tokenizer whole or not at all: under another name, read again, then renamed.
 
     Raises:
@@ -57,9 +103,11 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
     unfinished = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        cast_weights(merged, getattr(torch, dtype))
         with quiet_transformers():
             merged.save_pretrained(unfinished)
-            written = type(merged).from_pretrained(unfinished, **SAFE)
+            written = type(merged).from_pretrained(unfinished, dtype=torch.float32, **SAFE)
+        cast_weights(merged, torch.float32)
         check_merged(merged, written, tokenizer.pad_token_id)
         tokenizer.save_pretrained(unfinished)
         open_to_others(unfinished)
@@ -71,7 +119,7 @@ def write_merged(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise RunFolderError(
             f"the merged model can't be written to {output}", found=describe_cause(error, "safetensors"),
-            expected=f"{merged.num_parameters() * 4 / 1e9:.2f} GB of free space",
+            expected=f"{merged.num_parameters() * getattr(torch, dtype).itemsize / 1e9:.2f} GB of free space",
             remedy="free some space, or --output on another disk",
         ) from error  # fmt: skip
     finally:
@@ -95,11 +143,8 @@ def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sam
     Raises:
         ProofError: if they differ by more than rounding.
     """
-    batches = [draw_tokens(merged.config.vocab_size, pad_token_id), *(torch.tensor([ids]) for ids in sample)]
-    for ids_BT in batches:
-        batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
-        with torch.inference_mode():
-            wanted, found = (model.eval()(**batch).logits.float() for model in (unmerged, merged))
+    for ids_BT in list_batches(merged.config.vocab_size, pad_token_id, sample):
+        wanted, found = (compute_logits(model, ids_BT) for model in (unmerged, merged))
         difference = float((wanted - found).abs().max())
         tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()))
         if not difference <= tolerance:
@@ -108,6 +153,18 @@ def check_merged(unmerged: nn.Module, merged: Any, pad_token_id: int | None, sam
                 found=f"a largest difference of {difference:.3g}",
                 expected=f"at most {tolerance:.3g}",
             )
+
+
+def list_batches(vocab_size: int, pad_token_id: int | None, sample: Sequence[list[int]]) -> list[torch.Tensor]:
+    """Rows of random tokens, then each row of the run."""
+    return [draw_tokens(vocab_size, pad_token_id), *(torch.tensor([ids]) for ids in sample)]
+
+
+def compute_logits(model: nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Logits as fp32 numbers, shape (B, T, V), or (B, C) of a model with a head."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model.eval()(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT)).logits
+    return logits.float()
 
 
 def draw_tokens(vocab_size: int, pad_token_id: int | None) -> torch.Tensor:

@@ -11,14 +11,16 @@ from unittest import mock
 import pytest
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 import afina
-from afina.errors import ProofError, RunFolderError
+from afina.errors import ConfigError, ProofError, RunFolderError
 from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline import merging
-from afina.pipeline.merging import check_merged, draw_tokens, open_to_others, write_merged
+from afina.pipeline.merging import check_merged, draw_tokens, merge_run, open_to_others, round_weights, write_merged
+from afina.pipeline.narrator import Narrator
+from afina.runs.folder import RunFolder
 from afina.testing.data import make_conversations, make_rows
 
 
@@ -53,6 +55,37 @@ def test_the_rows_are_those_that_training_never_saw(
     texts = {row["text"] for row in make_conversations("text", 24)}
     assert len(sample) == 4
     assert all(any(tokenizer.decode(ids, skip_special_tokens=True) in text for text in texts) for ids in sample)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_merged_model_may_be_half_as_large(
+    dtype: str, tiny_models: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = afina.fit(
+        tiny_models("llama"), make_conversations("completion", 24), "lora", output=tmp_path / "run", num_train_epochs=1,
+        bootstrap_resamples=0, generation_samples=0, general_text=False, verbose=False,
+    )  # fmt: skip
+    whole = AutoModelForCausalLM.from_pretrained(run.merge(tmp_path / "whole"))
+    assert not capsys.readouterr().err
+    half = AutoModelForCausalLM.from_pretrained(run.merge(tmp_path / "half", dtype=dtype))
+    assert f"rounded to {dtype}: a logit moves by 0.0" in capsys.readouterr().err
+    assert whole.dtype == torch.float32
+    assert half.dtype == getattr(torch, dtype)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(half.state_dict()[name], weight.to(half.dtype))
+
+
+def test_numbers_that_a_format_lacks_are_not_written(tiny_models: Callable[[str], Path]) -> None:
+    model = load_language_model(tiny_models("llama")).model.eval()
+    with torch.no_grad():
+        model.lm_head.weight *= 1e7
+    with pytest.raises(ProofError, match="can't be stored in float16"):
+        round_weights(model, "float16", 0, [])
+
+
+def test_no_other_format_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no dtype of a merged model: 'int8'"):
+        merge_run(RunFolder(tmp_path), tmp_path / "merged", "int8", Narrator())
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
