@@ -6,6 +6,7 @@ first moment: a ^C while modules are still being imported ends as quietly as any
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -70,8 +71,17 @@ def describe_stop(arguments: Sequence[str]) -> str:
     return "interrupted; nothing was written" if verb in WRITING_VERBS else "interrupted"
 
 
+def fill_streams() -> None:
+    """Put the null device where a standard stream was closed (`>&-`, some supervisors): a print has somewhere to go,
+    and no file that is opened gets the stream's number, to be written over by a library that prints."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (open as long as the process)
+
+
 def main() -> None:
     """Run the command line and exit with its code: 0 done, 2 wrong input, 130/143 interrupted, 1 anything else."""
+    fill_streams()
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup

@@ -11,7 +11,9 @@ def merge(
     run: str = typer.Argument(..., metavar="RUN", help="Folder of a finished lora or qlora run."),
     output: str = typer.Option(..., metavar="FOLDER", help="Folder of the merged model, new or empty."),
     dtype: str = typer.Option(
-        "float32", help="Of the stored weights: float32, bfloat16 or float16. The sum is taken in float32."
+        "float32",
+        metavar="NAME",
+        help="Of the stored weights: float32, bfloat16 or float16. The sum is taken in float32.",
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.evaluation.report import load_template
+from afina.terminal import make_printable
 
 SEVERITIES = ("error", "warning", "hint")
 MARK = '<meta name="generator" content="afina check">'
@@ -21,7 +22,7 @@ def render_check(report: Mapping[str, Any]) -> str:
     counts = {
         severity: sum(finding["severity"] == severity for finding in report["findings"]) for severity in SEVERITIES
     }
-    return load_template("check.html.j2").render(
+    page = load_template("check.html.j2").render(
         report=report,
         facts=report["facts"],
         counts=counts,
@@ -29,6 +30,7 @@ def render_check(report: Mapping[str, Any]) -> str:
         rows_shown=ROWS_SHOWN,
         mark=MARK,
     )
+    return make_printable(page)
 
 
 def is_own_page(path: Path) -> bool:

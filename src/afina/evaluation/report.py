@@ -6,7 +6,9 @@ they are drawn.
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from afina.config.unread import leave_unread_out
 from afina.evaluation.charts import draw_calibration, draw_history, draw_scatter, draw_scores, draw_series
 from afina.evaluation.verdict import name_scored, write_verdict
 from afina.metrics.direction import is_better_larger
+from afina.terminal import make_printable
 
 OURS = "this run"
 LARGEST_CONFUSIONS = 20
@@ -55,7 +58,7 @@ TITLES = {
 
 def render_report(report: Mapping[str, Any]) -> str:
     """The whole page."""
-    return load_template("report.html.j2").render(
+    page = load_template("report.html.j2").render(
         report=report,
         titles=TITLES,
         scored=name_scored(report),
@@ -66,6 +69,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         most_classes_in_matrix=MOST_CLASSES_IN_MATRIX,
         settings=list(flatten_settings(leave_unread_out(report.get("settings") or {}, report["technique"]))),
     )
+    return make_printable(page)
 
 
 def load_template(name: str) -> Template:
@@ -78,7 +82,13 @@ def load_template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["plainly"] = escape_markdown
     return environment.get_template(name)
+
+
+def escape_markdown(text: object) -> str:
+    """A text from outside as Markdown shows it letter by letter: neither HTML nor a link nor a cell of a table."""
+    return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", html.escape(str(text), quote=False))
 
 
 def tabulate_scores(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,11 @@ DTYPE_NAMES = {
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
+BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
+    "BOOL": 1,
+}  # fmt: skip
+"""Of one number."""
 # Tables that old checkpoints carry beside the weights; transformers computes them anew.
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 LFS_POINTER = b"version https://git-lfs"
@@ -158,6 +163,8 @@ def _read_header(path: Path) -> list[Tensor]:
         tensors = [_parse_entry(name, entry) for name, entry in entries.items() if name != "__metadata__"]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise _describe_damage(path, "a header that is not the JSON of safetensors") from None
+    if not tensors:
+        raise _describe_damage(path, "a header that names no tensor")
     whole = 8 + header_bytes + sum(tensor.bytes for tensor in tensors)
     if size != whole:
         raise _describe_damage(path, f"{size:,} bytes, while its header describes {whole:,}")
@@ -166,8 +173,10 @@ def _read_header(path: Path) -> list[Tensor]:
 
 def _parse_entry(name: str, entry: dict[str, Any]) -> Tensor:
     begin, end = entry["data_offsets"]
-    shape = tuple(int(length) for length in entry["shape"])
-    return Tensor(name, str(entry["dtype"]), shape, int(end) - int(begin))
+    shape, dtype, size = tuple(int(length) for length in entry["shape"]), str(entry["dtype"]), int(end) - int(begin)
+    if min((*shape, size)) < 0 or (dtype in BYTES and size != math.prod(shape) * BYTES[dtype]):
+        raise ValueError(f"{name} takes {size} bytes")
+    return Tensor(name, dtype, shape, size)
 
 
 def _describe_damage(path: Path, found: str) -> BrokenWeightsError:

@@ -36,6 +36,7 @@ from afina.pipeline.check_report import CheckReport, check_page_path
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.source import find_model, guess_task
 from afina.pipeline.tagging.check import count_all_types, divide_tagged, find_tag_faults, look_at_words, open_tagged
+from afina.runs.lock import hold_output
 from afina.wording import suit_reader
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ def fix_data(config: RunConfig, source: Any, opened: OpenedData, output: Path) -
     else:
         cleaner = ConversationCleaner(opened.columns)
     drops = decide_drops(opened.tables, cleaner, opened.subject.kind == "regression")
-    return write_copy(expand_home(source), output, opened.tables, cleaner, drops)
+    with hold_output(output, "afina check --fix"):
+        return write_copy(expand_home(source), output, opened.tables, cleaner, drops)
 
 
 def write_report(

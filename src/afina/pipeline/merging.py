@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from afina.advice.plan import format_size
 from afina.durable import sync_folder, sync_tree
 from afina.errors import ConfigError, ProofError, RunFolderError, describe_cause
 from afina.models.load import SAFE, load_tokenizer, quiet_transformers
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.restoring import make_setup
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_output
 from afina.techniques.registry import make_technique
 
 if TYPE_CHECKING:
@@ -40,12 +42,29 @@ def merge_run(folder: RunFolder, output: Path, dtype: str, narrator: Narrator) -
         raise ConfigError(
             f"no dtype of a merged model: {dtype!r}", expected=", ".join(DTYPES), remedy="--dtype bfloat16"
         )
+    check_output(output)
+    folder.check_finished()
+    folder.check_model()
+    with hold_output(output, "afina merge"):
+        check_output(output)  # the process that held it may have written it
+        fold_adapter(folder, output, dtype, narrator)
+    return output
+
+
+def check_output(output: Path) -> None:
+    """Refuse a folder that holds something, or no folder above it.
+
+    Raises:
+        RunFolderError: before anything is computed.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunFolderError(
             f"{output} is not an empty folder", expected="a new or empty folder", remedy="another --output"
         )
-    folder.check_finished()
-    folder.check_model()
+
+
+def fold_adapter(folder: RunFolder, output: Path, dtype: str, narrator: Narrator) -> None:
+    """Write the merged model, proven."""
     config, stored, tokenizer = folder.read_config(), folder.read_task(), load_tokenizer(folder.model)
     setup = make_setup(folder, config, stored, tokenizer.pad_token_id, "fp32")
     technique = make_technique(str(config.technique))
@@ -55,7 +74,6 @@ def merge_run(folder: RunFolder, output: Path, dtype: str, narrator: Narrator) -
     if dtype != "float32":
         narrator.say(round_weights(merged, dtype, setup.pad_token_id, sample))
     write_merged(merged, tokenizer, output, dtype)
-    return output
 
 
 def round_weights(model: Any, dtype: str, pad_token_id: int | None, sample: Sequence[list[int]]) -> str:
@@ -119,7 +137,7 @@ def write_merged(
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise RunFolderError(
             f"the merged model can't be written to {output}", found=describe_cause(error, "safetensors"),
-            expected=f"{merged.num_parameters() * getattr(torch, dtype).itemsize / 1e9:.2f} GB of free space",
+            expected=f"{format_size(merged.num_parameters() * getattr(torch, dtype).itemsize)} of free space",
             remedy="free some space, or --output on another disk",
         ) from error  # fmt: skip
     finally:

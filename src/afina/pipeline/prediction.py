@@ -17,6 +17,7 @@ from afina.pipeline.renamed_columns import GivenColumns, find_text_names, map_fl
 from afina.pipeline.source_rows import mind_parts, open_rows, refuse_problems
 from afina.runs.folder import RunFolder
 from afina.runs.journal import AnswerJournal
+from afina.runs.lock import hold_output
 from afina.runs.table_file import check_output, write_rows
 
 PREDICTION, CONFIDENCE = "prediction", "confidence"
@@ -153,6 +154,16 @@ def predict_to_file(
         RunFolderError: if the file exists already or can't be written.
     """
     check_output(path)
+    with hold_output(path, "afina predict"):
+        check_output(path)  # the process that held it may have written it
+        return write_predicted(folder, source, path, decoding, narrator, columns)
+
+
+def write_predicted(
+    folder: RunFolder, source: Any, path: Path, decoding: Mapping[str, Any], narrator: Narrator,
+    columns: GivenColumns | None,
+) -> PredictedFile:  # fmt: skip
+    """Work as `predict_to_file` says it, where no other process writes the file."""
     journal, empty = AnswerJournal(path.with_name(f".{path.name}.answers")), array("q")
     name = choose_prefix(folder.read_task()) + PREDICTION
 

@@ -363,7 +363,7 @@ def open_run(run: AnyRun) -> RunFolder:
         raise RunFolderError(f"{path} has no config.yaml, which every run has", remedy=COPY)
     if not folder.config.is_file():
         if (owner := find_holder(folder.path)) is not None:
-            raise refuse_held(folder.path, owner)
+            raise refuse_held(f"in {folder.path}", owner)
         what = "is not a run: it has no config.yaml" if folder.path.exists() else "doesn't exist"
         remedy = "afina runs, or afina.list_runs(), gives the runs here"
         if folder.path.is_dir() and is_beginning(folder.path):

@@ -40,8 +40,11 @@ class AnswerJournal:
             whole = [] if self.is_other else read_whole(lines[1:])
             unfinished = self.path.with_name(f"{self.path.name}.tmp")
             text = "".join([f"{head}\n", *(f"{json.dumps(batch, ensure_ascii=False)}\n" for batch in whole)])
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, self.path)
+            try:
+                unfinished.write_text(text, encoding="utf-8")
+                os.replace(unfinished, self.path)
+            finally:
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise RunFolderError(f"{self.path} can't be written", found=str(error), remedy="another --output") from None
         return {int(place): answer for batch in whole for place, answer in batch.items()}

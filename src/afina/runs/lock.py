@@ -1,4 +1,4 @@
-"""One process at a time in the folder of a run: a lock of the kernel, which lets go when the process dies.
+"""One process at a time in the folder of a run, or on an output, by a lock of the kernel that ends with the process.
 
 The file `.afina.lock` says who holds it. A kill leaves the file behind and no lock, so there is nothing to clean up.
 Where files can't be locked (some network file systems, Windows) the process that the file names is looked for instead.
@@ -37,8 +37,28 @@ def hold_folder(folder: Path, purpose: str) -> Iterator[None]:
     Raises:
         RunFolderError: if another process holds it, naming that process, or if nothing can be written there.
     """
-    path = folder / LOCK
-    handle = take_lock(path, folder)
+    with hold_lock(folder / LOCK, f"in {folder}", purpose):
+        yield
+
+
+@contextlib.contextmanager
+def hold_output(path: Path, purpose: str) -> Iterator[None]:
+    """A file or folder that is to be written, for this process alone, until the context is left.
+
+    Args:
+        purpose: as in `hold_folder`.
+
+    Raises:
+        RunFolderError: as `hold_folder`.
+    """
+    with hold_lock(path.with_name(f".{path.name}.lock"), f"on {path}", purpose):
+        yield
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path, where: str, purpose: str) -> Iterator[None]:
+    """The lock file at `path`, held until the context is left; `where` says what it stands for."""
+    handle = take_lock(path, where)
     owner = {"pid": os.getpid(), "host": platform.node(), "since": describe_now(), "purpose": purpose}
     os.truncate(handle, 0)
     os.write(handle, json.dumps(owner).encode())
@@ -51,14 +71,14 @@ def hold_folder(folder: Path, purpose: str) -> Iterator[None]:
         os.close(handle)
 
 
-def take_lock(path: Path, folder: Path) -> int:
+def take_lock(path: Path, where: str) -> int:
     """The open lock file, locked where that is possible."""
     patience = LOOKS
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise RunFolderError(f"nothing can be written to {folder}", found=describe_cause(error)) from None
+            raise RunFolderError(f"nothing can be written to {path.parent}", found=describe_cause(error)) from None
         try:
             is_locked = lock_file(handle)
             if not is_locked and is_alive(read_owner(path)):
@@ -69,7 +89,7 @@ def take_lock(path: Path, folder: Path) -> int:
             owner = read_owner(path)
             os.close(handle)
             if not patience:
-                raise refuse(folder, owner) from None
+                raise refuse(where, owner) from None
             patience -= 1
             time.sleep(LOOK_SECONDS)
             continue
@@ -137,12 +157,12 @@ def is_alive(owner: dict[str, Any]) -> bool:
     return is_here and psutil.pid_exists(int(pid or 0))
 
 
-def refuse(folder: Path, owner: dict[str, Any]) -> RunFolderError:
-    """The error for a folder that another process holds."""
+def refuse(where: str, owner: dict[str, Any]) -> RunFolderError:
+    """The error for what another process holds."""
     pid, host = owner.get("pid", "?"), owner.get("host", "?")
     found = f"{owner.get('purpose', 'afina')}, process {pid} on {host}, since {owner.get('since', '?')}"
     return RunFolderError(
-        f"another process is at work in {folder}", found=found,
+        f"another process is at work {where}", found=found,
         remedy=f"wait for its end, or stop it with kill {pid} on {host}; a process that died holds nothing",
     )  # fmt: skip
 

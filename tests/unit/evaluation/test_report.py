@@ -169,6 +169,17 @@ def test_card_names_metrics_as_the_hub_does(metrics: list[str], named: list[str]
     assert describe_head(make_report(metrics=dict.fromkeys(metrics, 0.5)))["metrics"] == named
 
 
+def test_card_shows_what_comes_from_data_letter_by_letter() -> None:
+    classes = {"<img src=x onerror=alert(1)>": {}, "[click](javascript:alert(1))": {}, "a|`b`*c*": {}}
+    card = render_card(make_report(class_counts=classes, notes=["<script>x</script>"]))
+    assert "- &lt;script&gt;x&lt;/script&gt;\n" in card
+    assert r"&lt;img src=x onerror=alert(1)&gt;, \[click\](javascript:alert(1)), a\|\`b\`\*c\*." in card
+
+
+def test_pages_hold_no_control_characters() -> None:
+    assert "\x1b" not in render_report(make_report(notes=["\x1b[2J"]))
+
+
 def test_card_of_a_local_folder_names_no_base_on_the_hub() -> None:
     card = render_card(make_report(model={"reference": "/home/me/models/x", "architecture": "bert"}))
     assert "base_model" not in card.split("---")[1]

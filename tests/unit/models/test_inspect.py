@@ -294,6 +294,13 @@ def test_cut_weights(copy_model: Copy) -> None:
     for header in (b"[1]", b"{]", b'{"a": {}}', b'{"a": 1}', b'{"a": {"dtype": "F32", "shape": [1]}}'):
         path.write_bytes(len(header).to_bytes(8, "little") + header)
         assert refuse(folder) == damage.format("a header that is not the JSON of safetensors")
+    for shape, size in (([-1], 4), ([10**9, 10**9], 4), ([2], 4), ([-1, -1], 4), ([], 8)):
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+        header = json.dumps({"a": entry}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+        assert refuse(folder) == damage.format("a header that is not the JSON of safetensors")
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert refuse(folder) == damage.format("a header that names no tensor")
 
 
 def test_pointer_instead_of_weights(copy_model: Copy) -> None:

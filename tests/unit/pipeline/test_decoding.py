@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from afina.data.batches import PROMPTS_AT_ONCE
-from afina.errors import ConfigError, DataError
+from afina.errors import ConfigError, DataError, ModelError
 from afina.models.load import load_language_model, load_tokenizer
-from afina.pipeline.language.answers import Answerer
+from afina.pipeline.language.answers import Answerer, choose_generation
 from afina.pipeline.language.decoding import Decoding, GumbelNoise
 from afina.pipeline.language.prompts import PromptReader
 from afina.pipeline.language.speaker import Speaker
@@ -110,6 +112,29 @@ def test_special_tokens_inside_an_answer_are_shown(
     monkeypatch.setattr(speaker.model, "generate", generate)
     assert speaker.answer(PROMPTS[:1]) == ["<call>tt"]
     assert speaker.stream(PROMPTS[0], told.append, Decoding(9)) == "".join(told) == "<call>tt"
+
+
+def test_of_a_model_s_settings_of_generation_few_are_followed(speak: Callable[..., Speaker]) -> None:
+    speaker = speak()
+    plain = speaker.answer(PROMPTS[:3], Decoding(12))
+    stranger = GenerationConfig(
+        num_beams=3, num_return_sequences=3, suppress_tokens=[10**9], bad_words_ids=[[10**9]], forced_eos_token_id=5
+    )
+    speaker.model.generation_config = stranger
+    assert speaker.answer(PROMPTS[:3], Decoding(12)) == plain
+    assert speaker.model.generation_config is stranger
+    speaker.model.generation_config = GenerationConfig(no_repeat_ngram_size=1)
+    assert speaker.answer(PROMPTS[:3], Decoding(12)) != plain
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("repetition_penalty", -1.0), ("repetition_penalty", float("nan")), ("no_repeat_ngram_size", 1.5),
+     ("no_repeat_ngram_size", -1)],
+)  # fmt: skip
+def test_settings_of_generation_that_mean_nothing_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ModelError, match=f"{name} in the model's generation_config.json can't be used"):
+        choose_generation(SimpleNamespace(**{name: value}))
 
 
 def test_an_answer_ends_where_the_window_ends(speak: Callable[..., Speaker]) -> None:

@@ -21,6 +21,7 @@ from afina.pipeline import merging
 from afina.pipeline.merging import check_merged, draw_tokens, merge_run, open_to_others, round_weights, write_merged
 from afina.pipeline.narrator import Narrator
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_output
 from afina.testing.data import make_conversations, make_rows
 
 
@@ -83,6 +84,17 @@ def test_numbers_that_a_format_lacks_are_not_written(tiny_models: Callable[[str]
         round_weights(model, "float16", 0, [])
 
 
+def test_two_do_not_merge_into_one_folder(
+    tiny_models: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for check in ("check_finished", "check_model"):
+        monkeypatch.setattr(RunFolder, check, lambda self: None)
+    message = r"another process is at work on .*merged\n  found: afina merge, "
+    with hold_output(tmp_path / "merged", "afina merge"), pytest.raises(RunFolderError, match=message):
+        merge_run(RunFolder(tmp_path), tmp_path / "merged", "float32", Narrator())
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_other_format_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no dtype of a merged model: 'int8'"):
         merge_run(RunFolder(tmp_path), tmp_path / "merged", "int8", Narrator())
@@ -96,7 +108,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_models: Callable[[str], Pat
         write_merged(merged, tokenizer, tmp_path / "merged")
     assert str(caught.value) == (
         f"the merged model can't be written to {tmp_path / 'merged'}\n  found: safetensors says: {said}\n"
-        "  expected: 0.00 GB of free space\n  do: free some space, or --output on another disk"
+        "  expected: 0 MiB of free space\n  do: free some space, or --output on another disk"
     )
     assert not list(tmp_path.iterdir())
 

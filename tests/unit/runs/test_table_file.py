@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 from afina.data.read import read_parts
 from afina.data.text_formats import Delimiter
 from afina.errors import RunFolderError
+from afina.pipeline.narrator import Narrator
+from afina.pipeline.prediction import predict_to_file
 from afina.runs.folder import RunFolder
+from afina.runs.lock import hold_output
 from afina.runs.predictions import write_predictions
 from afina.runs.table_file import check_output, write_rows
 
@@ -113,6 +117,24 @@ def test_a_file_that_cant_be_written_is_the_users_to_solve(tmp_path: Path) -> No
             write_rows(iter(ROWS), path)
         assert str(caught.value) == f"{path} can't be written\n  found: {cause}\n  do: another --output"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.csv"]
+
+
+def test_two_do_not_predict_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.csv"
+    message = r"another process is at work on .*out\.csv\n  found: afina predict, process \d+ on "
+    with hold_output(path, "afina predict"), pytest.raises(RunFolderError, match=message):
+        predict_to_file(RunFolder(tmp_path), [], path, {}, Narrator())
+    assert not list(tmp_path.iterdir())
+
+    @contextmanager
+    def wait(path: Path, purpose: str) -> Iterator[None]:
+        path.write_text("of the one before")
+        yield
+
+    monkeypatch.setattr("afina.pipeline.prediction.hold_output", wait)
+    with pytest.raises(RunFolderError, match="exists already, and nothing is written over"):
+        predict_to_file(RunFolder(tmp_path), [], path, {}, Narrator())
+    assert path.read_text() == "of the one before"
 
 
 def test_what_a_row_says_of_the_system_stays_what_it_is(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Letters: B prompts of a batch, T tokens.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 
 from afina.data.chat_template import look_up
 from afina.data.encode_conversations import TrainedRows, number_rows, tokenize_row
+from afina.errors import ModelError
 from afina.models.batched import autocast
 from afina.models.load import quiet_transformers
 from afina.pipeline.language.decoding import Decoding
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from afina.pipeline.language.prepare import PreparedLanguage
+
+# Settings of a model's generation_config.json that are followed, with the least value of each.
+READ = {"repetition_penalty": 0.01, "no_repeat_ngram_size": 0}
 
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -170,7 +175,12 @@ class Answerer:
         width = ids_BT.shape[1]
         room = self.context_length - width
         self.model.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision), cached(self.model), quiet_transformers():
+        with (
+            torch.inference_mode(),
+            autocast(self.device, self.precision),
+            generating(self.model),
+            quiet_transformers(),
+        ):
             out_BT = self.model.generate(
                 input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device), do_sample=False,
                 temperature=None, top_p=None, top_k=None, max_new_tokens=min(decoding.max_new_tokens, room),
@@ -202,12 +212,34 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, t
 
 
 @contextlib.contextmanager
-def cached(model: Any) -> Iterator[None]:
-    """Keys and values are kept while tokens are made, whatever training has set."""
-    config = model.config
+def generating(model: Any) -> Iterator[None]:
+    """Keys and values are kept while tokens are made, whatever training has set; of the model's own settings of
+    generation only `READ` are followed. The others come with its folder, maybe a stranger's: beams and several answers
+    take as many times the memory, and lists of tokens may name some that it lacks.
+    """
+    config, settings = model.config, model.generation_config
     before = getattr(config, "use_cache", True)
-    config.use_cache = True
+    config.use_cache, model.generation_config = True, choose_generation(settings)
     try:
         yield
     finally:
-        config.use_cache = before
+        config.use_cache, model.generation_config = before, settings
+
+
+def choose_generation(settings: Any) -> Any:
+    """Those settings of a model that answers follow.
+
+    Raises:
+        ModelError: for a value that nothing can be done with.
+    """
+    from transformers import GenerationConfig
+
+    kept = {name: value for name in READ if (value := getattr(settings, name, None)) is not None}
+    for name, value in kept.items():
+        lowest = READ[name]
+        if isinstance(value, bool) or not isinstance(value, int | type(lowest)) or not lowest <= value < math.inf:
+            raise ModelError(
+                f"{name} in the model's generation_config.json can't be used", found=repr(value)[:60],
+                expected=f"a number from {lowest} on", remedy="a copy of the model without it",
+            )  # fmt: skip
+    return GenerationConfig(**kept)
