@@ -106,7 +106,7 @@ def test_every_flag_that_a_message_names_is_a_keyword() -> None:
     known = {key.rpartition(".")[2] for key in list_keys()} | {
         "config", "fix", "html", "show_mask", "device", "device_memory", "measure", "budget", "metric", "trials",
         "techniques", "storage", "resume", "allow_changes", "on_bad_rows", "output", "data", "model", "technique",
-        "task",
+        "task", "dtype",
     }  # fmt: skip
     flags = {
         name.replace("-", "_") for text in list_texts() for name in re.findall(r"(?<![\w-])--([a-z][a-z-]*[a-z])", text)
