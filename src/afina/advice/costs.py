@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -164,13 +164,18 @@ class _Prediction:
         return self.subject.blueprint.is_language_model
 
     @cached_property
+    def batch(self) -> tuple[int, int]:
+        """Rows, or packed sequences, of a pass; and passes of an optimizer step."""
+        return self.subject.workload.count_batch(self.config.training, int(self.config.model.max_seq_length))
+
+    @cached_property
     def shapes(self) -> list[tuple[int, int]]:
         """Rows and tokens of each batch of an epoch over the rows whose length is known."""
-        workload, size = self.subject.workload, self.config.training.per_device_train_batch_size
+        workload, (size, _) = self.subject.workload, self.batch
         lengths = workload.lengths[:MOST_LENGTHS]
         if workload.is_packed:
             length = int(self.config.model.max_seq_length)
-            sequences = max(1, -(-int(lengths.sum()) // length))
+            sequences = replace(workload, lengths=lengths).count_sequences(length)
             return [(min(size, sequences), length)] * -(-sequences // size)
         batches = order_training_batches(lengths, size, self.config.seed, 0)
         if self.by_pairs:  # each row comes with another one, whose length may be any
@@ -188,12 +193,11 @@ class _Prediction:
     @cached_property
     def largest(self) -> Pass:
         """The longest rows together: rows of like length share a batch, so there is one that holds them."""
-        training = self.config.training
         rows, tokens = max(rows for rows, _ in self.shapes), max(tokens for _, tokens in self.shapes)
         held = self.count_held(rows, tokens)
         learned = int(held * self.subject.workload.learned_fraction)
         is_ragged = len({tokens for _, tokens in self.shapes}) > 1
-        return Pass(rows, tokens, learned, training.gradient_accumulation_steps > 1, is_ragged, held)
+        return Pass(rows, tokens, learned, self.batch[1] > 1, is_ragged, held)
 
     def count_held(self, rows: int, tokens: int) -> int:
         """Tokens of that batch, padding included: less than its rows times its length where it is computed in halves,
@@ -279,7 +283,7 @@ class _Prediction:
     @property
     def steps(self) -> float:
         """Optimizer steps of the batches in `shapes`."""
-        return max(1.0, len(self.shapes) / self.config.training.gradient_accumulation_steps)
+        return max(1.0, len(self.shapes) / self.batch[1])
 
     @cached_property
     def epoch_work(self) -> Work:

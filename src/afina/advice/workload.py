@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from afina.config.run import TrainingConfig
 from afina.data.batches import Indices
 from afina.data.encode import TokenArrays
+from afina.data.packing import share_sequences
 
 # Different words grow with this power of the number of words in a text (Heaps 1978).
 HEAPS = 0.6
@@ -29,6 +31,17 @@ class Workload:
     """Whether rows share sequences of `max_seq_length` tokens."""
     distinct_tokens: int | None = None
     """Different tokens of the training rows; None where they aren't known."""
+
+    def count_batch(self, training: TrainingConfig, max_seq_length: int) -> tuple[int, int]:
+        """Rows, or packed sequences, of a pass; and passes of an optimizer step."""
+        rows, passes = training.per_device_train_batch_size, training.gradient_accumulation_steps
+        if not self.is_packed:
+            return rows, passes
+        return share_sequences(rows, passes, len(self.lengths), self.count_sequences(max_seq_length))
+
+    def count_sequences(self, max_seq_length: int) -> int:
+        """Sequences that hold the rows whose length is known."""
+        return max(1, -(-int(self.lengths.sum()) // max_seq_length))
 
     @classmethod
     def of_parts(

@@ -95,7 +95,8 @@ class TrainingConfig(Section):
     max_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps of the whole training, in place of `num_train_epochs`. 0: as many as the epochs have."""
     per_device_train_batch_size: PositiveInt = 16
-    """Rows of one forward and backward pass."""
+    """Rows of one forward and backward pass. Where rows share sequences (`packing`), as many of these as hold about so
+    many rows."""
     gradient_accumulation_steps: PositiveInt = 1
     """Passes summed into one optimizer step; the loss is normalised over all their rows at once."""
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01

@@ -66,6 +66,18 @@ def pack_rows(lengths_N: Indices, capacity: int) -> list[Indices]:
     return [np.asarray(sorted(rows), np.int64) for rows in packs]
 
 
+def share_sequences(rows_a_pass: int, passes: int, rows: int, sequences: int) -> tuple[int, int]:
+    """Sequences of a pass, and passes of an optimizer step, that hold about as many rows as are asked for.
+
+    A step is that of rows alone, then, and so is the number of steps: several times as many rows a step would learn
+    less from as many epochs.
+    """
+    share = sequences / rows
+    a_step = max(1, round(rows_a_pass * passes * share))
+    a_pass = min(a_step, max(1, round(rows_a_pass * share)))
+    return a_pass, max(1, round(a_step / a_pass))
+
+
 def collate_padded(data: TrainedRows, rows: Indices, pad_id: int) -> TokenBatch:
     """Each row a sequence, filled up on the right to `pad_length` of the longest one."""
     return collate(data, [np.asarray([row]) for row in rows], pad_id, is_packed=False)

@@ -71,7 +71,7 @@ def measure_row(
 
 def choose_shapes(workload: Workload, config: RunConfig) -> list[Shape]:
     """The largest pass of the run, and before it one of half the rows and half the tokens."""
-    rows = min(config.training.per_device_train_batch_size, workload.train_rows)
+    rows = min(workload.count_batch(config.training, int(config.model.max_seq_length))[0], workload.train_rows)
     tokens = int(config.model.max_seq_length) if workload.is_packed else int(workload.lengths.max())
     return [Shape(max(1, rows // 2), max(2, tokens // 2)), Shape(rows, tokens)]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from accelerate import Accelerator
 from torch import nn
 
+from afina.config.run import TrainingConfig
 from afina.kernels.allocator import keep_freed_memory
 from afina.pipeline.listeners import make_listeners
 from afina.pipeline.narrator import Narrator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def take_steps(
     prepared: PreparedRun, model: nn.Module, objective: Objective, accelerator: Accelerator, tokens: TokenArrays,
-    saved: Saved, narrator: Narrator, *, start: str | None = None,
+    saved: Saved, narrator: Narrator, *, start: str | None = None, training: TrainingConfig | None = None,
 ) -> Progress:  # fmt: skip
     """Train the model, from the checkpoint if there is one; gives where it ended.
 
@@ -38,8 +39,9 @@ def take_steps(
         model: on its device.
         tokens: of the rows that are learned, whose ids tell which rows of the embedding can move.
         start: describes the model before its first step, where that may be the result; it is evaluated then.
+        training: settings, where units of the loop aren't rows; else those of the run.
     """
-    training = prepared.config.training
+    training = training or prepared.config.training
     seen = train_seen_rows(model, tokens.ids, prepared.pad_id, wanted=training.lazy_embeddings)
     copies = train_weight_copies(model, wanted=suits_copies(
         training, device=prepared.device, precision=prepared.setup.precision, moves=prepared.technique.traits.moves

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from afina.data.encode import TokenArrays
 from afina.data.encode_conversations import TrainedRows
-from afina.data.packing import collate_packed, collate_padded, pack_rows
+from afina.data.packing import collate_packed, collate_padded, pack_rows, share_sequences
 
 
 def make_rows(lengths: list[int]) -> TrainedRows:
@@ -18,6 +18,17 @@ def make_rows(lengths: list[int]) -> TrainedRows:
     marks = np.asarray([place >= max(1, length // 2) for length in lengths for place in range(length)], np.uint8)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return TrainedRows("train", TokenArrays(ids, offsets, None, 0, 0), marks, np.arange(1, len(lengths) + 1))
+
+
+@pytest.mark.parametrize(
+    ("rows_a_pass", "passes", "rows", "sequences", "expected"),
+    [(16, 1, 572, 72, (2, 1)), (4, 4, 35, 9, (1, 4)), (8, 2, 10, 10, (8, 2)), (2, 1, 1000, 10, (1, 1)),
+     (2, 8, 160, 10, (1, 1)), (16, 4, 640, 80, (2, 4))],
+)  # fmt: skip
+def test_a_step_of_sequences_holds_about_the_rows_that_are_asked_for(
+    rows_a_pass: int, passes: int, rows: int, sequences: int, expected: tuple[int, int]
+) -> None:
+    assert share_sequences(rows_a_pass, passes, rows, sequences) == expected
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60))

@@ -17,7 +17,7 @@ from afina.evaluation.general_text import read_paragraphs
 from afina.models.finite import check_losses
 from afina.pipeline.language.answers import Answerer, Sample, choose_samples, find_stop_tokens
 from afina.pipeline.language.decoding import Decoding
-from afina.pipeline.language.objective import make_objective
+from afina.pipeline.language.objective import batch_sequences, make_objective
 from afina.pipeline.language.prepare import PreparedLanguage
 from afina.pipeline.learn import tell_adapted
 from afina.pipeline.listeners import describe_incidents
@@ -98,8 +98,9 @@ def learn_language(prepared: PreparedLanguage, narrator: Narrator) -> LearnedLan
     tell_scores(prepared, "untouched", before, narrator)
     saved = find_saved(prepared.folder, config.training, narrator)
     progress = take_steps(
-        prepared, model, objective, accelerator, objective.train.tokens, saved, narrator, start="the untouched model"
-    )
+        prepared, model, objective, accelerator, objective.train.tokens, saved, narrator, start="the untouched model",
+        training=batch_sequences(config.training, objective),
+    )  # fmt: skip
     after = measure("tuned")
     tell_scores(prepared, "tuned", after, narrator)
     with narrator.stage("evaluate"):

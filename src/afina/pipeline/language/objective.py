@@ -14,12 +14,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from afina.config.reason import Reason
-from afina.data.packing import TokenBatch, collate_packed, collate_padded, pack_rows
+from afina.config.run import TrainingConfig
+from afina.data.packing import Indices, TokenBatch, collate_packed, collate_padded, pack_rows, share_sequences
 from afina.models.language_head import SplitLanguageModel, compare_with_forward, split_language_model
 from afina.pipeline.language.prepare import PreparedLanguage, expects_packing
 from afina.pipeline.narrator import Narrator
 from afina.training.next_tokens import NextTokens
 from afina.training.precision import precision_of
+from afina.wording import count
 
 ROWS_TO_COMPARE = 4
 # Relative to the loss. The halves round where the whole doesn't, in bf16 by a part in a hundred.
@@ -29,13 +31,17 @@ PACKED_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
 LEAK_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
-def make_objective(
-    prepared: PreparedLanguage, model: nn.Module, accelerator: Accelerator, narrator: Narrator
-) -> NextTokens:
+def make_objective(prepared: PreparedLanguage, model: Any, accelerator: Accelerator, narrator: Narrator) -> NextTokens:
     """The loss over the model's halves, and over packed rows, each where it is proven to be the plain one."""
     batch_tokens = int(prepared.config.evaluation.eval_tokens_per_batch)
     objective = NextTokens(prepared.parts["train"], prepared.parts["validation"], prepared.pad_id, batch_tokens)
     objective = take_apart(objective, model, accelerator, narrator.note)
+    limit = find_position_limit(model.config.get_text_config(), int(objective.train.tokens.lengths.max()))
+    if limit:
+        narrator.note(
+            f"a row of more than {limit:,} tokens changes the model's positions for all rows in its batch, so losses"
+            f" depend on which rows share one; --max-seq-length {limit} prevents it"
+        )
     return choose_packing(prepared, model, objective, accelerator, narrator)
 
 
@@ -73,10 +79,30 @@ def choose_packing(
         narrator.explain(Reason(name, False, obstacle))
         return objective
     packs = pack_rows(objective.train.tokens.lengths, int(prepared.config.model.max_seq_length))
-    narrator.explain(
-        Reason(name, True, f"{len(objective.train):,} rows in {len(packs):,} sequences, proven equal to rows alone")
-    )
-    return replace(objective, packs=packs)
+    packed = replace(objective, packs=packs)
+    steps = batch_sequences(prepared.config.training, packed)
+    narrator.explain(Reason(name, True, (
+        f"{len(objective.train):,} rows in {count(len(packs), 'sequence')}, proven equal to rows alone;"
+        f" {steps.per_device_train_batch_size * steps.gradient_accumulation_steps:,} of them a step, which hold about"
+        f" the {count_step_rows(prepared.config.training):,} rows that are asked for"
+    )))  # fmt: skip
+    return packed
+
+
+def batch_sequences(training: TrainingConfig, objective: NextTokens) -> TrainingConfig:
+    """The settings of the loop: where rows are packed its units are sequences, of which fewer make up a step."""
+    if objective.packs is None:
+        return training
+    a_pass, passes = share_sequences(
+        training.per_device_train_batch_size, training.gradient_accumulation_steps, len(objective.train),
+        len(objective.packs),
+    )  # fmt: skip
+    return training.model_copy(update={"per_device_train_batch_size": a_pass, "gradient_accumulation_steps": passes})
+
+
+def count_step_rows(training: TrainingConfig) -> int:
+    """Rows of an optimizer step."""
+    return training.per_device_train_batch_size * training.gradient_accumulation_steps
 
 
 def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens, accelerator: Accelerator) -> str:
@@ -86,16 +112,23 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
     window = getattr(config, "sliding_window", None)
     if window and longest > window:
         return f"the model looks back {window} tokens only, and the longest row has {longest}"
+    chunk = getattr(config, "attention_chunk_size", None)
+    if chunk and longest > chunk:
+        return f"the model attends within chunks of {chunk} tokens, and the longest row has {longest}"
+    if find_position_limit(config, longest):
+        return "the model's positions depend on the longest row of a batch"
+    if not has_attention(config):
+        return "the model has no attention, whose mask would keep rows apart"
     if config._attn_implementation not in ("sdpa", "afina"):
         return f"the model's attention ({config._attn_implementation}) takes no mask of blocks"
     data, pad_id = objective.train, prepared.pad_id
-    rows = np.arange(min(ROWS_TO_COMPARE, len(data)))
+    rows = choose_compared(data.tokens.lengths)
     head = objective.split_model(model)
     with torch.no_grad(), accelerator.autocast():
         try:
             packed_batch = collate_packed(data, [rows], pad_id).to(accelerator.device)
             packed = float(head.sum_losses(packed_batch))
-            leak = measure_leak(head, packed_batch, int(data.tokens.lengths[0]))
+            leak = measure_leak(head, packed_batch, int(data.tokens.lengths[rows[0]]))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             return f"the model refuses packed rows ({type(error).__name__})"
         alone = float(head.sum_losses(collate_padded(data, rows, pad_id).to(accelerator.device)))
@@ -104,6 +137,29 @@ def find_obstacle(prepared: PreparedLanguage, model: Any, objective: NextTokens,
     if not leak <= LEAK_TOLERANCE[prepared.setup.precision]:
         return f"packed rows would see each other: other tokens in the first one move what follows by {leak:.0%}"
     return ""
+
+
+def choose_compared(lengths_N: Indices) -> Indices:
+    """Rows that are compared packed and alone: the first ones, and the longest, which shows what only long ones do."""
+    rows = np.arange(min(ROWS_TO_COMPARE, len(lengths_N)))
+    longest = int(np.argmax(lengths_N))
+    return rows if longest in rows else np.append(rows[:-1], longest)
+
+
+def find_position_limit(config: Any, longest: int) -> int | None:
+    """Tokens from which on a row changes the positions of all rows in its batch, where one does: transformers chooses
+    the frequencies of LongRoPE and dynamic scaling by the largest position of a batch."""
+    given = getattr(config, "rope_parameters", None) or {}
+    for scaling in (given, *(each for each in given.values() if isinstance(each, dict))):
+        if scaling.get("rope_type") in ("longrope", "dynamic"):
+            limit = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
+            return int(limit) if longest > limit else None
+    return None
+
+
+def has_attention(config: Any) -> bool:
+    """Whether any layer attends; a state-space model names no heads."""
+    return bool(getattr(config, "num_attention_heads", None))
 
 
 def measure_leak(head: SplitLanguageModel, batch: TokenBatch, first: int) -> float:
