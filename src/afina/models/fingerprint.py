@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
@@ -12,7 +13,9 @@ PATTERNS = (
     "bpe.codes", "tekken.json",
 )  # fmt: skip
 
-_memo: dict[tuple[tuple[str, int, int], ...], str] = {}
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+
+_memo: dict[tuple[str, int, int], str] = {}
 
 
 def hash_model(folder: Path) -> str:
@@ -21,15 +24,24 @@ def hash_model(folder: Path) -> str:
     Names and contents count; dates, places and other files don't. Read in pieces, and remembered in this
     process for as long as the files' sizes and dates stay.
     """
-    files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    stats = [path.stat() for path in files]
-    state = tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(files, stats, strict=True))
-    if state not in _memo:
-        total = hashlib.sha256()
-        for path in files:
-            total.update(f"{path.name}\0{_hash_file(path)}\n".encode())
-        _memo[state] = total.hexdigest()
-    return _memo[state]
+    return _hash_files(folder, PATTERNS)
+
+
+def hash_weights(folder: Path) -> str:
+    """The same of the weights alone."""
+    return _hash_files(folder, WEIGHTS)
+
+
+def _hash_files(folder: Path, patterns: Iterable[str]) -> str:
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    total = hashlib.sha256()
+    for path in files:
+        about = path.stat()
+        state = (str(path), about.st_size, about.st_mtime_ns)
+        if state not in _memo:
+            _memo[state] = _hash_file(path)
+        total.update(f"{path.name}\0{_memo[state]}\n".encode())
+    return total.hexdigest()
 
 
 def _hash_file(path: Path) -> str:

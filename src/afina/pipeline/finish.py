@@ -12,6 +12,7 @@ from afina.pipeline.loading import describe_loading
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepare import Prepared
 from afina.pipeline.proof import prove_saved_model
+from afina.pipeline.restoring import describe_base
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.pipeline.scoring import score_run, write_rows
 from afina.runs.seen_texts import write_seen_texts
@@ -74,7 +75,7 @@ def describe_task(prepared: Prepared, learned: Learned) -> dict[str, Any]:
         "labels": prepared.examples.labels.as_dict(),
         "fit": learned.state.as_dict(),
         "columns": {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label},
-        "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
+        "base": describe_base(prepared.setup),
     }
 
 

@@ -12,6 +12,7 @@ from afina.config.techniques import ADAPTERS
 from afina.data.cache import locate_cache
 from afina.data.labels import LabelSpace
 from afina.errors import ModelError
+from afina.models.fingerprint import hash_weights
 from afina.models.gguf import convert_gguf
 from afina.models.inspect import inspect_model
 from afina.models.load import load_tokenizer
@@ -27,6 +28,8 @@ from afina.training.precision import choose_device, choose_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+HASH_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -89,4 +92,17 @@ def find_base(config: RunConfig, stored: Mapping[str, Any]) -> Path:
         )
     base = resolve_model(stored["reference"], stored["revision"])
     inspect_model(base, NEEDS.get(str(config.task), "sequence-classification"))
+    known, found = stored.get("weights"), hash_weights(base) if stored.get("weights") else None
+    if found != known:
+        raise ModelError(
+            "the weights of the model beside which the adapter was trained have changed since",
+            found=f"{str(found)[:HASH_SHOWN]} in {base}", expected=str(known)[:HASH_SHOWN],
+            remedy="bring the old ones back, or take base.weights out of the run's task.json to use these all the same",
+        )  # fmt: skip
     return base
+
+
+def describe_base(setup: Setup) -> dict[str, Any]:
+    """What task.json holds of the model that a run began with; an adapter is nothing without its weights."""
+    base = {"reference": setup.reference, "revision": setup.config.model.revision}
+    return base | ({"weights": hash_weights(setup.base)} if setup.config.technique in ADAPTERS else {})

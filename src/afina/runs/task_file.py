@@ -20,6 +20,7 @@ class _Stored(Form):
 class _Base(_Stored):
     reference: str
     revision: str | None
+    weights: str | None = None
 
 
 class _Labels(_Stored):

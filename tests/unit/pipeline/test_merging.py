@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -11,11 +13,12 @@ from unittest import mock
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 import afina
-from afina.errors import ConfigError, ProofError, RunFolderError
+from afina.errors import ConfigError, ModelError, ProofError, RunFolderError
 from afina.models.load import load_language_model, load_tokenizer
 from afina.pipeline import merging
 from afina.pipeline.merging import check_merged, draw_tokens, merge_run, open_to_others, round_weights, write_merged
@@ -161,3 +164,29 @@ def test_files_and_folders_of_a_merged_model_are_by_the_umask(tmp_path: Path) ->
         os.umask(mask)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert modes == {"model.safetensors": 0o644, "templates": 0o755, "tools.jinja": 0o644}
+
+
+def test_an_adapter_is_not_used_beside_other_weights(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_models("llama"), tmp_path / "base")
+    run = afina.fit(
+        base, make_conversations("completion", 24), "lora", output=tmp_path / "run", num_train_epochs=1,
+        bootstrap_resamples=0, generation_samples=0, general_text=False, verbose=False,
+    )  # fmt: skip
+    rows = make_conversations("completion", 3)
+    weights = load_file(base / "model.safetensors")
+    before = run.evaluate(rows)["metrics"]
+    (base / "README.md").write_text("another word on it")
+    assert afina.evaluate(run.path, rows)["metrics"] == before
+    save_file({name: tensor + 0.1 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    for use in (
+        lambda: afina.evaluate(run.path, rows), lambda: afina.predict(run.path, rows),
+        lambda: afina.merge(run.path, tmp_path / "merged"), lambda: afina.open_chat(run.path),
+    ):  # fmt: skip
+        with pytest.raises(
+            ModelError, match="beside which the adapter was trained have changed"
+        ):
+            use()
+    task = json.loads((run.path / "task.json").read_text())
+    del task["base"]["weights"]
+    (run.path / "task.json").write_text(json.dumps(task))
+    assert afina.evaluate(run.path, rows)["metrics"] != before

@@ -19,6 +19,7 @@ from afina.pipeline.language.prepare import PreparedLanguage, count_tokens
 from afina.pipeline.language.scoring import score_language, write_language_rows
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.proof import SAVED_TOLERANCE, compare_logits
+from afina.pipeline.restoring import describe_base
 from afina.pipeline.result import describe_result, finish_folder, join_scores, write_model
 from afina.runs.seen_texts import write_seen_texts
 from afina.tasks.base import Floats
@@ -69,7 +70,7 @@ def describe_task(prepared: PreparedLanguage, learned: LearnedLanguage) -> dict[
         "has_template": prepared.encoding.has_template,
         "stop_tokens": learned.stops,
         "sample": [row.tolist() for row in take_sample_rows(prepared)],
-        "base": {"reference": prepared.setup.reference, "revision": prepared.config.model.revision},
+        "base": describe_base(prepared.setup),
     }
 
 
