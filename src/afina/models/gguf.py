@@ -18,7 +18,7 @@ from afina.errors import MissingExtraError, ModelError, describe_cause
 from afina.models.gguf_check import GgufFacts, check_gguf
 from afina.models.gguf_config import load_config
 from afina.models.gguf_header import MAGIC, read_header
-from afina.models.gguf_tokenizer import build_tokenizer
+from afina.models.gguf_tokenizer import build_tokenizer, check_reloaded
 from afina.models.gguf_vocabulary import read_vocabulary
 from afina.models.load import quiet_transformers
 
@@ -153,6 +153,7 @@ def _write_model(path: Path, unfinished: Path) -> None:
         tokenizer.save_pretrained(folder)
         try:
             convert_weights(header, load_config(header, vocabulary, alone), vocabulary.ends, alone, folder)
+            check_reloaded(tokenizer, folder, path)
         except ModelError:
             raise
         except Exception as error:  # any error of transformers or gguf means that the file can't be converted

@@ -17,13 +17,14 @@ accent stands apart from its letter, which Qwen's own tokenizer composes and lla
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.errors import ModelError, Problem, describe_cause
 from afina.models.gguf_header import GgufHeader
 from afina.models.gguf_splitting import SPLITTINGS
 from afina.models.gguf_vocabulary import CONTROL, GGML, UNKNOWN, USER_DEFINED, Vocabulary
-from afina.models.load import quiet_transformers
+from afina.models.load import load_tokenizer, quiet_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 KINDS = ("gpt2", "llama", "gemma4")
 SPACE = "\u2581"
+# What tokenizers cut in different ways: numbers, short forms, white space, capitals, other scripts, code.
+PROBES = (
+    "Hello, Ana's 123 cats  are\n\nhere", " 1 22 333 4444", "HELLO'S don't I'LL", "    \t\n x \r\n\n  y",
+    "¿Qué tal? ñandú — 漢字かな 한국어 عربي", "def f(x):\n    return x**2  # 10,000.5%",
+)  # fmt: skip
 
 
 def check_tokenizer(header: GgufHeader) -> list[Problem]:
@@ -80,6 +86,27 @@ def build_tokenizer(header: GgufHeader, vocabulary: Vocabulary) -> PreTrainedTok
             clean_up_tokenization_spaces=False,
         )
     return tokenizer
+
+
+def check_reloaded(tokenizer: PreTrainedTokenizerBase, folder: Path, path: Path) -> None:
+    """Refuse a folder whose tokenizer transformers reads otherwise: of some architectures (Qwen2) it builds its own,
+    which cuts text in one way whatever tokenizer.json says.
+
+    Args:
+        tokenizer: what was written.
+        folder: where it was, with the model's config.json.
+        path: of the GGUF file.
+    """
+    again = load_tokenizer(folder)
+    for text in PROBES:
+        wanted, found = (each(text, add_special_tokens=False)["input_ids"] for each in (tokenizer, again))
+        if wanted != found:
+            raise ModelError(
+                f"transformers reads the tokenizer of {path} otherwise than the file describes it",
+                found=f"{again.convert_ids_to_tokens(found)[:12]}, by {type(again).__name__}",
+                expected=f"{tokenizer.convert_ids_to_tokens(wanted)[:12]}",
+                remedy="--model with the original model, of which the .gguf file was made",
+            )
 
 
 def _build_backend(header: GgufHeader, vocabulary: Vocabulary) -> Tokenizer:

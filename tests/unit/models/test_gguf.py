@@ -372,6 +372,17 @@ def test_text_is_cut_as_the_file_says(pre: str, text: str, tokens: list[str], tm
     assert encode(convert_gguf(write_gguf(tmp_path / "a.gguf", pre=pre), tmp_path), text) == tokens
 
 
+def test_a_tokenizer_that_transformers_reads_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = AutoTokenizer.from_pretrained(convert_gguf(write_gguf(tmp_path / "a.gguf", pre="qwen2"), tmp_path))
+    monkeypatch.setattr(gguf_tokenizer, "load_tokenizer", lambda folder: other)
+    path = write_gguf(tmp_path / "b.gguf", pre="gpt-2")
+    message = refuse_conversion(path, tmp_path)
+    assert message.startswith(f"transformers reads the tokenizer of {path} otherwise than the file describes it\n")
+    assert message.endswith("  do: --model with the original model, of which the .gguf file was made")
+
+
 def test_bos_and_eos_as_the_file_says(tmp_path: Path) -> None:
     def setup(writer: Any) -> None:
         writer.add_add_bos_token(True)

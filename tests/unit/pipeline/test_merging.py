@@ -182,9 +182,7 @@ def test_an_adapter_is_not_used_beside_other_weights(tiny_models: Callable[[str]
         lambda: afina.evaluate(run.path, rows), lambda: afina.predict(run.path, rows),
         lambda: afina.merge(run.path, tmp_path / "merged"), lambda: afina.open_chat(run.path),
     ):  # fmt: skip
-        with pytest.raises(
-            ModelError, match="beside which the adapter was trained have changed"
-        ):
+        with pytest.raises(ModelError, match="beside which the adapter was trained have changed"):
             use()
     task = json.loads((run.path / "task.json").read_text())
     del task["base"]["weights"]
