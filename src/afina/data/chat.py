@@ -34,6 +34,7 @@ from afina.data.chat_template import (
     Turn,
     decode,
     locate_turns,
+    look_up,
     tokenize,
 )
 from afina.errors import ModelError
@@ -63,6 +64,7 @@ OPENING_READ = "the assistant's turn that opens the conversation is only read: n
 LAST_IS_OTHER = "the last turn isn't the assistant's"
 NO_END = "the chat template puts no token after an answer that would end it"
 END_UNMARKED = "the chat template's {% generation %} marks leave out an answer or its end"
+NO_PROMPT = "the chat template has no generation prompt, so the header of an answer is learned too"
 TWO_STARTS = "the chat template writes the start token twice"
 LOST_MESSAGE = "the chat template leaves out a message, or changes it"
 LOST_TOOLS = "the chat template leaves out the tools"
@@ -162,6 +164,8 @@ def encode_messages(
         notes.append(LAST_IS_OTHER)
     if ends < len(turns):
         notes.append(END_UNMARKED if all(turn.has_end for turn in turns.values()) else NO_END)
+    if look_up(tokenizer).learns_header:
+        notes.append(NO_PROMPT)
     if tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:
         notes.append(TWO_STARTS)
     return TrainedTokens(ids, mask, ends, len(trained), tuple(dict.fromkeys(notes)))

@@ -90,6 +90,10 @@ class TokenKinds:
     """Token -> whether it is white space, filled while tokens are met."""
     turn_ends: frozenset[int] = frozenset()
     """What the template puts after an answer."""
+    end_texts: tuple[str, ...] | None = None
+    """What ends a turn as text; None until somebody asks."""
+    learns_header: bool = False
+    """Whether the template has no generation prompt, so that the special token which opens an answer is learned."""
 
 
 _KINDS: WeakKeyDictionary[Any, TokenKinds] = WeakKeyDictionary()
@@ -192,6 +196,14 @@ def describe_turn_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens at which generation has to stop: what the template puts after an answer, then the end token."""
     ends = [*look_up(tokenizer).turn_ends, tokenizer.eos_token_id]
     return tuple(dict.fromkeys(end for end in ends if end is not None))
+
+
+def spell_turn_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The same tokens as text."""
+    kinds = look_up(tokenizer)
+    if kinds.end_texts is None:
+        kinds.end_texts = tuple(str(tokenizer.decode([end])) for end in describe_turn_ends(tokenizer))
+    return kinds.end_texts
 
 
 def locate_turns(
@@ -321,7 +333,20 @@ def look_up(tokenizer: PreTrainedTokenizerBase) -> TokenKinds:
         known = _KINDS[tokenizer] = TokenKinds(key, special, pattern)
         if tokenizer.chat_template:
             known.turn_ends = _probe_turn_ends(tokenizer, known)
+            known.learns_header = _probe_header(tokenizer, known)
     return known
+
+
+def _probe_header(tokenizer: PreTrainedTokenizerBase, kinds: TokenKinds) -> bool:
+    """Whether generation is prompted by nothing, and an answer opens with a special token all the same."""
+    try:
+        asked, prompted = (render(tokenizer, PROBE[:1], None, add_generation_prompt=wanted) for wanted in (False, True))
+        answered = render(tokenizer, PROBE[:2], None)
+    except ChatFaultError:
+        return False
+    asked_ids, answered_ids = tokenize(tokenizer, [asked, answered])
+    opening = answered_ids[len(asked_ids) : len(asked_ids) + 1]
+    return asked == prompted and answered_ids[: len(asked_ids)] == asked_ids and not kinds.special.isdisjoint(opening)
 
 
 def _probe_turn_ends(tokenizer: PreTrainedTokenizerBase, kinds: TokenKinds) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from afina.data.column_profile import profile_columns, sample_columns
@@ -14,6 +14,9 @@ from afina.data.task_choice import SEPARATORS
 from afina.wording import count, quote_name
 
 CLASSES_SHOWN = 5
+ROWS_SHOWN = 10
+WHOLE = ("all", "train")
+"""Parts whose rows are just called rows."""
 REFUSED = {"reject", "ignore"}
 ANNOTATIONS = {"accept", *REFUSED}
 """What Prodigy writes of each row."""
@@ -28,8 +31,21 @@ STRATA: dict[LabelKind, str] = {
 
 
 def note_dropped(counts: Mapping[str, Any]) -> list[str]:
-    """What was left out, by reason."""
-    return [f"{count(entry['count'], 'row')} dropped: {reason}" for reason, entry in counts["dropped"].items()]
+    """What was left out, by reason, with the first row numbers."""
+    return [
+        f"{count(entry['count'], 'row')} dropped: {reason} ({list_numbers(entry['rows'])})"
+        for reason, entry in counts["dropped"].items()
+    ]
+
+
+def list_numbers(rows: Mapping[str, Sequence[int]]) -> str:
+    """`row 4`, or `rows 4, 9, ...; test row 3` for rows by part."""
+    listed = []
+    for part, numbers in rows.items():
+        shown = ", ".join(f"{number:,}" for number in numbers[:ROWS_SHOWN])
+        where = "" if part in WHOLE else f"{part} "
+        listed.append(f"{where}row{'s' * (len(numbers) > 1)} {shown}{', ...' * (len(numbers) > ROWS_SHOWN)}")
+    return "; ".join(each for each, numbers in zip(listed, rows.values(), strict=True) if numbers)
 
 
 def note_absent(class_counts: dict[str, dict[str, int]]) -> list[str]:

@@ -23,7 +23,15 @@ from afina.data.chat import (
     encode_messages,
     encode_plain,
 )
-from afina.data.chat_template import LOST_ANSWER, MERGED, OTHER_PROMPT, REFUSED, REWRITTEN, find_special_strings
+from afina.data.chat_template import (
+    LOST_ANSWER,
+    MERGED,
+    OTHER_PROMPT,
+    REFUSED,
+    REWRITTEN,
+    find_special_strings,
+    spell_turn_ends,
+)
 from afina.data.conversations import ConversationPart
 from afina.data.encode import TokenArrays, map_file
 from afina.data.text_windows import cut_windows
@@ -36,6 +44,7 @@ Indices = npt.NDArray[np.int64]
 KEPT_SHARE = 0.99
 TEMPLATE_FAULTS = (REFUSED, REWRITTEN, OTHER_PROMPT, MERGED, LOST_ANSWER)
 STRANGE = "texts that spell a special token of the model"
+ENDED_EARLY = "an answer that spells the token that ends it"
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,7 @@ def encode_row(
         tally.split.add(number)
         tally.split_into += len(found)
     strange = [STRANGE] if spells_special_token(row, tokenizer) else []
+    strange += [ENDED_EARLY] if ends_early(row, tokenizer) else []
     for note in dict.fromkeys([*(note for each in found for note in each.notes), *strange]):
         tally.notes.setdefault(note, RowNumbers()).add(number)
     if "text" in row:
@@ -272,6 +282,16 @@ def join_prompt(row: dict[str, Any]) -> tuple[str, str]:
     if "prompt" in row:
         return row["prompt"], row["completion"]
     return "\n\n".join(part for part in (row.get("system"), ask(row)) if part) + "\n", row["output"]
+
+
+def ends_early(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the text of an answer goes on after an end of turn that stands in it."""
+    if "messages" in row:
+        answers = [message.get("content") for message in row["messages"] if message.get("role") == "assistant"]
+    else:
+        answers = [row.get(key) for key in ("completion", "output")]
+    texts = [text.rstrip() for text in answers if isinstance(text, str)]
+    return any(end in text.removesuffix(end) for end in spell_turn_ends(tokenizer) for text in texts)
 
 
 def spells_special_token(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -725,6 +725,18 @@ def test_named_templates_need_a_default() -> None:
     assert read_learned(tokenizer, encode_messages(tokenizer, ONE)) == ["A kettle, wörld.<end_of_turn>"]
 
 
+def test_a_template_without_a_generation_prompt_is_noted() -> None:
+    tokenizer = build_chat_tokenizer("qwen2.5")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    )
+    row = encode_messages(tokenizer, ONE)
+    assert read_learned(tokenizer, row) == ["<|im_start|>assistant\nA kettle, wörld.<|im_end|>"]
+    assert row.notes == (chat.NO_PROMPT,)
+    for family in TURNS:  # Llama 2, Mistral and gpt-oss among them
+        assert chat.NO_PROMPT not in encode_messages(find_tokenizer(family), ONE).notes
+
+
 def test_chatml_with_its_own_tokens() -> None:
     tokenizer = build_chat_tokenizer("phi-3")
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})

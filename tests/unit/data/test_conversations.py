@@ -558,7 +558,7 @@ def test_drop_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:
             "rows with a completion that is a number, a list or an object": {"count": 1, "rows": {"all": [6]}},
         },
     }
-    assert loaded.notes[1] == "2 rows dropped: rows with no prompt"
+    assert loaded.notes[1] == "2 rows dropped: rows with no prompt (rows 1, 2)"
     assert list_rows(loaded) == dict(enumerate(make_pairs(20), 7))
     assert loaded.source == str(path)
     assert load(make_pairs(20), tmp_path / "b").data_hash == loaded.data_hash

@@ -10,7 +10,14 @@ import pytest
 
 from afina.data.conversation_columns import choose_conversation_columns
 from afina.data.conversations import ConversationPart
-from afina.data.encode_conversations import Encoding, Tally, TrainedRows, encode_conversations
+from afina.data.encode_conversations import (
+    ENDED_EARLY,
+    STRANGE,
+    Encoding,
+    Tally,
+    TrainedRows,
+    encode_conversations,
+)
 from afina.data.read import read_parts
 from afina.pipeline.language.prepare import describe_tally
 from afina.testing.templates import build_chat_tokenizer
@@ -101,3 +108,12 @@ def test_a_text_of_nothing_but_an_end_is_left_out(tmp_path: Path) -> None:
     rows = [{"text": "abc"}, {"text": "<|im_end|>"}]
     data, tally, _ = encode("qwen2.5", rows, tmp_path, has_template=False)
     assert (list(data.row_numbers), list(tally.untrained)) == ([1], [2])
+
+
+def test_answers_that_spell_the_end_of_a_turn_are_noted(tmp_path: Path) -> None:
+    rows = [talk("a", "one<|im_end|>\n"), talk("a", "one<|im_end|> two"), talk("b<|im_end|>", "two"), talk("a", "one")]
+    _, tally, _ = encode("qwen2.5", rows, tmp_path)
+    assert {note: list(numbers) for note, numbers in tally.notes.items()} == {ENDED_EARLY: [2], STRANGE: [3]}
+    pairs = [{"prompt": "a", "completion": "one<|im_end|>two"}, {"prompt": "a", "completion": "one<|im_end|>"}]
+    _, tally, _ = encode("qwen2.5", pairs, tmp_path / "pairs")
+    assert {note: list(numbers) for note, numbers in tally.notes.items()} == {ENDED_EARLY: [1]}

@@ -196,7 +196,7 @@ def test_drop_leaves_bad_rows_out_and_counts_them(tmp_path: Path) -> None:
             "rows with a text that is a number, a list or an object": {"count": 1, "rows": {"all": [5]}},
         },
     }
-    assert "2 rows dropped: rows with no text" in examples.notes
+    assert any(note.startswith("2 rows dropped: rows with no text (rows ") for note in examples.notes)
     used = sorted(number for part in examples.parts.values() for number in part.row_numbers.tolist())
     assert used == list(range(6, 26))
     clean = load(make_rows(20), tmp_path / "b")

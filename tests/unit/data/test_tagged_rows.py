@@ -92,7 +92,7 @@ def test_bad_rows_are_named_all_at_once(tmp_path: Path) -> None:
     assert {p.remedy for p in caught.value.problems} == {MEND}
     examples = load(rows, tmp_path / "b", on_bad_rows="drop")
     assert examples.counts["used"] == 17
-    assert examples.notes[0] == "1 row dropped: rows with more words than tags, or fewer"
+    assert examples.notes[0] == "1 row dropped: rows with more words than tags, or fewer (row 3)"
 
 
 def test_bad_entities_are_shown_how_to_write_them(tmp_path: Path) -> None:

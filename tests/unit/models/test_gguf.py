@@ -375,7 +375,9 @@ def test_text_is_cut_as_the_file_says(pre: str, text: str, tokens: list[str], tm
 def test_a_tokenizer_that_transformers_reads_otherwise_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = AutoTokenizer.from_pretrained(convert_gguf(write_gguf(tmp_path / "a.gguf", pre="qwen2"), tmp_path))
+    other = AutoTokenizer.from_pretrained(
+        convert_gguf(write_gguf(tmp_path / "a.gguf", pre="qwen2"), tmp_path / "other")
+    )
     monkeypatch.setattr(gguf_tokenizer, "load_tokenizer", lambda folder: other)
     path = write_gguf(tmp_path / "b.gguf", pre="gpt-2")
     message = refuse_conversion(path, tmp_path)

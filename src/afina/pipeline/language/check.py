@@ -14,7 +14,7 @@ from afina.data.chat import END_UNMARKED, NO_END
 from afina.data.conversation_columns import Form
 from afina.data.doctor.finding import Finding, Severity
 from afina.data.doctor.lengths import summarise, tabulate_cuts
-from afina.data.encode_conversations import STRANGE, Tally, choose_remedy, hits_all
+from afina.data.encode_conversations import ENDED_EARLY, STRANGE, Tally, choose_remedy, hits_all
 from afina.data.rows import RowTable
 from afina.pipeline.check_model import ModelView
 from afina.pipeline.language.mask import split_stretches
@@ -98,7 +98,10 @@ def describe_notes(tallies: Mapping[str, Tally], where: Mapping[str, str], form:
     for note in dict.fromkeys(note for tally in tallies.values() for note in tally.notes):
         rows = gather(tallies, where, lambda tally, note=note: tally.notes.get(note))
         title = f"{count(sum(map(len, rows.values())), 'row')}: {note}"
-        if note == STRANGE:
+        if note == ENDED_EARLY:
+            meaning, remedy = SPELLED_IN_TURNS
+            yield make_finding("special-strings", "warning", title, meaning, remedy, rows)
+        elif note == STRANGE:
             meaning, remedy = SPELLED_IN_TEXT if form == "text" else SPELLED_IN_TURNS
             yield make_finding("special-strings", "warning", title, meaning, remedy, rows)
         elif note in ENDLESS:

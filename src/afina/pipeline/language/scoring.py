@@ -15,6 +15,7 @@ from afina.pipeline.narrator import Narrator
 from afina.runs.predictions import write_predictions
 from afina.runs.row_scores import hash_content, write_row_scores
 from afina.training.next_tokens import TokenCounts
+from afina.wording import count
 
 
 def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrator: Narrator) -> dict[str, Any]:
@@ -22,6 +23,12 @@ def score_language(prepared: PreparedLanguage, learned: LearnedLanguage, narrato
     config, scored = prepared.config, prepared.scored
     with narrator.stage("evaluate"):
         before, after = (score_state(prepared, learned, state, narrator) for state in (learned.before, learned.after))
+    rows, answered = prepared.parts[scored].row_count, len(learned.samples)
+    if 0 < answered < rows:
+        narrator.note(
+            f"exact match, chrF and ROUGE-L are of {count(answered, 'answer')}"
+            f" (evaluation.generation_samples), the other scores of all {rows:,} {scored} rows"
+        )
     gain = learned.after.counts.bootstrap_gain(
         learned.before.counts, config.evaluation.bootstrap_resamples, config.seed
     )
