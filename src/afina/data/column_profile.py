@@ -45,8 +45,10 @@ class ColumnProfile:
 
     @property
     def is_target(self) -> bool:
-        """Whether it holds numbers that don't just count the rows, as whole ones do of which each stands once."""
-        return self.shape == "numbers" and (self.distinct_count < self.filled_count or not self.is_whole)
+        """Whether it holds numbers that differ and don't just count the rows, as whole ones do of which each stands
+        once."""
+        counts = self.is_whole and self.distinct_count == self.filled_count
+        return self.shape == "numbers" and self.distinct_count > 1 and not counts
 
     @property
     def is_label_like(self) -> bool:

@@ -33,6 +33,7 @@ def guess(rows: list[dict[str, Any]], folder: Path, base: Path | None) -> str:
         {"content": "def f{}(): pass", "path": "f{}.py"},
         {"text": "a page {}", "meta": {"a": 1}},
         {"question": "q {}", "answer": "a {}", "category": "billing"},
+        {"asked": "q {}", "told": "a {}", "version": 1},
         {"translation": {"en": "a {}", "es": "b {}"}},
         {"prompt": "q {}", "completion": "a {}", "label": True},
     ],
