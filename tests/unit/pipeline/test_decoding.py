@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 
 from afina.data.batches import PROMPTS_AT_ONCE
@@ -125,6 +126,19 @@ def test_of_a_model_s_settings_of_generation_few_are_followed(speak: Callable[..
     assert speaker.model.generation_config is stranger
     speaker.model.generation_config = GenerationConfig(no_repeat_ngram_size=1)
     assert speaker.answer(PROMPTS[:3], Decoding(12)) != plain
+
+
+def test_settings_of_generation_stay_what_they_were_beside_an_adapter(speak: Callable[..., Speaker]) -> None:
+    speaker = speak()
+    adapted = get_peft_model(speaker.model, LoraConfig(task_type="CAUSAL_LM"))
+    inner = adapted.base_model.model
+    before = (adapted.generation_config, inner.generation_config)
+    answerer = Answerer(adapted, speaker.tokenizer, speaker.answerer.stops, "cpu", "fp32")
+    assert answerer.answer_prompts([speaker.encode(PROMPTS[0])], Decoding(4)) == speaker.answer(
+        PROMPTS[:1], Decoding(4)
+    )
+    assert (adapted.generation_config, inner.generation_config) == before
+    assert inner.generation_config is before[1]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from afina.pipeline.language.prepare import PreparedLanguage
 
 # Settings of a model's generation_config.json that are followed, with the least value of each.
-READ = {"repetition_penalty": 0.01, "no_repeat_ngram_size": 0}
+FOLLOWED = {"repetition_penalty": 0.01, "no_repeat_ngram_size": 0}
 
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -213,17 +213,20 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, t
 
 @contextlib.contextmanager
 def generating(model: Any) -> Iterator[None]:
-    """Keys and values are kept while tokens are made, whatever training has set; of the model's own settings of
-    generation only `READ` are followed. The others come with its folder, maybe a stranger's: beams and several answers
-    take as many times the memory, and lists of tokens may name some that it lacks.
+    """Keys and values are kept while tokens are made, whatever training has set; of the model's own settings only
+    `FOLLOWED` are followed. The others come with its folder, maybe a stranger's: beams and several answers take as many
+    times the memory, and lists of tokens may name some that it lacks.
     """
-    config, settings = model.config, model.generation_config
-    before = getattr(config, "use_cache", True)
-    config.use_cache, model.generation_config = True, choose_generation(settings)
+    config, before = model.config, getattr(model.config, "use_cache", True)
+    # peft hands the settings of its wrapper on to the model inside, and leaves them there.
+    owners = {each: each.generation_config for each in model.modules() if "generation_config" in vars(each)}
+    config.use_cache, model.generation_config = True, choose_generation(model.generation_config)
     try:
         yield
     finally:
-        config.use_cache, model.generation_config = before, settings
+        config.use_cache = before
+        for owner, settings in owners.items():
+            owner.generation_config = settings
 
 
 def choose_generation(settings: Any) -> Any:
@@ -234,9 +237,9 @@ def choose_generation(settings: Any) -> Any:
     """
     from transformers import GenerationConfig
 
-    kept = {name: value for name in READ if (value := getattr(settings, name, None)) is not None}
+    kept = {name: value for name in FOLLOWED if (value := getattr(settings, name, None)) is not None}
     for name, value in kept.items():
-        lowest = READ[name]
+        lowest = FOLLOWED[name]
         if isinstance(value, bool) or not isinstance(value, int | type(lowest)) or not lowest <= value < math.inf:
             raise ModelError(
                 f"{name} in the model's generation_config.json can't be used", found=repr(value)[:60],
