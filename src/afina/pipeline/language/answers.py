@@ -225,8 +225,11 @@ def generating(model: Any) -> Iterator[None]:
         yield
     finally:
         config.use_cache = before
-        for owner, settings in owners.items():
-            owner.generation_config = settings
+        for each in model.modules():
+            if each in owners:
+                each.generation_config = owners[each]
+            elif "generation_config" in vars(each):  # the wrapper had those of the model inside
+                del each.generation_config
 
 
 def choose_generation(settings: Any) -> Any:
