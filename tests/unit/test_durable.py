@@ -67,6 +67,18 @@ def test_a_model_is_on_the_disk_before_its_name_is(tmp_path: Path, events: Event
     assert ("sync", tmp_path) in events[renamed:]
 
 
+def test_reasons_stay_until_the_report_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, left = RunFolder(tmp_path), list[str]()
+    (run.work / "tokens").mkdir(parents=True)
+    (run.work / "reasons.jsonl").touch()
+    monkeypatch.setattr(
+        "afina.pipeline.result.write_reports", lambda run, report: left.extend(path.name for path in run.work.iterdir())
+    )
+    finish_folder(run, {"environment": {}})
+    assert left == ["reasons.jsonl"]
+    assert not run.work.exists()
+
+
 def test_checkpoints_go_when_the_report_is_on_the_disk(
     tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:

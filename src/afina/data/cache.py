@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import uuid
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 MOST_BYTES = 10 * 2**30
 """Of features, and of predictions, that are kept together; beyond it those go that were not used for longest."""
+CHECKSUM = "crc32"
 PRIVATE = 0o700  # features and predictions tell of the texts that they are made of
 
 
@@ -37,7 +39,8 @@ def keep_arrays(path: Path, arrays: Mapping[str, Any], within: Path) -> None:
     try:
         path.parent.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
         path.parent.mkdir(PRIVATE, exist_ok=True)
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, unfinished)
+        kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(kept, unfinished, {CHECKSUM: add_up(kept)})
         os.replace(unfinished, path)
         trim(within)
     except (OSError, SafetensorError):  # the latter is what safetensors makes of a full disk
@@ -46,17 +49,28 @@ def keep_arrays(path: Path, arrays: Mapping[str, Any], within: Path) -> None:
 
 
 def recall_arrays(path: Path) -> dict[str, Any] | None:
-    """The arrays of such a file; None where there is none that can be read, and they are computed again."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """The arrays of such a file; None where there is none that holds what was written, and they are computed again."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        found: dict[str, Any] = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+            known = (file.metadata() or {}).get(CHECKSUM)
+        if known != add_up(found):
+            return None
         with contextlib.suppress(OSError):
             os.utime(path)  # used just now
         return found
     except (SafetensorError, OSError, ValueError):
         return None
+
+
+def add_up(arrays: Mapping[str, Any]) -> str:
+    """A CRC-32 over names and contents."""
+    total = 0
+    for name in sorted(arrays):
+        total = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def keep_values(path: Path, values: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from afina.errors import MissingExtraError, ModelError, describe_cause
+from afina.models.fingerprint import hash_model
 from afina.models.gguf_check import GgufFacts, check_gguf
 from afina.models.gguf_config import load_config
 from afina.models.gguf_header import MAGIC, read_header
@@ -26,7 +27,9 @@ __all__ = ["GgufFacts", "check_gguf", "convert_gguf", "is_gguf", "outline_gguf"]
 
 SUFFIX = ".gguf"
 # Raised when the conversion changes, so that what an older one made is made again.
-FORMAT = 1
+FORMAT = 2
+FINGERPRINT = "fingerprint.txt"
+"""Of the folder as it was written."""
 FLOAT32_BYTES = 4
 
 
@@ -58,11 +61,13 @@ def convert_gguf(path: Path, cache: Path) -> Path:
     """
     facts = check_gguf(path)
     target = _locate(path, cache)
-    if target.is_dir():
+    if is_whole(target):
         return target
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("gguf", "gguf", "reading a .gguf file")
     try:
+        if target.is_dir():  # damaged since it was made
+            shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(facts, target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as unfinished:
@@ -93,7 +98,7 @@ def outline_gguf(path: Path, cache: Path, folder: Path) -> Path:
     """
     facts = check_gguf(path)
     target = _locate(path, cache)
-    if target.is_dir():
+    if is_whole(target):
         return target
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("gguf", "gguf", "reading a .gguf file")
@@ -111,6 +116,14 @@ def outline_gguf(path: Path, cache: Path, folder: Path) -> Path:
     shutil.rmtree(alone.parent)  # its link to the file leads out of the folder
     write_hole(model, folder)
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a conversion is there, and is what was written: bits flip in a cache, and files get lost."""
+    try:
+        return (folder / FINGERPRINT).read_text(encoding="ascii") == hash_model(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def _locate(path: Path, cache: Path) -> Path:
@@ -154,6 +167,7 @@ def _write_model(path: Path, unfinished: Path) -> None:
         try:
             convert_weights(header, load_config(header, vocabulary, alone), vocabulary.ends, alone, folder)
             check_reloaded(tokenizer, folder, path)
+            (folder / FINGERPRINT).write_text(hash_model(folder), encoding="ascii")
         except ModelError:
             raise
         except Exception as error:  # any error of transformers or gguf means that the file can't be converted

@@ -200,6 +200,16 @@ def find_odd_modules(file: str, settings: Any) -> Iterator[Problem]:
             )
 
 
+MOST_TARGETS = 1000
+UNWRITTEN = (
+    "rank_pattern", "alpha_pattern", "exclude_modules", "layers_pattern", "layers_to_transform", "layer_replication",
+    "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "use_dora", "use_qalora", "use_bdlora",
+    "lora_bias", "ensure_weight_tying",
+)  # fmt: skip
+ADAPTER_NUMBERS: dict[str, tuple[float, float]] = {"r": (1, 100_000), "lora_alpha": (0, 1e6), "lora_dropout": (0, 1.0)}
+"""Least and largest value; a whole number's are whole."""
+
+
 def check_adapter(file: str, settings: Any) -> Iterator[Problem]:
     """Settings of an adapter beyond what a run of ours writes: some import modules, or read caches by unpickling."""
     settings = settings if isinstance(settings, dict) else {}
@@ -214,6 +224,14 @@ def check_adapter(file: str, settings: Any) -> Iterator[Problem]:
         odd["base_model_name_or_path"] = base
     if not _is_list_of_names(settings.get("target_modules")):  # a text would be a pattern, which may take for ever
         odd["target_modules"] = settings.get("target_modules")
+    elif len(settings["target_modules"]) > MOST_TARGETS:
+        odd["target_modules"] = f"{len(settings['target_modules']):,} names"
+    # Patterns for names of layers, layers that are made anew, and ways to train that no run of ours takes.
+    odd |= {key: settings[key] for key in UNWRITTEN if settings.get(key)}
+    for key, (lowest, highest) in ADAPTER_NUMBERS.items():
+        value = settings.get(key, lowest)
+        if isinstance(value, bool) or not isinstance(value, int | type(highest)) or not lowest <= value <= highest:
+            odd[key] = value
     for key, value in odd.items():
         yield Problem(
             f"{file} holds what no run writes",

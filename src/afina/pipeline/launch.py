@@ -15,6 +15,7 @@ from afina.pipeline.changes import settle_device
 from afina.pipeline.description import check_description, check_model_place
 from afina.runs.folder import RunFolder
 from afina.runs.lock import hold_folder
+from afina.runs.names import KEPT_REASONS
 from afina.runs.reasons import ReasonsFile
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def run_stages(config: RunConfig, folder: RunFolder, source: Any, narrator: Narr
     reset_peak_memory()
     narrator.keep_time(folder)
     folder.make_work()
-    narrator.keep_reasons(ReasonsFile(folder.work / "reasons.jsonl"))
+    narrator.keep_reasons(ReasonsFile(folder.work / KEPT_REASONS))
     assert narrator.status
     narrator.status.tell("preparing", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     opened = open_source(config, folder, source, narrator)

@@ -24,7 +24,7 @@ from afina.pipeline.listeners import count_skipped
 from afina.pipeline.narrator import Narrator
 from afina.pipeline.prepared_run import PreparedRun
 from afina.runs.folder import FOR_OWNER, RunFolder
-from afina.runs.names import CARD, ENVIRONMENT, PAGE, REASONS, REPORT
+from afina.runs.names import CARD, ENVIRONMENT, KEPT_REASONS, PAGE, REASONS, REPORT
 from afina.techniques.base import count_parameters
 from afina.training.callbacks.history import read_history
 from afina.training.memory import measure_peak_memory_bytes
@@ -114,8 +114,9 @@ def join_scores(scores: Mapping[str, Any], learned: Tuned) -> dict[str, Any]:
 def finish_folder(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """Write what is told of the run and remove what only a running one needs."""
     folder.write_json(ENVIRONMENT, report["environment"])
-    folder.clear_work()
+    folder.clear_work(but=KEPT_REASONS)  # a run that is killed here goes on with them, and a full disk has room
     write_reports(folder, report)
+    folder.clear_work()
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 

@@ -232,9 +232,18 @@ class RunFolder:
         """The folder for rows and tokens, which nobody else can look into."""
         self.work.mkdir(FOR_OWNER, exist_ok=True)
 
-    def clear_work(self) -> None:
-        """Remove what only a running run needs."""
-        shutil.rmtree(self.work, ignore_errors=True)
+    def clear_work(self, but: str | None = None) -> None:
+        """Remove what only a running run needs.
+
+        Args:
+            but: name of what stays.
+        """
+        if but is None:
+            shutil.rmtree(self.work, ignore_errors=True)
+            return
+        for entry in list(self.work.iterdir()) if self.work.is_dir() else ():
+            if entry.name != but:
+                remove(entry)
 
     def clear_beginning(self) -> None:
         """Remove what a kill left of a run that had hardly begun; the lock stays."""

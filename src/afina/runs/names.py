@@ -47,3 +47,5 @@ WORK = ".work"
 BEGINNINGS = {WORK, LOCK, CHOICE, DATA, ORIGIN, STATUS, STUDY, f"{STUDY}-journal"}
 # A run that can be resumed lacks these; the other files are there from its beginning.
 ENDINGS = (REPORT, TASK, REASONS, ENVIRONMENT)
+KEPT_REASONS = "reasons.jsonl"
+"""Of the choices so far, in the folder of what only a running run needs."""

@@ -16,6 +16,7 @@ from afina.config.reason import Reason
 from afina.config.techniques import TRAITS
 from afina.errors import ConfigError, ModelError, describe_cause, find_close
 from afina.kernels.lora import use_lora_products
+from afina.models.completeness import shorten
 from afina.models.four_bits import import_bitsandbytes
 from afina.models.load import LoadedModel, quiet_transformers
 from afina.techniques.base import checkpoint_activations, load_model
@@ -109,6 +110,7 @@ class Lora:
                 model = peft.PeftModel.from_pretrained(loaded.model, folder)
         except Exception as error:  # peft raises whatever its files and their numbers lead to
             raise ModelError(f"the adapter in {folder} can't be loaded", found=describe_cause(error, "peft")) from error
+        check_attached(model, folder)
         use_lora_products(model)
         return model
 
@@ -116,6 +118,29 @@ class Lora:
         # In fp32, whatever the base was stored in: a sum rounded to bf16 would lose part of the update.
         loaded = load_model(setup)
         return merge_adapter(self.attach(loaded, folder))
+
+
+def check_attached(model: Any, folder: Path) -> None:
+    """Refuse an adapter that lacks weights, which peft fills with numbers of its own, or whose weights aren't numbers.
+
+    Raises:
+        ModelError: naming them.
+    """
+    from safetensors import safe_open
+
+    peft = import_peft()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        found = set(file.keys())
+    lacking = sorted(wanted.keys() - found)
+    odd = sorted(name for name, tensor in wanted.items() if not bool(tensor.isfinite().all()))
+    if lacking or odd:
+        what = "lacks weights" if lacking else "holds weights that are not finite numbers"
+        raise ModelError(
+            f"the adapter in {folder} {what}", found=shorten(lacking or odd), remedy="copy the folder of the run again"
+        )
 
 
 def import_peft() -> Any:

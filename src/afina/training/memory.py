@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
@@ -19,6 +20,14 @@ CGROUPS = (
         "/sys/fs/cgroup/memory/memory.stat",
     ),
 )
+OWN_CGROUPS = Path("/proc/self/cgroup")
+CGROUPS_OF = {
+    "": ("/sys/fs/cgroup", ("memory.max", "memory.current", "memory.stat")),
+    "memory": (
+        "/sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    ),
+}  # fmt: skip
+"""By the controller that a line of OWN_CGROUPS names (none: cgroup 2): where groups lie, and their files."""
 CACHED = ("inactive_file", "total_inactive_file")
 
 
@@ -88,12 +97,30 @@ def find_free_bytes(device: str) -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    for limit, used, details in CGROUPS:
+    for limit, used, details in (*CGROUPS, *list_nested_cgroups()):
         try:
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()) + read_cached_bytes(details))
         except (OSError, ValueError):  # no container, or no limit ("max")
             continue
     return max(0, free)
+
+
+def list_nested_cgroups() -> Iterator[tuple[str, str, str]]:
+    """The same files of the control groups that this process is in and that a container doesn't mount at the root, with
+    those above them: systemd and Slurm nest them. https://docs.kernel.org/admin-guide/cgroup-v2.html"""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = OWN_CGROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, names = CGROUPS_OF["memory" if controllers else ""]
+        inside = Path(root + path)
+        for folder in (inside, *inside.parents):
+            if str(folder) != root and folder.is_relative_to(root):
+                limit, used, details = (str(folder / name) for name in names)
+                yield limit, used, details
 
 
 def read_cached_bytes(details: str) -> int:

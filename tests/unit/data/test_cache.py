@@ -28,3 +28,16 @@ def test_what_was_not_used_for_longest_goes(tmp_path: Path, monkeypatch: pytest.
     keep_arrays(folder / "five" / "a.safetensors", rows, folder)
     assert (tmp_path / "other.safetensors").exists(), "outside of the folder"
     assert [path.exists() for path in paths] == [True, False, False]
+
+
+def test_flipped_bits_are_found(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(1000, dtype=np.float32), "b": np.zeros((0, 3), np.uint8), "c": np.array([True, False])}
+    path = tmp_path / "kept" / "a.safetensors"
+    keep_arrays(path, arrays, tmp_path)
+    found = recall_arrays(path)
+    assert found is not None
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 4
+    path.write_bytes(content)
+    assert recall_arrays(path) is None

@@ -516,6 +516,19 @@ def test_files_beside_it_are_not_read(tmp_path: Path, converted: Path) -> None:
     assert encode(convert_gguf(path, tmp_path / "cache"), "12") == ["12"]
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
+def test_a_conversion_that_was_damaged_is_made_again(damage: str, tiny: Path, tmp_path: Path) -> None:
+    folder = convert_gguf(tiny, tmp_path)
+    path = folder / ("tokenizer.json" if damage == "lose" else "model.safetensors")
+    whole = path.read_bytes()
+    if damage == "lose":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-9] + (b"" if damage == "cut" else bytes([whole[-9] ^ 4]) + whole[-8:]))
+    assert convert_gguf(tiny, tmp_path) == folder
+    assert path.read_bytes() == whole
+
+
 def test_found_again_by_content(tiny: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_module, "_write_model", lambda *_: pytest.fail("it is there already"))
     cache = converted.parent.parent

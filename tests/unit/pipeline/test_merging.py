@@ -166,6 +166,30 @@ def test_files_and_folders_of_a_merged_model_are_by_the_umask(tmp_path: Path) ->
     assert modes == {"model.safetensors": 0o644, "templates": 0o755, "tools.jinja": 0o644}
 
 
+@pytest.mark.parametrize("damage", ["lacks weights", "holds weights that are not finite numbers"])
+def test_an_adapter_that_lacks_numbers_is_not_used(
+    damage: str, tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = afina.fit(
+        tiny_models("llama"), make_conversations("completion", 24), "lora", output=tmp_path / "run", num_train_epochs=1,
+        bootstrap_resamples=0, generation_samples=0, general_text=False, verbose=False,
+    )  # fmt: skip
+    path = run.path / "model" / "adapter_model.safetensors"
+    weights = load_file(path)
+    if damage == "lacks weights":
+        del weights[min(weights)]
+    else:
+        weights[min(weights)][0, 0] = float("nan")
+    save_file(weights, path, {"format": "pt"})
+    task = json.loads((run.path / "task.json").read_text())
+    for known in ("files", "checksums"):
+        task.pop(known, None)
+    (run.path / "task.json").write_text(json.dumps(task))
+    for use in (lambda: afina.predict(run.path, [{"prompt": "a"}]), lambda: afina.merge(run.path, tmp_path / "merged")):
+        with pytest.raises(ModelError, match=f"the adapter in .* {damage}\n  found: base_model"):
+            use()
+
+
 def test_an_adapter_is_not_used_beside_other_weights(tiny_models: Callable[[str], Path], tmp_path: Path) -> None:
     base = shutil.copytree(tiny_models("llama"), tmp_path / "base")
     run = afina.fit(

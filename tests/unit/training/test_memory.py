@@ -43,6 +43,29 @@ def test_elsewhere_getrusage_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert memory.measure_resident_peak_bytes() > 2**20
 
 
+@pytest.mark.parametrize(
+    ("line", "controller", "limit", "used"),
+    [
+        ("0::/slice/job", "", "memory.max", "memory.current"),
+        ("4:memory:/slice/job", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+def test_the_limit_of_a_nested_group_counts(
+    line: str, controller: str, limit: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CGROUPS", ())
+    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setitem(memory.CGROUPS_OF, controller, (str(tmp_path / "root"), (limit, used, "memory.stat")))
+    (tmp_path / "cgroup").write_text(f"1:cpu:/\n{line}\n")
+    job = tmp_path / "root" / "slice" / "job"
+    job.mkdir(parents=True)
+    assert memory.find_free_bytes("cpu") > 2**26
+    for folder, most in ((job.parent, 50_000_000), (job, 90_000_000)):
+        (folder / limit).write_text(f"{most}\n")
+        (folder / used).write_text("20000000\n")
+    assert memory.find_free_bytes("cpu") == 30_000_000
+
+
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, used, details = (tmp_path / f"memory.{name}" for name in ("max", "current", "stat"))
     monkeypatch.setattr(memory, "CGROUPS", ((str(limit), str(used), str(details)),))

@@ -67,7 +67,9 @@ def check_output(source: Any, output: Path) -> dict[str, list[Path]]:
                 expected=f"a file with one of the suffixes {', '.join(COPIED)}",
             )  # fmt: skip
     log = find_log(path, output)
-    for taken in (output, log):
+    # A kill between the two renames leaves the log of a copy that isn't there; it is written anew.
+    is_left = log.exists() and not output.exists() and name_unfinished(output).is_dir()
+    for taken in (output,) if is_left else (output, log):
         if taken.exists():
             raise DataError(f"{taken} exists already, and nothing is written over", remedy=OTHER)
     if not output.parent.is_dir():
@@ -89,6 +91,11 @@ def find_log(source: Path, output: Path) -> Path:
     return output / LOG_OF_FOLDER if source.is_dir() else output.with_name(output.name + LOG_OF_FILE)
 
 
+def name_unfinished(output: Path) -> Path:
+    """Where the copy is until it is whole."""
+    return output.with_name(f".{output.name}.tmp")
+
+
 def write_copy(
     source: Path,
     output: Path,
@@ -102,7 +109,7 @@ def write_copy(
         DataError: as `check_output`, and if the copy can't be begun or can't get its name.
     """
     files = check_output(source, output)
-    unfinished = output.with_name(f".{output.name}.tmp")
+    unfinished = name_unfinished(output)
     shutil.rmtree(unfinished, ignore_errors=True)
     with refuse_unwritable(output, DataError, OTHER):
         unfinished.mkdir()
@@ -110,7 +117,8 @@ def write_copy(
     rules: Counter[str] = Counter()
     rows = {}
     try:
-        with (unfinished / LOG_OF_FOLDER).open("w", encoding="utf-8") as log_file:
+        written = unfinished / (LOG_OF_FOLDER if source.is_dir() else log.name)
+        with written.open("w", encoding="utf-8") as log_file:
             for part, paths in files.items():
                 # One file for all shards; a folder of one table holds it as `train`.
                 name = paths[0].name if len(paths) == 1 else f"{'train' if part == 'all' else part}{paths[0].suffix}"
@@ -121,7 +129,7 @@ def write_copy(
             if source.is_dir():
                 os.replace(unfinished, output)
             else:
-                os.replace(unfinished / LOG_OF_FOLDER, log)
+                os.replace(written, log)
                 os.replace(unfinished / source.name, output)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -58,6 +58,29 @@ def test_a_line_that_names_the_separator_stays(delimiter: str, rows: Rows, tmp_p
     assert again.read_bytes() == copy.read_bytes()
 
 
+def test_a_file_may_be_called_what_the_log_of_a_folder_is(rows: Rows, tmp_path: Path) -> None:
+    source, copy = tmp_path / "changes.jsonl", tmp_path / "b.jsonl"
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, rows[0]]), encoding="utf-8")
+    afina.check(source, fix=copy)
+    assert len(read_log(copy)) == len(rows)
+    assert [each["rule"] for each in read_log(tmp_path / "b.jsonl.changes.jsonl")] == ["duplicate-row"]
+
+
+def test_a_copy_that_was_killed_before_it_had_its_name_is_made_again(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy, log = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "b.jsonl.changes.jsonl"))
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, rows[0]]), encoding="utf-8")
+    (tmp_path / ".b.jsonl.tmp").mkdir()
+    log.write_text("of the one that was killed")
+    afina.check(source, fix=copy)
+    assert [each["rule"] for each in read_log(log)] == ["duplicate-row"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl", "b.jsonl.changes.jsonl"]
+    copy.unlink()
+    with pytest.raises(DataError, match=r"b\.jsonl\.changes\.jsonl exists already"):
+        afina.check(source, fix=copy)
+
+
 @pytest.fixture
 def mixed(rows: Rows) -> Rows:
     """Good rows, each kind of bad one, and a repeated one, with a column that nobody reads."""
