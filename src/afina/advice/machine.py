@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -174,9 +175,11 @@ def measure_rates(device: str, precision: str) -> Rates:
 def recall_rates(path: Path) -> Rates | None:
     """The rates in a file, if it is there and whole."""
     try:
-        return Rates(**json.loads(path.read_text(encoding="utf-8")))
+        found = Rates(**json.loads(path.read_text(encoding="utf-8")))
+        is_rate = all(0 < each < math.inf for each in (found.products, found.bandwidth))
     except (OSError, ValueError, TypeError):
         return None
+    return found if is_rate else None
 
 
 def keep_rates(path: Path, rates: Rates) -> None:

@@ -70,6 +70,10 @@ def fold_adapter(folder: RunFolder, output: Path, dtype: str, narrator: Narrator
     technique = make_technique(str(config.technique))
     merged = technique.merge(folder.model, setup)
     sample = stored.get("sample", [])
+    if any(max(ids) >= merged.get_input_embeddings().num_embeddings for ids in sample):
+        raise RunFolderError(
+            f"{folder.path} holds a sample of other tokens than its model's", remedy="copy the folder of the run again"
+        )
     check_merged(technique.restore(folder.model, setup), merged, setup.pad_token_id, sample)
     if dtype != "float32":
         narrator.say(round_weights(merged, dtype, setup.pad_token_id, sample))

@@ -22,6 +22,7 @@ LONGEST_FOUND = 200
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
 Scores = dict[str, float]
 """By name. One that is undefined, as a correlation with what doesn't vary, isn't among them."""
 Intervals = dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
@@ -158,11 +159,57 @@ class _Base(Form):
     answers: list[str]
 
 
+class _Trial(Form):
+    trial: Count
+    search: str
+    place: Count
+    state: Literal["running", "finished", "stopped", "failed", "short", "skipped"]
+    why: str
+    technique: str
+    settings: dict[str, Any]
+    score: Score | None
+    seconds: Seconds
+
+
+class _Plan(Form):
+    config: dict[str, Any]
+    given: list[str]
+    budget_seconds: Seconds
+    techniques: list[str]
+    metric: str
+    most_trials: Count
+    storage: str
+    key: str
+
+
+class _Chosen(Form):
+    trial: Count
+    run: str
+
+
+class _Search(Form):
+    state: Literal["finished", "unfinished"]
+    kind: str
+    data_hash: str
+    used_seconds: Seconds
+    plan: _Plan
+    trials: list[_Trial]
+    winner: _Chosen | None
+    best: _Chosen | None
+
+    @model_validator(mode="after")
+    def check_end(self) -> Self:
+        """A finished search names its result."""
+        if self.state == "finished" and (self.best is None or self.winner is None):
+            raise ValueError("a finished search without its best trial")
+        return self
+
+
 FORMS: Mapping[str, TypeAdapter[Any]] = {
     f"{name}.json": TypeAdapter(form)
     for name, form in (
         ("report", _Report), ("data", _Data), ("choice", _Choice), ("origin", _Origin), ("status", _Status),
-        ("base", _Base),
+        ("base", _Base), ("search", _Search),
     )
 }  # fmt: skip
 

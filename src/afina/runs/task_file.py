@@ -5,12 +5,16 @@ It is read as what anybody may have written: runs are handed on.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter, model_validator
 
 from afina.data.labels import LabelKind
 from afina.runs.forms import Form, check_form
+
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+MOST_SAMPLED = 65_536
+"""Tokens of a held-out row that a run keeps for the proof of a merged model."""
 
 
 class _Stored(Form):
@@ -63,8 +67,15 @@ class _Generation(_Task):
     form: Literal["messages", "completion", "instruction", "text"]
     columns: dict[str, str]
     has_template: bool
-    stop_tokens: list[int]
-    sample: list[list[int]] = Field(default_factory=list)
+    stop_tokens: list[Token]
+    sample: list[Annotated[list[Token], Field(min_length=1, max_length=MOST_SAMPLED)]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def check_columns(self) -> Self:
+        """A column that asks is named."""
+        if self.columns.keys().isdisjoint(("messages", "prompt", "instruction", "text")):
+            raise ValueError("no column of prompts")
+        return self
 
 
 _TASK: TypeAdapter[_Labelled | _Generation] = TypeAdapter(Annotated[_Labelled | _Generation, Discriminator("task")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,13 @@ def test_the_memory_of_a_device_must_be_said() -> None:
     with pytest.raises(ConfigError) as caught:
         machine.describe_machine("cuda", None)
     assert str(caught.value) == ("how much memory the cuda device has isn't known\n  do: --device-memory 24GB")
+
+
+@pytest.mark.parametrize("products", ["NaN", "-1.0", "0.0", "Infinity"])
+def test_rates_that_are_none_are_measured_again(products: str, tmp_path: Path) -> None:
+    path = tmp_path / "rates.json"
+    path.write_text(f'{{"products": {products}, "bandwidth": 1.0}}')
+    assert machine.recall_rates(path) is None
 
 
 def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

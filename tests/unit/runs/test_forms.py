@@ -10,6 +10,7 @@ import pytest
 
 from afina.errors import RunFolderError
 from afina.runs.folder import RunFolder
+from afina.runs.search_folder import open_search
 from afina.runs.status import read_state
 
 REPORT: dict[str, Any] = {
@@ -121,3 +122,44 @@ def test_a_finished_run_has_nothing_left_to_choose(tmp_path: Path) -> None:
         " evaluation.eval_tokens_per_batch: auto\n"
         "  expected: what the run has chosen instead of auto\n  do: copy the folder of the run again"
     )
+
+
+SEARCH_TRIAL = {
+    "trial": 0, "search": "k", "place": 0, "asked": "lora", "technique": "lora", "settings": {}, "state": "finished",
+    "why": "", "epochs": 1, "score": 0.5, "seconds": 1.0, "train_seconds": 1.0, "run": "r", "host": "h",
+}  # fmt: skip
+SEARCH_PLAN = {
+    "config": {}, "given": [], "budget_seconds": 9.0, "techniques": ["lora"], "metric": "f1", "most_trials": 0,
+    "storage": "", "key": "k",
+}  # fmt: skip
+SEARCH_FILE: dict[str, Any] = {
+    "state": "unfinished", "kind": "multiclass", "data_hash": "d", "used_seconds": 1.5, "plan": SEARCH_PLAN,
+    "trials": [SEARCH_TRIAL], "intervals": {}, "verdict": None, "winner": None, "best": None, "test": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, ""),
+        ({"state": "finished"}, "a finished search without its best trial"),
+        ({"used_seconds": "x"}, "used_seconds: Input should be a valid number"),
+        ({"used_seconds": float("nan")}, "used_seconds: Input should be "),
+        ({"plan": {}}, "plan.config: Field required"),
+        ({"plan": None}, "plan: Input should be "),
+        ({"plan": SEARCH_PLAN | {"budget_seconds": None}}, "plan.budget_seconds: Input should be a valid number"),
+        ({"trials": "x"}, "trials: Input should be a valid list"),
+        ({"trials": [1]}, "trials.0: Input should be "),
+        ({"trials": [{}]}, "trials.0.trial: Field required"),
+        ({"trials": [SEARCH_TRIAL | {"score": "x"}]}, "trials.0.score: Input should be a valid number"),
+        ({"trials": [SEARCH_TRIAL | {"state": "x"}]}, "trials.0.state: Input should be "),
+    ],
+)
+def test_a_search_that_no_search_has_written_is_refused(changes: dict[str, Any], found: str, tmp_path: Path) -> None:
+    (tmp_path / "search.json").write_text(json.dumps(SEARCH_FILE | changes), encoding="utf-8")
+    if not found:
+        assert open_search(tmp_path).read() == SEARCH_FILE
+        return
+    with pytest.raises(RunFolderError, match=r"search\.json is not what a run writes") as caught:
+        open_search(tmp_path).read()
+    assert caught.value.problems[0].found.startswith(found)

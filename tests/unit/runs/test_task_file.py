@@ -37,6 +37,12 @@ def test_what_a_run_writes_is_taken(stored: dict[str, Any]) -> None:
         (LABELLED | {"fit": {"evil": 1}}, "text-classification.fit.evil: Extra inputs are not permitted"),
         (LABELLED | {"base": {"reference": "bert"}}, "text-classification.base.revision: Field required"),
         (LANGUAGE | {"stop_tokens": ["2"]}, "text-generation.stop_tokens.0: Input should be a valid integer"),
+        (LANGUAGE | {"stop_tokens": [10**30]}, "text-generation.stop_tokens.0: Input should be less than 2147483648"),
+        (LANGUAGE | {"sample": [[-1]]}, "text-generation.sample.0.0: Input should be greater than or equal to 0"),
+        (LANGUAGE | {"sample": [[]]},
+         "text-generation.sample.0: List should have at least 1 item after validation, not 0"),
+        (LANGUAGE | {"columns": {"x": "y"}}, "no column of prompts"),
+        (LANGUAGE | {"columns": {}}, "no column of prompts"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(stored: dict[str, Any], found: str) -> None:

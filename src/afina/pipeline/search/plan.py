@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from afina.config.load import build_config
+from pydantic import ValidationError
+
+from afina.config.load import build_config, list_problems
 from afina.config.run import RunConfig, TechniqueName
 from afina.config.techniques import AUTO, IN_4_BITS, MOVING, SOLVED
 from afina.config.unread import leave_unread_out
@@ -59,7 +61,10 @@ class SearchPlan:
     def from_dict(cls, stored: dict[str, Any]) -> SearchPlan:
         """The inverse."""
         lists = {name: tuple(stored[name]) for name in ("given", "techniques")}
-        config = RunConfig.model_validate(stored["config"])
+        try:
+            config = RunConfig.model_validate(stored["config"])
+        except ValidationError as error:
+            raise ConfigError(problems=list_problems(error)) from None
         return cls(**{**{name: stored[name] for name in cls.__dataclass_fields__}, **lists, "config": config})
 
     @property
