@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import time
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 
 MOST_BYTES = 10 * 2**30
 """Of features, and of predictions, that are kept together; beyond it those go that were not used for longest."""
+STALE_SECONDS = 7 * 24 * 3600
+"""Age of what is unfinished from which on nobody is at work on it."""
 CHECKSUM = "crc32"
 PRIVATE = 0o700  # features and predictions tell of the texts that they are made of
 
@@ -94,9 +98,22 @@ def recall_values(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def remove_stale(paths: Iterable[Path]) -> None:
+    """Remove what processes that were killed have left unfinished: what is older than any of them takes."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < STALE_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
 def trim(folder: Path) -> None:
     """Remove files below the folder, those not used for longest first, until the rest has `MOST_BYTES` at most. Another
     process that looks for one of them computes it again."""
+    remove_stale(folder.rglob("*.tmp"))
     sizes: dict[Path, os.stat_result] = {}
     for path in folder.rglob("*.safetensors"):
         with contextlib.suppress(OSError):  # gone by now

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from afina.data.cache import remove_stale
 from afina.errors import MissingExtraError, ModelError, describe_cause
 from afina.models.fingerprint import hash_model
 from afina.models.gguf_check import GgufFacts, check_gguf
@@ -28,6 +29,7 @@ __all__ = ["GgufFacts", "check_gguf", "convert_gguf", "is_gguf", "outline_gguf"]
 SUFFIX = ".gguf"
 # Raised when the conversion changes, so that what an older one made is made again.
 FORMAT = 2
+UNFINISHED = ".unfinished-"
 FINGERPRINT = "fingerprint.txt"
 """Of the folder as it was written."""
 FLOAT32_BYTES = 4
@@ -69,8 +71,9 @@ def convert_gguf(path: Path, cache: Path) -> Path:
         if target.is_dir():  # damaged since it was made
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(target.parent.glob(f"{UNFINISHED}*"))
         _check_space(facts, target.parent)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as unfinished:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as unfinished:
             _write_model(path, Path(unfinished))
             _rename(Path(unfinished) / "model", target)
     except OSError as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from afina.data import cache
-from afina.data.cache import keep_arrays, recall_arrays
+from afina.data.cache import keep_arrays, recall_arrays, remove_stale
 
 
 def test_what_was_not_used_for_longest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +41,18 @@ def test_flipped_bits_are_found(tmp_path: Path) -> None:
     content[-100] ^= 4
     path.write_bytes(content)
     assert recall_arrays(path) is None
+
+
+def test_what_killed_processes_have_left_is_removed_in_time(tmp_path: Path) -> None:
+    old, new, folder = tmp_path / "old.tmp", tmp_path / "new.tmp", tmp_path / ".unfinished-a"
+    folder.mkdir()
+    (folder / "model").touch()
+    for path in (old, new):
+        path.touch()
+    for path in (old, folder):
+        os.utime(path, (1000.0, 1000.0))
+    remove_stale([old, new, folder, tmp_path / "gone"])
+    assert [path.name for path in tmp_path.iterdir()] == ["new.tmp"]
+    os.utime(new, (1000.0, 1000.0))
+    keep_arrays(tmp_path / "kept" / "a.safetensors", {"a": np.zeros(3)}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
