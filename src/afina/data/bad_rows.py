@@ -77,6 +77,7 @@ FAULTS = {
     "bytes": Fault("rows with bytes that are not UTF-8", "text in UTF-8"),
     "nul": Fault("rows with NUL characters", "text without NUL characters"),
     "surrogate": Fault("rows with half of a surrogate pair", "escapes such as \\ud83d\\ude00, in pairs"),
+    "long": Fault("rows with a text of more than 5 million characters", "shorter texts: split a long one into rows"),
     "ragged": Fault("rows whose number of fields differs from the header's", "one field for each column"),
     "tagged line": Fault("rows with a line that isn't a word and its tag", "as many fields as the first line has"),
     "quote": Fault(

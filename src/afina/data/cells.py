@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from afina.data.rows import ARROW_TYPES, Kind
 
+MOST_CHARACTERS = 5_000_000
+"""Of one cell. A long novel has three million; a row of fifty million takes fourteen gigabytes to tokenise."""
 KIND_OF_TYPE: dict[type, Kind] = {str: "text", int: "integer", float: "decimal", bool: "boolean"}
 
 
@@ -39,9 +41,16 @@ def build_array(values: list[Any], kind: Kind) -> Any:
         array = pa.array(values, ARROW_TYPES[kind])
     except (UnicodeEncodeError, RecursionError, CellFaultError):
         raise CellFaultError from None
+    if kind in ("text", "json") and array.nbytes > MOST_CHARACTERS and find_longest(array) > MOST_CHARACTERS:
+        raise CellFaultError
     if kind == "decimal" and pc.all(pc.is_finite(array)).as_py() is False:
         raise CellFaultError
     return array
+
+
+def find_longest(array: Any) -> int:
+    """Characters of the longest text."""
+    return int(pc.max(pc.utf8_length(array)).as_py() or 0)
 
 
 def write_json(value: Any) -> str:
@@ -70,6 +79,8 @@ def find_cell_fault(value: Any) -> str | None:
 
 
 def find_text_fault(text: str) -> str | None:
+    if len(text) > MOST_CHARACTERS:
+        return "long"
     if holds_surrogate(text):
         return "surrogate"
     return "nul" if "\0" in text else None

@@ -25,7 +25,7 @@ from afina.wording import count
 BATCH_BYTES = 4 * 2**20
 ROWS_FIRST, ROWS_MOST = 256, 8192
 COLUMNS_MOST = 10_000
-GAPS = ("type", "infinite")
+GAPS = ("type", "infinite", "long")
 """Faults of a cell that leave the others of its row as good as they are."""
 Rows = list[tuple[int, Mapping[str, Any]]]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from afina.config.run import DataConfig
@@ -441,3 +442,26 @@ def test_a_row_without_any_of_the_labels_can_be_written(tmp_path: Path) -> None:
     )
     written = [{**row, "label": row["label"] or "|"} for row in rows]
     assert not load(written, tmp_path, label_separator="|").parts["train"].labels.sum(axis=1).all()
+
+
+@pytest.mark.parametrize("column", ["text", "note"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "rows"])
+def test_a_text_that_fills_the_memory_is_refused_where_it_is_read(
+    column: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afina.data.cells.MOST_CHARACTERS", 5000)
+    rows = make_rows(20, note="short")
+    rows[6][column] = "word " * 1001
+    source: Any = rows
+    if form == "csv":
+        pd.DataFrame(rows).to_csv(source := tmp_path / "a.csv", index=False)
+    elif form == "jsonl":
+        (source := tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    settings = {"text_column": "text", "label_column": "label"}
+    if column == "note":  # which nobody reads
+        assert load(source, tmp_path / "spool", **settings).counts["used"] == 20
+        return
+    found = message(source, tmp_path / "spool", **settings)
+    assert "rows with a text of more than 5 million characters in 'text' (row 7)\n" in found
+    assert "expected: shorter texts: split a long one into rows\n" in found
+    assert load(source, tmp_path / "again", **settings, on_bad_rows="drop").counts["used"] == 19
