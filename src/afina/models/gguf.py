@@ -14,7 +14,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from afina.data.cache import remove_stale
 from afina.errors import MissingExtraError, ModelError, describe_cause
 from afina.models.fingerprint import hash_model
 from afina.models.gguf_check import GgufFacts, check_gguf
@@ -67,6 +66,8 @@ def convert_gguf(path: Path, cache: Path) -> Path:
         return target
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("gguf", "gguf", "reading a .gguf file")
+    from afina.data.cache import remove_stale
+
     try:
         if target.is_dir():  # damaged since it was made
             shutil.rmtree(target)
