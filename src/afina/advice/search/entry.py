@@ -13,7 +13,7 @@ class Moved(TypedDict):
 
 
 class Outcome(TypedDict, total=False):
-    """What becomes of a trial."""
+    """What becomes of a trial; from its start an entry has all but what is told of some trials only."""
 
     state: Literal["running", "finished", "stopped", "failed", "short", "skipped"]
     """`stopped` before its end with a score, `short` of time, `skipped` before it began."""
@@ -36,7 +36,7 @@ class Outcome(TypedDict, total=False):
     """Where the technique was chosen: what looking took."""
 
 
-class Entry(TypedDict):
+class Entry(Outcome):
     """A trial."""
 
     trial: int
@@ -54,19 +54,6 @@ class Entry(TypedDict):
     host: str
     is_told: NotRequired[bool]
     """Whether the study knows how it ended."""
-    # What becomes of it, see `Outcome`.
-    state: Literal["running", "finished", "stopped", "failed", "short", "skipped"]
-    why: str
-    epochs: int
-    score: float | None
-    seconds: float
-    train_seconds: float
-    technique: str
-    settings: dict[str, Any]
-    budget_seconds: NotRequired[float]
-    moved: NotRequired[Moved | None]
-    pooling: NotRequired[str | None]
-    choose_seconds: NotRequired[float]
 
 
 def join_outcome(entry: Entry, outcome: Outcome) -> Entry:
